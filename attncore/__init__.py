@@ -1,0 +1,41 @@
+"""attncore: attention for recommender systems, small enough to read and real enough to use.
+
+Letters at the end of a tensor's name are its axes:
+
+    B batch        T history positions   L queries       K context length   D width
+    H heads        E width of one head   V catalogue     N candidates, or positions in a row
+    M negatives
+
+So `weights_BHLK` holds, for each history and head, a row of K attention weights for each of L queries.
+"""
+
+from attncore import baselines, datasets
+from attncore.interactions import DataError, Interactions, read_interactions
+from attncore.ranking import Report, compare, evaluate
+from attncore.recommender import Recommendation, Recommender, RecommenderConfig, load
+from attncore.sequences import Split, leave_one_out, split_by_time, split_by_user
+from attncore.training import Run, TrainingConfig, fit
+
+__all__ = [
+    "DataError",
+    "Interactions",
+    "Recommendation",
+    "Recommender",
+    "RecommenderConfig",
+    "Report",
+    "Run",
+    "Split",
+    "TrainingConfig",
+    "baselines",
+    "compare",
+    "datasets",
+    "evaluate",
+    "fit",
+    "leave_one_out",
+    "load",
+    "read_interactions",
+    "split_by_time",
+    "split_by_user",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,206 @@
+"""The command line: `python -m attncore train | evaluate | recommend | data`.
+
+Results go to stdout, progress to stderr. A user's mistake is one line on stderr and exit status 2.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from simple_parsing import ArgumentParser, DashVariant
+
+import attncore as ac
+from attncore.interactions import DataError
+from attncore.ranking import Report, Scorer
+from attncore.runs import read_config
+from attncore.training import choose_device
+
+SPLITS = {"leave-one-out": ac.leave_one_out, "time": ac.split_by_time}
+SHOWN = ("ndcg@10", "hr@10", "mrr", "coverage@10")
+
+
+class Parser(ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the command, and end with status 2."""
+        fail(message)
+
+
+def fail(message: str) -> NoReturn:
+    """One line on stderr, exit status 2."""
+    sys.stderr.write(f"attncore: {' '.join(message.split())}\n")
+    raise SystemExit(2)
+
+
+def parser() -> Parser:
+    """The whole command line; options of training and model are made from their configurations."""
+
+    def command(name: str, run: Callable[[Namespace], None], text: str) -> Any:
+        sub = commands.add_parser(name, help=text, description=text, add_option_string_dash_variants=DashVariant.DASH)
+        sub.set_defaults(run=run)
+        return sub
+
+    top = Parser(prog="python -m attncore", description="Attention for recommender systems.")
+    commands = top.add_subparsers(dest="command", required=True, parser_class=Parser)
+
+    sub = command("train", train, "Train a recommender; shows validation metrics, never test.")
+    sub.add_argument("data", help="a data set's name (see `data`), or the path of a log")
+    sub.add_argument("--out", required=True, help="the run folder to write")
+    sub.add_argument("--split", choices=list(SPLITS), default="leave-one-out", help="how the log is divided")
+    for column in ("user", "item", "time"):
+        sub.add_argument(f"--{column}-column", default=column, help=f"the log's {column} column, if data is a path")
+    sub.add_arguments(ac.TrainingConfig, dest="training")
+    sub.add_arguments(ac.RecommenderConfig, dest="recommender")
+
+    sub = command("evaluate", evaluate, "Evaluate a trained recommender.")
+    sub.add_argument("folder", metavar="RUN", help="a run folder")
+    sub.add_argument("--split", choices=["test", "valid"], default="test", help="the questions to ask")
+    sub.add_argument("--device", default="auto", help="as for train")
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
+
+    sub = command("recommend", recommend, "Recommend items to a user of the log, or after a history.")
+    sub.add_argument("folder", metavar="RUN", help="a run folder")
+    asked = sub.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--user", nargs="+", metavar="ID", help="users of the log")
+    asked.add_argument("--history", nargs="+", metavar="ID", help="items, oldest first")
+    sub.add_argument("--candidates", nargs="+", metavar="ID", help="choose among these items only")
+    sub.add_argument("-k", type=int, default=10, help="how many items")
+    sub.add_argument("--json", action="store_true", help="print one JSON object (a list for several users)")
+
+    sub = command("data", data, "List the data sets, or fetch one.")
+    sub.add_argument("name", nargs="?", help="the data set to fetch")
+    return top
+
+
+def train(args: Namespace) -> None:
+    """Train, and show the result beside the baselines and for three users."""
+    choose_device(args.training.device)
+    out = Path(args.out)
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out}: is a file; give --out a folder")
+    names = [known.name for known in ac.datasets.available()]
+    if args.data in names:
+        log = ac.datasets.load(args.data)
+    elif Path(args.data).exists():
+        log = ac.read_interactions(args.data, user=args.user_column, item=args.item_column, time=args.time_column)
+    else:
+        raise DataError(f"{args.data}: no such file or data set; the data sets are {', '.join(names)}")
+    split = SPLITS[args.split](log)
+    model = ac.Recommender(args.recommender, split, seed=args.training.seed)
+    columns = {name: getattr(args, f"{name}_column") for name in ("user", "item", "time")}
+    about = {"data": {"name": args.data, "checksum": log.checksum, "columns": columns, "split": args.split}}
+    run = ac.fit(model, split, args.training, out=out, about=about)
+    print(f"{split.name}: {len(split.items):,} items, {split.train.lengths.sum():,} training events")
+    print(f"trained {run.positions_per_s:,.0f} positions/s; best epoch {run.best_epoch} of {len(run.epochs)}\n")
+    rivals: dict[str, Scorer] = {
+        "popularity": ac.baselines.Popularity(split),
+        "Markov chain": ac.baselines.MarkovChain(split),
+        f"attention={args.recommender.attention}": model,
+    }
+    reports = {name: ac.evaluate(rival, split.valid) for name, rival in rivals.items()}
+    print(metrics_table(reports, f"validation, {len(split.valid):,} users"))
+    for row in range(min(3, len(split.valid))):
+        show_user(model, split, row)
+    print(f"\nkept in {out}; next: python -m attncore evaluate {out}")
+
+
+def metrics_table(reports: dict[str, Report], title: str) -> str:
+    """A line per report: the shown metrics, and the 95 % interval of the first."""
+    wide = max(len(name) for name in [title, *reports])
+    lines = [f"{title:<{wide}}  " + "  ".join(f"{name:>11}" for name in SHOWN) + f"  {SHOWN[0]} 95 % interval"]
+    for name, report in reports.items():
+        low, high = report.interval[SHOWN[0]]
+        figures = "  ".join(f"{report.metrics[metric]:>11.4f}" for metric in SHOWN)
+        lines.append(f"{name:<{wide}}  {figures}  {low:.4f} to {high:.4f}")
+    return "\n".join(lines)
+
+
+def show_user(model: ac.Recommender, split: ac.Split, row: int) -> None:
+    """A user's last items, what is recommended, and what came next, by title."""
+    known = split.items.decode(split.valid.histories[row]).tolist()
+    came = split.items.decode(split.valid.targets[row : row + 1])[0]
+    picks = model.recommend(histories=[known], k=10)[0].items
+    print(f"\nuser {split.users.ids[split.valid.users[row]]}, after {len(known)} items, the last of them")
+    print("   " + " | ".join(split.label(item) for item in known[-5:]))
+    for place, item in enumerate(picks, 1):
+        print(f"{place:>4}  {split.label(item)}{'   <- came next' if item == came else ''}")
+    if came not in picks:
+        print(f"came next: {split.label(came)}")
+
+
+def evaluate(args: Namespace) -> None:
+    """Evaluate a run on its test or validation questions."""
+    device = choose_device(args.device)
+    model = ac.load(args.folder, device)
+    config = read_config(args.folder)
+    report = ac.evaluate(model, getattr(model.split, args.split))
+    if not args.json:
+        print(metrics_table({model.config.attention: report}, f"{args.split}, {report.users:,} users"))
+        return
+    result = {
+        "data": config.get("data", {}).get("name", model.split.name),
+        "split": args.split,
+        "users": report.users,
+        "items": len(model.split.items),
+        "attention": model.config.attention,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "metrics": report.metrics,
+        "interval": {name: list(ends) for name, ends in report.interval.items()},
+        "protocol": report.protocol,
+    }
+    print(json.dumps(result))
+
+
+def recommend(args: Namespace) -> None:
+    """Recommend to users or after a history."""
+    model = ac.load(args.folder)
+    split = model.split
+    candidates = None if args.candidates is None else split.items.parse(args.candidates)
+    if args.user is not None:
+        found = model.recommend(users=split.users.parse(args.user), k=args.k, candidates=candidates)
+    else:
+        found = model.recommend(histories=[split.items.parse(args.history)], k=args.k, candidates=candidates)
+    if args.json:
+        objects = [{"items": picks.items, "scores": picks.scores} for picks in found]
+        print(json.dumps(objects[0] if len(objects) == 1 else objects))
+        return
+    for name, picks in zip(args.user or ["history"], found, strict=True):
+        print(f"{'user ' + name if args.user else name}:")
+        for place, (item, score) in enumerate(zip(picks.items, picks.scores, strict=True), 1):
+            print(
+                f"{place:>4}  {score:8.3f}  {item}  {split.label(item) if split.titles is not None else ''}".rstrip()
+            )
+
+
+def data(args: Namespace) -> None:
+    """List the data sets, or fetch one and say what it holds."""
+    if args.name is None:
+        for known in ac.datasets.available():
+            print(f"{known.name:<18}{'cached' if known.cached else 'to fetch':<10}{known.about}")
+    else:
+        print(ac.datasets.load(args.name))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    words = [re.sub(r"^--no-", "--no", word) for word in (sys.argv[1:] if argv is None else argv)]
+    try:
+        args = parser().parse_args(words)
+        args.run(args)
+    except (ValueError, OSError, FloatingPointError) as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        fail("stopped")
+
+
+if __name__ == "__main__":
+    main()

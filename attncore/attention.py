@@ -1,0 +1,280 @@
+"""Stage 3: attention. One masked attention, and the kinds built on it.
+
+A query is compared with every key; softmax turns the scores into weights that sum to 1; the values are averaged
+by those weights. All the rest of this file says who asks, who is looked at, and who may not look where.
+See the chapters "Query, key, value and context vectors" to "Self-attention".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attncore.embedding import Dropout, dropped
+
+Score = Callable[[Tensor, Tensor], Tensor]
+
+
+def softmax(scores: Tensor, keep: Tensor | None = None, temperature: float = 1.0) -> Tensor:
+    """Turn the scores along the last axis into weights: positive, and summing to 1.
+
+    The largest score is subtracted first, so no exponential overflows. Half-precision scores are widened to
+    float32. A row with nothing to keep gets zeros, not NaN.
+
+    Args:
+        scores: real numbers, (..., K).
+        keep: True where a weight may be above 0, broadcastable to `scores`; None keeps all.
+        temperature: scores are divided by it; towards 0 the largest takes all, towards infinity all are equal.
+
+    Returns:
+        weights, the shape of `scores`, exactly 0 where not kept.
+
+    Raises:
+        ValueError: the temperature is not above 0.
+
+    Source: Goodfellow et al. 2016, §4.1 (stability); Hinton et al. 2015, eq. 1 (temperature).
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature {temperature}: must be above 0")
+    if scores.dtype in (torch.bfloat16, torch.float16):
+        scores = scores.float()
+    if keep is not None:
+        scores = scores.masked_fill(~keep, -torch.inf)
+    largest = scores.detach().amax(-1, keepdim=True)
+    largest = largest.masked_fill(largest == -torch.inf, 0)
+    exponentials = ((scores - largest) / temperature).exp()
+    # The largest score adds exp(0) = 1, so a total below 1 means that nothing was kept.
+    return exponentials / exponentials.sum(-1, keepdim=True).clamp_min(1)
+
+
+def scaled_dot_product(query: Tensor, key: Tensor) -> Tensor:
+    """Score every query (..., L, E) against every key (..., K, E): their dot product over √E, (..., L, K).
+
+    Source: Vaswani et al. 2017, eq. 1.
+    """
+    return query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+
+
+def causal_keep(queries: int, context: int, device: torch.device | None = None) -> Tensor:
+    """Who may look where when no query may see its future: True at (query, event), shape (L, K).
+
+    The queries are the newest L of the K events, so the last query sees all of them. (PyTorch's own
+    `is_causal` lines up the *oldest* ones when L and K differ.)
+    """
+    newest = torch.arange(context - queries, context, device=device)
+    return torch.arange(context, device=device) <= newest[:, None]
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    keep: Tensor | None = None,
+    *,
+    causal: bool = False,
+    bias: Tensor | None = None,
+    score: Score = scaled_dot_product,
+    normalize: bool = True,
+    dropout: float = 0.0,
+    need_weights: bool = True,
+) -> tuple[Tensor, Tensor | None]:
+    """Average the values, weighted by how well each key matches the query.
+
+    Args:
+        query: what is asked, (..., L, E).
+        key: what each event is matched by, (..., K, E).
+        value: what each event gives, (..., K, Ev).
+        keep: True where a query may look, broadcastable to (..., L, K); None lets it look everywhere.
+        causal: a query may not see events newer than itself (see `causal_keep`).
+        bias: added to the scores, broadcastable to (..., L, K).
+        score: compares queries (..., L, E) with keys (..., K, E), giving (..., L, K).
+        normalize: False leaves out the softmax and weighs by the raw scores (Deep Interest Network).
+        dropout: share of the weights set to 0 before the values are averaged; 0 when not training.
+        need_weights: False returns None for the weights and takes PyTorch's fused kernel where that can be.
+
+    Returns:
+        attended (..., L, Ev), and weights (..., L, K) as they are before dropout. A query that may look
+        nowhere gets zeros, not NaN; an event that no query may look at may hold anything, NaN included.
+
+    Source: Vaswani et al. 2017, eq. 1; Zhou et al. 2018, eq. 3 for `normalize=False`.
+    """
+    length, context = query.shape[-2], key.shape[-2]
+    if keep is not None:
+        keep = keep.expand(*keep.shape[:-2], length, context) if keep.dim() > 1 else keep.expand(length, context)
+        looked_at = keep.any(-2).unsqueeze(-1)
+        key, value = torch.where(looked_at, key, 0), torch.where(looked_at, value, 0)
+    fused = score is scaled_dot_product and normalize and not need_weights
+    if fused and keep is None and bias is None and (not causal or length == context):
+        return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=causal), None
+    if causal:
+        past = causal_keep(length, context, query.device)
+        keep = past if keep is None else keep & past
+    if fused:
+        return _fused(query, key, value, keep, bias, dropout), None
+
+    scores = score(query, key)
+    if bias is not None:
+        scores = scores + bias
+    if normalize:
+        weights = softmax(scores, keep).to(value.dtype)
+    else:
+        weights = scores if keep is None else scores.masked_fill(~keep, 0)
+    return dropped(weights, dropout) @ value, weights if need_weights else None
+
+
+def _fused(
+    query: Tensor, key: Tensor, value: Tensor, keep: Tensor | None, bias: Tensor | None, dropout: float
+) -> Tensor:
+    """The fused kernel, with a defined answer for queries that may look nowhere."""
+    if keep is None:
+        mask = None if bias is None else bias.to(query.dtype)
+        return F.scaled_dot_product_attention(query, key, value, mask, dropout)
+    asks = keep.any(-1, keepdim=True)
+    mask = keep | ~asks  # such a query looks everywhere inside the kernel and is zeroed after it
+    if bias is not None:
+        mask = bias.to(query.dtype).masked_fill(~mask, -torch.inf)
+    return torch.where(asks, F.scaled_dot_product_attention(query, key, value, mask, dropout), 0)
+
+
+class AdditiveScore(nn.Module):
+    """Score by a small network: v · tanh(W_q q + W_k k + b). Source: Bahdanau et al. 2015, §A.1.2.
+
+    Args:
+        width: size of queries and keys.
+        units: hidden units of the network.
+    """
+
+    def __init__(self, width: int, units: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(width, units)
+        self.key = nn.Linear(width, units, bias=False)
+        self.unit = nn.Linear(units, 1, bias=False)
+
+    def forward(self, query: Tensor, key: Tensor) -> Tensor:
+        """Scores (..., L, K) of queries (..., L, E) against keys (..., K, E)."""
+        hidden = self.query(query).unsqueeze(-2) + self.key(key).unsqueeze(-3)
+        return self.unit(hidden.tanh()).squeeze(-1)
+
+
+class MultiHeadAttention(nn.Module):
+    """Several attentions side by side, each on its own part of three linear maps.
+
+    Context vectors become keys and values, query vectors become queries; the heads' results are joined and
+    mapped once more. Queries and context may differ in number (K ≠ L) and both may be masked by `keep`.
+
+    Args:
+        width: size D of queries, context and result; a multiple of `heads`.
+        heads: number of heads H; each works in D / H dimensions.
+        dropout: share of the weights dropped while training.
+        score: "dot" (scaled dot product) or "additive".
+        normalize: False weighs by raw scores instead of their softmax.
+
+    Source: Vaswani et al. 2017, §3.2.2.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        dropout: float = 0.0,
+        score: Literal["dot", "additive"] = "dot",
+        normalize: bool = True,
+    ) -> None:
+        super().__init__()
+        if heads < 1 or width % heads:
+            raise ValueError(f"width {width} cannot be divided among {heads} heads; use a multiple")
+        self.heads, self.dropout, self.normalize = heads, dropout, normalize
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.joined = nn.Linear(width, width)
+        self.additive = AdditiveScore(width // heads, width // heads) if score == "additive" else None
+
+    def forward(
+        self,
+        query_BLD: Tensor,
+        context_BKD: Tensor,
+        keep: Tensor | None = None,
+        *,
+        causal: bool = False,
+        bias: Tensor | None = None,
+        need_weights: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attended vectors (B, L, D), and weights (B, H, L, K) when asked for.
+
+        Args:
+            query_BLD: who asks.
+            context_BKD: who is looked at.
+            keep: True where a query may look: (B, K), or (B or 1, H or 1, L or 1, K).
+            causal: no query sees events newer than itself.
+            bias: added to the scores, broadcastable to (B, H, L, K).
+            need_weights: return the weights too.
+        """
+        if keep is not None:
+            keep = keep[:, None, None, :] if keep.dim() == 2 else keep
+            # A padded event may hold anything, NaN included, so it is cleared before the linear maps.
+            context_BKD = torch.where(keep.any(-2).any(-2).unsqueeze(-1), context_BKD, 0)
+        attended_BHLE, weights_BHLK = attend(
+            self._split(self.query(query_BLD)),
+            self._split(self.key(context_BKD)),
+            self._split(self.value(context_BKD)),
+            keep,
+            causal=causal,
+            bias=bias,
+            score=self.additive or scaled_dot_product,
+            normalize=self.normalize,
+            dropout=self.dropout if self.training else 0.0,
+            need_weights=need_weights,
+        )
+        attended_BLD = self.joined(attended_BHLE.transpose(1, 2).flatten(2))
+        if keep is not None:  # a query that may look nowhere gets zeros, not the last map's bias
+            attended_BLD = torch.where(keep.any(-1).any(-2).unsqueeze(-1), attended_BLD, 0)
+        return attended_BLD, weights_BHLK
+
+    def _split(self, x_BLD: Tensor) -> Tensor:
+        """(B, L, D) to (B, H, L, E)."""
+        return x_BLD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class SelfAttentionBlock(nn.Module):
+    """Attention of a sequence to its own past, then a small network on each position; each added to its input.
+
+    Pre-norm: x + attention(norm(x)), then x + network(norm(x)).
+
+    Args:
+        width: size D of every vector.
+        heads: attention heads.
+        dropout: share dropped from each branch before it is added.
+        attention_dropout: share of the attention weights dropped.
+        feedforward: hidden units of the network, as a multiple of `width`.
+
+    Source: Vaswani et al. 2017, §3.1; Xiong et al. 2020 for pre-norm; Kang and McAuley 2018 for its use here.
+    """
+
+    def __init__(
+        self, width: int, heads: int, dropout: float, attention_dropout: float = 0.0, feedforward: int = 1
+    ) -> None:
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(width)
+        self.attention = MultiHeadAttention(width, heads, attention_dropout)
+        self.norm_network = nn.LayerNorm(width)
+        self.network = nn.Sequential(
+            nn.Linear(width, feedforward * width), nn.GELU(), nn.Linear(feedforward * width, width)
+        )
+        self.dropout = Dropout(dropout)
+
+    def forward(
+        self, x_BTD: Tensor, bias: Tensor | None = None, need_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """The sequence after one block, (B, T, D), and the weights (B, H, T, T) when asked for."""
+        normed_BTD = self.norm_attention(x_BTD)
+        attended_BTD, weights_BHTT = self.attention(
+            normed_BTD, normed_BTD, causal=True, bias=bias, need_weights=need_weights
+        )
+        x_BTD = x_BTD + self.dropout(attended_BTD)
+        return x_BTD + self.dropout(self.network(self.norm_network(x_BTD))), weights_BHTT

@@ -1,0 +1,127 @@
+"""Stage 3 in the model: four ways to turn a history's context vectors into attended vectors.
+
+"self", "lstm" and "mean" give one attended vector per position, made from that position and its past. "target"
+gives one per candidate: the candidate itself is the query. Every kind can show its weights.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from attncore.attention import MultiHeadAttention, SelfAttentionBlock, causal_keep
+from attncore.embedding import Dropout
+
+Weights = list[Tensor]  # one (B, H, L, K) per layer
+
+
+class SelfAttention(nn.Module):
+    """A stack of causal self-attention blocks: every event asks its own past. See `SelfAttentionBlock`.
+
+    Args:
+        width, heads, dropout, attention_dropout, feedforward: as for `SelfAttentionBlock`.
+        blocks: how many.
+
+    Source: Kang and McAuley 2018 (SASRec).
+    """
+
+    def __init__(
+        self, width: int, blocks: int, heads: int, dropout: float, attention_dropout: float, feedforward: int
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            SelfAttentionBlock(width, heads, dropout, attention_dropout, feedforward) for _ in range(blocks)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, context_BTD: Tensor, need_weights: bool = False) -> tuple[Tensor, Weights]:
+        """Attended vectors (B, T, D), and a list of weights (B, H, T, T) when asked for.
+
+        Padding needs no mask here: it lies to the right, and no event sees what is to its right.
+        """
+        x_BTD, layers = context_BTD, []
+        for block in self.blocks:
+            x_BTD, weights_BHTT = block(x_BTD, need_weights=need_weights)
+            layers.append(weights_BHTT)
+        return self.norm(x_BTD), layers if need_weights else []
+
+
+class MeanPooling(nn.Module):
+    """Attention's simplest rival: the plain mean of the history up to each event; equal weights for all."""
+
+    def forward(self, context_BTD: Tensor, need_weights: bool = False) -> tuple[Tensor, Weights]:
+        """Running means (B, T, D), and the equal weights (B, 1, T, T) when asked for."""
+        steps = context_BTD.shape[1]
+        count_T1 = torch.arange(1, steps + 1, device=context_BTD.device, dtype=context_BTD.dtype)[:, None]
+        layers = []
+        if need_weights:
+            past_TT = causal_keep(steps, steps, context_BTD.device)
+            layers = [(past_TT / count_T1).expand(len(context_BTD), 1, -1, -1)]
+        return context_BTD.cumsum(1) / count_T1, layers
+
+
+class LSTMAttention(nn.Module):
+    """The classic recipe: an LSTM reads the history, then its newest state attends to all states so far.
+
+    Args:
+        width: size D of the context vectors and of the result.
+        hidden: size of the LSTM's states.
+        layers: LSTM layers.
+        dropout: share dropped between layers and from the attended vector.
+
+    Source: Hochreiter and Schmidhuber 1997; Luong et al. 2015 for dot-product attention over its states.
+    """
+
+    def __init__(self, width: int, hidden: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.lstm = nn.LSTM(width, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+        self.attention = MultiHeadAttention(hidden, heads=1)
+        self.dropout = Dropout(dropout)
+        self.widen = nn.Linear(2 * hidden, width)
+
+    def forward(self, context_BTD: Tensor, need_weights: bool = False) -> tuple[Tensor, Weights]:
+        """Attended vectors joined with the states that asked, (B, T, D), and the weights (B, 1, T, T)."""
+        states_BTH, _ = self.lstm(self.norm(context_BTD))
+        attended_BTH, weights_B1TT = self.attention(states_BTH, states_BTH, causal=True, need_weights=need_weights)
+        joined = torch.cat([states_BTH, attended_BTH], -1)
+        return self.widen(self.dropout(joined)), [] if weights_B1TT is None else [weights_B1TT]
+
+
+class TargetAttention(nn.Module):
+    """A candidate item asks the history what in it speaks for the candidate.
+
+    Args:
+        width, heads: as for `MultiHeadAttention`.
+        dropout: share dropped from the attended vectors.
+        score: "dot" or "additive".
+        normalize: softmax weights; False keeps Deep Interest Network's raw ones, which can grow with interest.
+
+    Source: Zhou et al. 2018 (Deep Interest Network), §4.3.
+    """
+
+    def __init__(
+        self, width: int, heads: int, dropout: float, score: Literal["dot", "additive"], normalize: bool
+    ) -> None:
+        super().__init__()
+        self.norm_query, self.norm_context = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = MultiHeadAttention(width, heads, score=score, normalize=normalize)
+        self.dropout = Dropout(dropout)
+
+    def forward(
+        self, query_BLD: Tensor, context_BKD: Tensor, keep: Tensor, need_weights: bool = False
+    ) -> tuple[Tensor, Weights]:
+        """One attended vector per candidate, (B, L, D), and the weights (B, H, L, K) when asked for.
+
+        Args:
+            query_BLD: candidate vectors.
+            context_BKD: the history's context vectors.
+            keep: True where a candidate may look, (B, K) or (B, 1, L, K).
+            need_weights: return the weights too.
+        """
+        attended_BLD, weights_BHLK = self.attention(
+            self.norm_query(query_BLD), self.norm_context(context_BKD), keep, need_weights=need_weights
+        )
+        return self.dropout(attended_BLD), [] if weights_BHLK is None else [weights_BHLK]

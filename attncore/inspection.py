@@ -1,0 +1,108 @@
+"""Looking inside: attention weights and erasure as labelled tables. See "What attention weights explain"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from attncore.batches import Batch, Windows
+from attncore.sequences import Histories
+
+if TYPE_CHECKING:
+    from attncore.recommender import Recommender
+
+
+def attention_frame(
+    model: Recommender, histories: Histories, candidates: Sequence[Any] | None, every_query: bool
+) -> pd.DataFrame:
+    """The table that `Recommender.attention` returns."""
+    is_target = model.config.attention == "target"
+    if candidates is not None and not is_target:
+        raise ValueError(
+            f"candidates= needs attention='target': with {model.config.attention!r} all candidates share one row "
+            "of weights; leave candidates out, or use erasure()"
+        )
+    windows = Windows(histories, model.config.length, model.device)
+    frames = []
+    for row in range(len(histories)):
+        batch = windows.batch(np.array([row]))
+        count = int(windows.lengths[row])
+        hidden = len(histories[row]) - count  # events too old for the model to see
+        if count == 0:
+            continue
+        labels: list[Any]
+        if is_target:
+            labels = _chosen(model, histories, row, candidates)
+            layers = _weights(model, batch, model.split.items.encode(labels))
+        else:
+            layers = [weights[:, :, :count, :count] for weights in _weights(model, batch, None)]
+            labels = list(range(hidden, hidden + count)) if every_query else ["next"]
+            layers = layers if every_query else [weights[:, :, -1:] for weights in layers]
+        stacked = np.stack([weights[0, :, :, :count].float().cpu().numpy() for weights in layers])
+        layer, head, query, event = (axis.ravel() for axis in np.indices(stacked.shape))
+        frames.append(
+            pd.DataFrame(
+                {
+                    "history": row,
+                    "layer": layer,
+                    "head": head,
+                    "query": pd.array(labels, dtype=object)[query],
+                    "event": event + hidden,
+                    "item": model.split.items.decode(histories[row])[event + hidden],
+                    "weight": stacked.ravel(),
+                }
+            )
+        )
+    columns = ["history", "layer", "head", "query", "event", "item", "weight"]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+
+
+def erasure_frame(model: Recommender, histories: Histories, candidates: Sequence[Any] | None) -> pd.DataFrame:
+    """The table that `Recommender.erasure` returns."""
+    frames = []
+    for row in range(len(histories)):
+        items = histories[row]
+        labels = _chosen(model, histories, row, candidates)
+        without = [np.delete(items, event) for event in range(len(items))]
+        scores = model.score(Histories.from_lists([items, *without])).cpu().numpy()
+        watched = scores[:, model.split.items.encode(labels) - 1]
+        drop = watched[0] - watched[1:]  # (events, candidates)
+        event, candidate = (axis.ravel() for axis in np.indices(drop.shape))
+        frames.append(
+            pd.DataFrame(
+                {
+                    "history": row,
+                    "candidate": pd.array(labels, dtype=object)[candidate],
+                    "event": event,
+                    "item": model.split.items.decode(items)[event],
+                    "drop": drop.ravel(),
+                }
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def _chosen(model: Recommender, histories: Histories, row: int, candidates: Sequence[Any] | None) -> list[Any]:
+    """The candidates asked for, or the ten best for this history."""
+    if candidates is not None:
+        return list(candidates)
+    return model.recommend(histories=[model.split.items.decode(histories[row]).tolist()])[0].items
+
+
+@torch.no_grad()
+def _weights(model: Recommender, batch: Batch, candidates: np.ndarray | None) -> list[torch.Tensor]:
+    """Weights (1, H, L, K) of each layer, dropout off."""
+    was_training = model.training
+    model.eval()
+    context_BTD = model.embedding(batch)
+    if candidates is None:
+        _, layers = model.encoder(context_BTD, need_weights=True)
+    else:
+        query_BLD = model.item(torch.from_numpy(candidates).to(model.device).long()[None])
+        _, layers = model.encoder(query_BLD, context_BTD, batch.keep_BT, need_weights=True)
+    model.train(was_training)
+    return layers

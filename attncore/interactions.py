@@ -1,0 +1,407 @@
+"""Stage 1a: a checked log of who took what, and when.
+
+Everything after this file may trust an :class:`Interactions`: ids are exact, times are whole seconds,
+nothing is missing. All cleaning happens here, once, and every mistake in the data is one
+:class:`DataError` line that names the file, the row, the column and the mend.
+"""
+
+import dataclasses
+import hashlib
+import io
+import logging
+import re
+import warnings
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+from pandas.api import types
+
+logger = logging.getLogger(__name__)
+
+INTEGER = r"0|-?[1-9][0-9]*"  # as int would print it: "007" and "+7" are names, not numbers
+NUMBER = r"-?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?"
+DECIMAL = NUMBER.replace("[0-9]+", "(?:0|[1-9][0-9]*)", 1)
+TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+
+
+class DataError(ValueError):
+    """A mistake in the data that the reader can mend; its text is one line and says how."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadSummary:
+    """What cleaning did to a log; all zero for a log that was built, not read."""
+
+    read: int = 0  # rows in the source
+    kept: int = 0  # events in the log
+    dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)  # reason -> rows
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items())
+        return f"{self.read:,} rows read, {self.kept:,} kept" + (f"; dropped: {reasons}" if reasons else "")
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Interactions:
+    """A log of events, checked, with what is known about its users and items.
+
+    Raises:
+        DataError: a column is absent, missing a value, or of the wrong type.
+    """
+
+    events: pd.DataFrame  # "user", "item" (int64 or str), "time" (int64 Unix seconds), then event attributes
+    users: pd.DataFrame | None = None  # indexed by user id; need not hold every user, may hold others
+    items: pd.DataFrame | None = None  # indexed by item id; need not hold every item, may hold others
+    name: str = "log"
+    has_time: bool = True  # False: "time" is the row number
+    repeats: bool = False  # True: a user takes an item again and again, as with groceries
+    summary: ReadSummary = ReadSummary()
+
+    def __post_init__(self) -> None:
+        for column, allowed in {"user": ("int64", "str"), "item": ("int64", "str"), "time": ("int64",)}.items():
+            values = self.events[column] if column in self.events else pd.Series(dtype=object)
+            if str(values.dtype) not in allowed or values.isna().any():
+                raise DataError(
+                    f"{self.name}: the events need a column '{column}' of {' or '.join(allowed)} without gaps; "
+                    "use Interactions.from_frame"
+                )
+        if not self.events.index.equals(pd.RangeIndex(len(self.events))):
+            raise DataError(f"{self.name}: events are not numbered 0, 1, 2, …; use reset_index(drop=True)")
+        for key, table in (("user", self.users), ("item", self.items)):
+            if table is None:
+                continue
+            ids, dtype, where = table.index, self.events[key].dtype, f"{self.name}, table of {key}s"
+            if ids.name != key:
+                raise DataError(f"{where}: no column or index '{key}' but '{ids.name}'; name the id column")
+            if ids.has_duplicates:
+                raise DataError(f"{where}: {key} {ids[ids.duplicated()].tolist()[0]!r} is there twice; keep one row")
+            if ids.dtype != dtype:
+                raise DataError(f"{where}: ids are {ids.dtype}, in the events {dtype}; make them one type")
+
+    @classmethod
+    def from_frame(
+        cls, frame: pd.DataFrame, user: str = "user", item: str = "item", time: str | None = "time", **how: Any
+    ) -> "Interactions":
+        """Clean a pandas frame into a log: :func:`read_interactions`, with its options, on a frame."""
+        return read_interactions(frame, user, item, time, **how)
+
+    @property
+    def n_users(self) -> int:
+        """Number of distinct users in the events."""
+        return int(self.events["user"].nunique())
+
+    @property
+    def n_items(self) -> int:
+        """Number of distinct items in the events."""
+        return int(self.events["item"].nunique())
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the events as text, a line each: user, item, rating if there is one, time.
+
+        Tab-separated in row order, so that of MovieLens-100K is the SHA-256 of GroupLens' own file u.data.
+        """
+        columns = ["user", "item", *(["rating"] if "rating" in self.events else []), "time"]
+        table = pa.Table.from_pandas(self.events[columns], preserve_index=False)
+        digest = hashlib.sha256()
+        for batch in table.to_batches(max_chunksize=1 << 16):
+            lines = io.BytesIO()
+            pacsv.write_csv(batch, lines, pacsv.WriteOptions(include_header=False, delimiter="\t"))
+            digest.update(lines.getvalue())
+        return digest.hexdigest()
+
+    def k_core(self, min_count: int) -> "Interactions":
+        """Keep the largest part in which every user and every item has at least `min_count` events.
+
+        Dropping a rare item may make a user rare, so this repeats until nothing changes. Attributes of
+        an event that point into the user's history (planted's `cause`) are not renumbered.
+        """
+        if min_count < 1:
+            raise DataError(f"min_count is {min_count}; it must be at least 1")
+        users, items = (pd.factorize(self.events[column])[0] for column in ("user", "item"))
+        keep = np.ones(len(self), dtype=bool)
+        while True:
+            rare = (np.bincount(users[keep], minlength=len(self)) < min_count)[users]
+            rare |= (np.bincount(items[keep], minlength=len(self)) < min_count)[items]
+            if not (rare & keep).any():
+                break
+            keep &= ~rare
+        if not keep.any():
+            raise DataError(f"{self.name}: no event is left with min_count={min_count}; use a smaller one")
+        dropped = dict(self.summary.dropped)
+        if not keep.all():
+            dropped[f"below min_count={min_count}"] = int((~keep).sum())
+        summary = ReadSummary(self.summary.read or len(self), int(keep.sum()), dropped)
+        return dataclasses.replace(self, events=self.events[keep].reset_index(drop=True), summary=summary)
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def __repr__(self) -> str:
+        counts = f"{len(self):,} events, {self.n_users:,} users, {self.n_items:,} items"
+        return f"Interactions({self.name}: {counts})"
+
+
+def read_interactions(
+    source: str | Path | pd.DataFrame,
+    user: str = "user",
+    item: str = "item",
+    time: str | None = "time",
+    *,
+    users: str | Path | pd.DataFrame | None = None,
+    items: str | Path | pd.DataFrame | None = None,
+    name: str | None = None,
+    repeats: bool = False,
+    drop_duplicates: bool = True,
+    time_format: str | None = None,
+    time_unit: str = "s",
+) -> Interactions:
+    """Read a log of events from a file or a pandas frame, and clean it.
+
+    - Ids are kept exactly. In .csv and .tsv a column becomes int64 if every value is written as an
+      int64 would be, else it is text ("007" stays "007"); elsewhere the columns have types, which are
+      kept. Nothing passes through floating point.
+    - Rows keep their order, for ties in time are broken by it; they need not be in order of time.
+    - A row without a user, an item or a time says nothing: it is dropped, and counted in `summary`.
+      A value that is there but cannot be read is an error.
+    - An event with the same user, item and time as an earlier one is a duplicate and is dropped. A log
+      without times has none: there the same pair twice is two events.
+    - Times finer than a second are rounded down, after the rows were sorted by them.
+    - Every other column is kept as an attribute of the event, unless its name is taken.
+
+    Args:
+        source: .csv or .tsv in UTF-8, plain or .gz, or .parquet, or a frame. Messages count rows as an
+            editor shows them, header = 1; in .parquet from 1, in a frame from 0.
+        user: column of user ids, int64 or text.
+        item: column of item ids, int64 or text.
+        time: column of Unix seconds or ISO 8601 dates (UTC unless they say otherwise). None, or no
+            column "time": the order of rows is the order of time.
+        users: what is known about users: a file with the column `user`, or a frame indexed by it.
+        items: what is known about items: a file with the column `item`, or a frame indexed by it.
+        name: shown in messages; by default the file's name without its ending.
+        repeats: True where users take the same item again and again, as with groceries.
+        drop_duplicates: False keeps duplicates.
+        time_format: how to read dates that are not ISO 8601, as in `strptime`.
+        time_unit: unit of numeric times: "s", "ms", "us" or "ns".
+
+    Raises:
+        DataError: one line that names the file, row and column, and the mend.
+    """
+    frame, label = _load(source, exact=(user, item, time))
+    if isinstance(source, pd.DataFrame):
+        frame = frame.reset_index(drop=True)
+    if time_unit not in TICKS:
+        raise DataError(f"time_unit is '{time_unit}'; it is one of {', '.join(TICKS)}")
+    if time == "time" and time not in frame.columns:
+        time = None
+    roles = {"user": user, "item": item, **({"time": time} if time is not None else {})}
+    for role, column in roles.items():
+        if column not in frame.columns:
+            names = ", ".join(f"'{other}'" for other in frame.columns)
+            raise DataError(f"{label}: no column '{column}'; its columns are {names}; name the {role} column")
+        if list(roles.values()).count(column) > 1:
+            raise DataError(f"{label}: '{column}' is asked for twice; user, item and time need a column each")
+
+    rows, dropped = len(frame), {}
+    for role, column in roles.items():
+        values = _plain(frame[column])
+        missing = values.isna() | (values.str.strip() == "" if values.dtype == "str" else False)
+        dropped[f"without {role}"] = int(missing.sum())
+        frame = frame[~missing]
+    if frame.empty:
+        raise DataError(f"{label}: no events ({rows} rows below the header); a row needs a user and an item")
+    columns = {"user": _ids(frame[user], label), "item": _ids(frame[item], label)}
+    order = np.arange(len(frame))
+    columns["time"] = pd.Series(order, frame.index)
+    if time is not None:
+        columns["time"], order = _seconds(frame[time], label, time_format, TICKS[time_unit])
+    attributes = frame.drop(columns=[*roles.values(), *columns], errors="ignore").apply(_plain)
+    events = pd.concat([pd.DataFrame(columns), attributes], axis=1).iloc[order]
+    if time is not None and drop_duplicates:
+        again = events.duplicated(["user", "item", "time"])
+        dropped["duplicates"] = int(again.sum())
+        events = events[~again]
+    summary = ReadSummary(rows, len(events), {reason: count for reason, count in dropped.items() if count})
+    if summary.dropped:
+        logger.info("%s: %s", label, summary)
+
+    tables: list[pd.DataFrame | None] = []
+    for role, table in (("user", users), ("item", items)):
+        if table is not None:
+            table, _ = _load(table, exact=(roles[role],))
+            if roles[role] in table.columns:
+                table = table.set_index(roles[role])
+            if events[role].dtype == "str" and types.is_integer_dtype(table.index):
+                table = table.set_axis(table.index.astype("str"))  # exact: 7 is "7"
+            if table.index.name == roles[role]:
+                table = table.rename_axis(index=role)
+        tables.append(table)
+    name = name or ("log" if isinstance(source, pd.DataFrame) else Path(source).name.split(".")[0])
+    events = events.reset_index(drop=True)
+    return Interactions(events, tables[0], tables[1], name, time is not None, repeats, summary)
+
+
+def _load(source: str | Path | pd.DataFrame, exact: tuple[str | None, ...]) -> tuple[pd.DataFrame, str]:
+    """Read a table, indexed by row number, and what to call it in messages."""
+    label = "frame" if isinstance(source, pd.DataFrame) else str(source)
+    frame = source if isinstance(source, pd.DataFrame) else _read_file(Path(source), exact)
+    if frame.columns.has_duplicates:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise DataError(f"{label}: two columns are called '{twice}'; rename one")
+    return frame, label
+
+
+def _read_file(path: Path, exact: tuple[str | None, ...]) -> pd.DataFrame:
+    """Read a file; columns named in `exact` never pass through floating point."""
+    endings = re.fullmatch(r".*?(\.csv|\.tsv|\.parquet)?(\.gz)?", path.name.lower(), re.DOTALL)
+    ending, packed = endings.groups() if endings else (None, None)
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; give the file in it")
+    if not path.exists():
+        raise DataError(f"{path}: no such file; check the path")
+    if ending is None or (ending == ".parquet" and packed):
+        raise DataError(f"{path}: unknown ending; write .csv, .tsv, .csv.gz, .tsv.gz or .parquet")
+    try:
+        if ending == ".parquet":
+            # integer_object_nulls: one missing value must not turn the others into floats
+            frame = pq.read_table(path).to_pandas(integer_object_nulls=True, ignore_metadata=True)
+            return frame.set_axis(pd.RangeIndex(1, len(frame) + 1))
+        options: dict[str, Any] = {
+            "sep": SEPARATORS[ending],
+            "dtype": str,
+            "na_filter": False,
+            "skip_blank_lines": False,
+        }
+        header = pd.read_csv(path, header=None, nrows=1, **options).iloc[0]  # pandas renames duplicates
+        with warnings.catch_warnings():  # and only warns where it cuts off columns without a name
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(path, index_col=False, **options)
+        frame = frame.set_axis(list(header), axis=1)
+    except pd.errors.EmptyDataError:
+        raise DataError(f"{path} is empty; it needs a header row and events") from None
+    except pd.errors.ParserWarning:
+        raise DataError(f"{path} row 1: fewer names than the rows have columns; name them all") from None
+    except pd.errors.ParserError as error:
+        fault = f": not a readable table ({_one_line(error)}); make it anew"
+        if wide := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error)):
+            fault = f' row {wide[2]}: {wide[3]} columns under {wide[1]} names; put text with commas in ""'
+        if quote := re.search(r"EOF inside string starting at row (\d+)", str(error)):
+            fault = f' row {int(quote[1]) + 1}: a quote " is opened and never closed; close it'
+        raise DataError(f"{path}{fault}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not UTF-8 text; save it as UTF-8") from None
+    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
+        raise DataError(f"{path}: cannot be read ({_one_line(error)}); make it anew") from None
+    frame = frame.set_axis(pd.RangeIndex(2, len(frame) + 2))
+    frame = frame[(frame != "").any(axis=1)]  # editors leave empty lines at the end
+    return frame.apply(lambda values: _number(values, decimals=values.name not in exact))
+
+
+def _number(values: pd.Series, decimals: bool) -> pd.Series:
+    """Text as int64 (or, with `decimals`, float64) where each filled cell is such a number, else as it is."""
+    filled = values[values.str.strip() != ""]
+    if len(filled) and filled.str.fullmatch(INTEGER).all():
+        try:
+            whole = filled.astype("int64")
+            return whole if len(filled) == len(values) else whole.astype("Int64").reindex(values.index)
+        except (OverflowError, ValueError):  # wider than int64: text, for float64 would round it
+            decimals = False
+    if decimals and len(filled) and filled.str.fullmatch(DECIMAL).all():
+        filled = filled.astype("float64")
+    return filled.reindex(values.index)
+
+
+def _plain(values: pd.Series) -> pd.Series:
+    """Free a column of its wrapping: categories, objects that are all text, nullable types without nulls."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.astype(values.cat.categories.dtype)
+    all_text = values.dtype == object and types.infer_dtype(values, skipna=True) == "string"
+    if all_text or isinstance(values.dtype, pd.StringDtype):
+        return values.astype("str")
+    numpy_dtype = getattr(values.dtype, "numpy_dtype", None)  # of Int64 and its like
+    return values if numpy_dtype is None or values.isna().any() else values.astype(numpy_dtype)
+
+
+def _ids(values: pd.Series, label: str) -> pd.Series:
+    """Ids as int64 or str, exactly as given."""
+    values = _plain(values)
+    kind = types.infer_dtype(values, skipna=False)
+    if kind == "string":
+        return values
+    if kind not in ("integer", "floating"):
+        first = type(next(iter(values)))
+        same = pd.Series([type(value) is first for value in values], values.index)
+        _require(same, values, label, f"comes after {first.__name__} ids; make all text, or all whole numbers")
+        raise DataError(f"{label}: {values.name} ids are {kind}; ids are whole numbers or text")
+    _require_exact(values, label)
+    _require(values % 1 == 0, values, label, "is not a whole number; read the column as text")
+    return values.astype("int64")
+
+
+def _seconds(values: pd.Series, label: str, time_format: str | None, ticks: int) -> tuple[pd.Series, np.ndarray]:
+    """Times as int64 Unix seconds, and the order of rows: as they are, or by what is finer than a second.
+
+    `ticks` is the number of units in a second. Integers stay integers all the way.
+    """
+    values = _plain(values)
+    values = values.astype("str") if time_format is not None else values
+    if values.dtype == "str":
+        number = values.str.fullmatch(NUMBER)
+        if time_format is None and number.sum() * 2 >= len(values):
+            mend = "is not a number; write Unix seconds or ISO 8601 dates throughout, or pass time_format="
+            _require(number, values, label, mend)
+            integers = _number(values, decimals=False)
+            values = integers if integers.dtype == "int64" else values.astype("float64")
+        else:
+            dates = pd.to_datetime(values, format=time_format or "ISO8601", utc=True, errors="coerce")
+            mend = "is not a date; write ISO 8601 (2024-01-31 12:00:00) or Unix seconds, or pass time_format="
+            _require(dates.notna(), values, label, mend)
+            values = dates
+    kind = types.infer_dtype(values, skipna=False)
+    if kind in ("date", "datetime", "datetime64"):
+        stamps = pd.to_datetime(values, utc=True).dt.tz_convert(None).to_numpy()
+        seconds, ticks = stamps.astype("datetime64[s]"), 1
+        whole, rest = seconds.astype("int64"), (stamps - seconds).astype("timedelta64[ns]").astype("int64")
+    elif kind in ("integer", "floating"):
+        _require_exact(values, label)
+        whole, rest = (values // 1).astype("int64").to_numpy(), (values % 1).to_numpy()
+    else:
+        raise DataError(f"{label}: {values.name} values are {kind}; times are Unix seconds or dates")
+    finer = rest.any() or (whole % ticks).any()
+    order = np.lexsort((rest, whole)) if finer else np.arange(len(whole))
+    return pd.Series(whole // ticks, values.index), order
+
+
+def _require_exact(values: pd.Series, label: str) -> None:
+    """Refuse integers wider than int64, and floats so large that they may have been rounded."""
+    least, most = -(2**63), 2**63 - 1
+    if types.is_float_dtype(values):  # 2**53 itself may be 2**53 + 1, rounded
+        most = 2 ** (np.finfo(str(values.dtype)).nmant + 1) - 1
+        least = -most
+    _require(
+        (values >= least) & (values <= most),
+        values,
+        label,
+        f"cannot be exact as {values.dtype}; read the column as int64 or as text",
+    )
+
+
+def _require(good: pd.Series, values: pd.Series, label: str, mend: str) -> None:
+    """Raise for the first value that is not `good`, naming its row and column."""
+    if not good.all():
+        row = values.index[int(np.argmin(good.to_numpy(bool)))]
+        shown = values.loc[row]
+        shown = shown.item() if isinstance(shown, np.generic) else shown
+        raise DataError(f"{label} row {row}: {values.name} {_one_line(repr(shown))} {mend}")
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())[:200]

@@ -1,0 +1,257 @@
+"""Stage 4: attended vectors become scores of items, and scores become a loss. See "The output layer"."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Combine = Literal["attended", "pooled", "whole"]
+Loss = Literal["auto", "full", "sampled", "gbce", "bce"]
+
+
+class Output(nn.Module):
+    """The state that is compared with item vectors, and the items' biases.
+
+    The state is the attended vector alone, or a linear map of it joined with the mean of the context so far, or
+    with the whole context: up to `length` context vectors side by side, newest first.
+
+    Args:
+        width: size D.
+        items: catalogue size V.
+        combine: "attended", "pooled" or "whole".
+        length: most context vectors that "whole" connects.
+        item_bias: learn one number per item, added to its score.
+    """
+
+    def __init__(self, width: int, items: int, combine: Combine, length: int, item_bias: bool) -> None:
+        super().__init__()
+        self.combine = combine
+        self.bias = nn.Parameter(torch.zeros(items + 1)) if item_bias else None
+        if combine != "attended":  # a map of joined vectors is the sum of a map of each
+            self.attended = nn.Linear(width, width, bias=False)
+        if combine == "pooled":
+            self.pooled = nn.Linear(width, width)
+        if combine == "whole":  # one D × D map per place counted from the newest: a convolution over the past
+            self.whole = nn.Conv1d(width, width, length)
+
+    def connected(self, context_BTD: Tensor) -> Tensor | None:
+        """What the context up to each event adds to the state there, (B, T, D); None for "attended"."""
+        if self.combine == "pooled":
+            count_T1 = torch.arange(1, context_BTD.shape[1] + 1, device=context_BTD.device)[:, None]
+            return self.pooled(context_BTD.cumsum(1) / count_T1)
+        if self.combine == "whole":
+            past_BDT = F.pad(context_BTD.transpose(1, 2), (self.whole.kernel_size[0] - 1, 0))
+            return self.whole(past_BDT).transpose(1, 2)
+        return None
+
+    def forward(self, attended: Tensor, connected: Tensor | None) -> Tensor:
+        """States (..., D) from attended vectors and what `connected` gave at the same places."""
+        return attended if connected is None else self.attended(attended) + connected
+
+    def catalogue_bias(self) -> Tensor | None:
+        """Biases of all items, (V,), without padding."""
+        return None if self.bias is None else self.bias[1:]
+
+
+def catalogue_scores(state_ND: Tensor, catalogue_VD: Tensor, bias_V: Tensor | None) -> Tensor:
+    """Score of every item for every state, (N, V): their dot product, plus the item's bias."""
+    scores_NV = state_ND @ catalogue_VD.T
+    return scores_NV if bias_V is None else scores_NV + bias_V
+
+
+def cross_entropy(state_ND: Tensor, catalogue_VD: Tensor, bias_V: Tensor | None, target_N: Tensor) -> Tensor:
+    """Full cross-entropy, summed over N: -log of the softmax over the whole catalogue at each target.
+
+    Holds all N × V scores; `lean_cross_entropy` gives the same value and gradients without.
+
+    Args:
+        state_ND: states.
+        catalogue_VD: item vectors without padding.
+        bias_V: item biases or None.
+        target_N: item indices 1..V.
+    """
+    return F.cross_entropy(catalogue_scores(state_ND, catalogue_VD, bias_V), target_N - 1, reduction="sum")
+
+
+def lean_cross_entropy(
+    state_ND: Tensor, catalogue_VD: Tensor, bias_V: Tensor | None, target_N: Tensor, chunk: int = 512
+) -> Tensor:
+    """`cross_entropy` in chunks of rows: no more than `chunk` × V scores exist at any time.
+
+    A chunk's gradient is a by-product of its softmax, so both are made at once and nothing of size N × V waits
+    for the backward pass. Under autocast the matrix products run in its dtype, the softmax in float32.
+
+    Args:
+        state_ND, catalogue_VD, bias_V, target_N: as for `cross_entropy`.
+        chunk: rows at a time.
+    """
+    if bias_V is None:
+        bias_V = catalogue_VD.new_zeros(len(catalogue_VD))
+    return _LeanCrossEntropy.apply(state_ND, catalogue_VD, bias_V, target_N, chunk)
+
+
+class _LeanCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, state_ND: Tensor, catalogue_VD: Tensor, bias_V: Tensor, target_N: Tensor, chunk: int
+    ) -> Tensor:
+        device = state_ND.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else catalogue_VD.dtype
+        wide = torch.promote_types(torch.float32, catalogue_VD.dtype)
+        with torch.autocast(device, enabled=False):
+            state, catalogue = state_ND.to(dtype), catalogue_VD.to(dtype)
+            bias = bias_V.to(wide)
+            loss = torch.zeros((), dtype=wide, device=state_ND.device)
+            grad_state = torch.empty_like(state)
+            grad_catalogue = torch.zeros_like(catalogue_VD, dtype=wide)
+            grad_bias = torch.zeros_like(bias)
+            for start in range(0, len(state), chunk):
+                rows = slice(start, start + chunk)
+                target_n1 = (target_N[rows] - 1)[:, None]
+                scores_nV = (state[rows] @ catalogue.T).to(wide).add_(bias)
+                logsumexp_n1 = scores_nV.logsumexp(-1, keepdim=True)
+                loss += (logsumexp_n1 - scores_nV.gather(1, target_n1)).sum()
+                error_nV = scores_nV.sub_(logsumexp_n1).exp_()
+                error_nV.scatter_add_(1, target_n1, error_nV.new_full((), -1).expand_as(target_n1))
+                grad_bias += error_nV.sum(0)
+                error_nV = error_nV.to(dtype)
+                grad_state[rows] = error_nV @ catalogue
+                grad_catalogue += (error_nV.T @ state[rows]).to(wide)
+        ctx.save_for_backward(
+            grad_state.to(state_ND.dtype), grad_catalogue.to(catalogue_VD.dtype), grad_bias.to(bias_V.dtype)
+        )
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        grad_state, grad_catalogue, grad_bias = ctx.saved_tensors
+        return (
+            (grad * grad_state).to(grad_state.dtype),
+            (grad * grad_catalogue).to(grad_catalogue.dtype),
+            (grad * grad_bias).to(grad_bias.dtype),
+            None,
+            None,
+        )
+
+
+class NegativeSampler(nn.Module):
+    """Draws items to stand for all the items that were not taken.
+
+    Args:
+        item_counts: training counts of the catalogue, (V,).
+        power: 0 draws uniformly, 1 by popularity, values between by counts to that power.
+    """
+
+    cumulative: Tensor
+    log_share: Tensor
+
+    def __init__(self, item_counts: Tensor, power: float = 0.0) -> None:
+        super().__init__()
+        share = item_counts.double().clamp_min(1) ** power
+        share = share / share.sum()
+        self.register_buffer("cumulative", share.cumsum(0), persistent=False)
+        self.register_buffer("log_share", share.log().float(), persistent=False)
+
+    def sample(self, count: int) -> Tensor:
+        """`count` item indices 1..V, drawn with replacement, int64."""
+        draw = torch.rand(count, dtype=torch.float64, device=self.cumulative.device)
+        return torch.searchsorted(self.cumulative, draw).clamp_max(len(self.cumulative) - 1) + 1
+
+    def log_expected(self, items: Tensor, count: int) -> Tensor:
+        """Log of how often each of `items` is expected among `count` draws; the logQ correction."""
+        return self.log_share[items - 1] + math.log(count)
+
+
+def sampled_softmax(
+    positive_N: Tensor,
+    negative_NM: Tensor,
+    positive_log_q_N: Tensor,
+    negative_log_q_NM: Tensor,
+    hit_NM: Tensor,
+) -> Tensor:
+    """Cross-entropy against sampled negatives, corrected for how they were drawn; one loss per position, (N,).
+
+    Subtracting the log of each item's expected count makes the sampled sum an estimate of the full one.
+
+    Args:
+        positive_N, negative_NM: scores.
+        positive_log_q_N, negative_log_q_NM: `NegativeSampler.log_expected` of the same items.
+        hit_NM: True where a sampled "negative" is the positive itself; it is left out.
+
+    Source: Bengio and Senécal 2008; Yi et al. 2019, eq. 3.
+    """
+    positive_N1 = (positive_N - positive_log_q_N)[:, None]
+    negative_NM = (negative_NM - negative_log_q_NM).masked_fill(hit_NM, -torch.inf)
+    scores = torch.cat([positive_N1, negative_NM], 1).float()
+    return scores.logsumexp(1) - scores[:, 0]
+
+
+def binary_cross_entropy(positive_N: Tensor, negative_NM: Tensor, hit_NM: Tensor) -> Tensor:
+    """Each candidate judged alone: taken or not taken? One loss per position, (N,), negatives averaged.
+
+    Args:
+        positive_N, negative_NM, hit_NM: as for `sampled_softmax`.
+
+    Source: Kang and McAuley 2018, eq. 6 (with one negative).
+    """
+    negative_NM = F.softplus(negative_NM.float()).masked_fill(hit_NM, 0)
+    return F.softplus(-positive_N.float()) + negative_NM.sum(1) / (~hit_NM).sum(1).clamp_min(1)
+
+
+def generalized_bce(
+    positive_N: Tensor, negative_NM: Tensor, hit_NM: Tensor, catalogue: int, calibration: float = 0.75
+) -> Tensor:
+    """gBCE: binary cross-entropy with the positive's probability raised to a power that undoes overconfidence.
+
+    Args:
+        positive_N, negative_NM, hit_NM: as for `sampled_softmax`.
+        catalogue: size V of the catalogue.
+        calibration: t from 0 (plain BCE over the negatives) to 1 (fully calibrated).
+
+    Source: Petrov and Macdonald 2023 (gSASRec).
+    """
+    alpha = negative_NM.shape[1] / (catalogue - 1)
+    beta = alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)
+    negative_N = F.softplus(negative_NM.float()).masked_fill(hit_NM, 0).sum(1)
+    return beta * F.softplus(-positive_N.float()) + negative_N
+
+
+class Criterion(nn.Module):
+    """Which loss, over which negatives.
+
+    Args:
+        loss: "full" (cross-entropy over the catalogue), "sampled" (sampled softmax), "gbce" or "bce".
+        negatives: items drawn per batch, shared by its positions; unused by "full".
+        popularity: negatives are drawn by training counts to this power; 0 is uniform.
+        calibration: gBCE's t.
+        item_counts: training counts of the catalogue, (V,).
+    """
+
+    def __init__(
+        self, loss: Loss, negatives: int, popularity: float, calibration: float, item_counts: Tensor
+    ) -> None:
+        super().__init__()
+        self.loss, self.negatives, self.calibration = loss, negatives, calibration
+        self.sampler = NegativeSampler(item_counts, popularity)
+
+    def draw(self) -> Tensor:
+        """Fresh negatives, item indices (M,)."""
+        return self.sampler.sample(self.negatives)
+
+    def forward(self, positive_N: Tensor, negative_NM: Tensor, target_N: Tensor, negatives_M: Tensor) -> Tensor:
+        """Loss per position, (N,), from the scores of the targets and of the drawn negatives."""
+        hit_NM = target_N[:, None] == negatives_M
+        if self.loss == "sampled":
+            expected = self.sampler.log_expected
+            positive_log_q_N, negative_log_q_M = (
+                expected(target_N, self.negatives),
+                expected(negatives_M, self.negatives),
+            )
+            return sampled_softmax(positive_N, negative_NM, positive_log_q_N, negative_log_q_M, hit_NM)
+        if self.loss == "gbce":
+            return generalized_bce(positive_N, negative_NM, hit_NM, len(self.sampler.log_share), self.calibration)
+        return binary_cross_entropy(positive_N, negative_NM, hit_NM)

@@ -1,0 +1,303 @@
+"""How good is a ranking? Full-catalogue metrics, their intervals, and paired comparison.
+
+Every question of a holdout is ranked against the whole catalogue, never a sample. Equal scores are scored in
+expectation over random order: no metric depends on how a sort breaks ties, and a constant scorer earns k over the
+number of candidates.
+"""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attncore.sequences import Histories, Holdout
+
+
+class Scorer(Protocol):
+    """Whatever can be evaluated: every baseline and every model."""
+
+    def score(self, histories: Histories, users: np.ndarray | None = None) -> Tensor:
+        """Scores of the whole catalogue, (rows, V); column j belongs to item index j + 1."""
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What one evaluation found."""
+
+    metrics: dict[str, float]  # means over users; "coverage@k" is the share of the catalogue shown to anyone
+    interval: dict[str, tuple[float, float]]  # 95 % bootstrap over users, of each per-user metric
+    per_user: dict[str, np.ndarray]  # float64, an entry per row of the holdout
+    users: int  # rows evaluated
+    items: int  # size of the catalogue
+    split: str  # "valid" or "test"
+    protocol: dict[str, Any]  # how the questions were made; "questions" is a checksum of which they were
+
+    def __str__(self) -> str:
+        """One line per metric, with its interval."""
+        lines = [f"{self.split}: {self.users:,} users, {self.items:,} items"]
+        for name, value in self.metrics.items():
+            bounds = " [{:.4f}, {:.4f}]".format(*self.interval[name]) if name in self.interval else ""
+            lines.append(f"{name:<12}{value:.4f}{bounds}")
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain Python values, without the per-user figures."""
+        report = {name: getattr(self, name) for name in ("split", "users", "items", "metrics", "protocol")}
+        return report | {"interval": {name: list(bounds) for name, bounds in self.interval.items()}}
+
+
+Reports = Report | Sequence[Report]  # one, or one per seed
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired bootstrap of two scorers over the same users."""
+
+    metric: str
+    difference: float  # mean over users of a - b
+    interval: tuple[float, float]  # 95 %, of the difference
+    p_value: float  # two-sided: how often resampling moves the difference to the other side of zero
+    users: int
+    seeds: tuple[int, int]  # reports on either side
+
+    def __str__(self) -> str:
+        """One line; fewer than three seeds on both sides is called a tendency."""
+        (low, high), (a, b) = self.interval, self.seeds
+        note = f"{self.users:,} users, {a} against {b} seeds{', a tendency' if max(a, b) < 3 else ''}"
+        return f"{self.metric}: {self.difference:+.4f} [{low:+.4f}, {high:+.4f}], p = {self.p_value:.4f} ({note})"
+
+
+def ranks(scores: Tensor, targets: Tensor, excluded: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Count the candidates above each target and those level with it.
+
+    Args:
+        scores: (rows, V), compared in float32, whatever their type.
+        targets: (rows,) item indices 1..V.
+        excluded: (rows, V), True where an item is no candidate; a target always is one.
+
+    Returns:
+        above and tied, int64 (rows,); tied counts the target itself, so it is at least 1.
+    """
+    scores, column = scores.float(), targets.long()[:, None] - 1
+    wanted = scores.gather(1, column)
+    higher, level = scores > wanted, scores == wanted
+    if excluded is not None:
+        higher, level = higher & ~excluded, (level & ~excluded).scatter_(1, column, True)
+    return higher.sum(1), level.sum(1)
+
+
+def rank_metrics(above: np.ndarray, tied: np.ndarray, k: int | Sequence[int]) -> dict[str, np.ndarray]:
+    """Turn `ranks` into "hr@k", "ndcg@k" and "mrr", in expectation over the order of ties.
+
+    The target stands at each of the places above + 1 .. above + tied with equal chance. One relevant item makes the
+    ideal DCG 1, so ndcg@k is 1 / log2(1 + place) within k places.
+    """
+    last = above + tied
+    place = np.arange(1, last.max(initial=0) + 1)
+    gain = np.concatenate(([0.0], np.cumsum(1 / np.log2(1 + place))))  # gain[n]: the first n places together
+    reciprocal = np.concatenate(([0.0], np.cumsum(1 / place)))
+    metrics = {f"hr@{c}": np.clip((c - above) / tied, 0.0, 1.0) for c in _cutoffs(k)}
+    for c in _cutoffs(k):
+        metrics[f"ndcg@{c}"] = (gain[np.minimum(last, c)] - gain[np.minimum(above, c)]) / tied
+    return metrics | {"mrr": (reciprocal[last] - reciprocal[above]) / tied}
+
+
+def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k highest scores of each row, best first; equal scores in order of their column.
+
+    `torch.topk` alone returns ties in any order and, at the k-th place, any of the tied columns.
+
+    Args:
+        scores: (rows, V), without NaN.
+        k: how many; a smaller catalogue gives V of them.
+
+    Returns:
+        values and int64 columns, both (rows, min(k, V)).
+    """
+    if scores.ndim != 2 or k < 1:
+        raise ValueError(f"top_k takes scores (rows, V) and k >= 1, not {tuple(scores.shape)} and k={k}")
+    items, block = scores.shape[1], 128
+    k = min(k, items)
+    if items > 4 * k * block:  # no item of the top k lies outside the k blocks with the highest maxima
+        whole = items - items % block
+        highest = scores[:, :whole].unflatten(1, (-1, block)).amax(2)
+        if whole < items:
+            highest = torch.cat([highest, scores[:, whole:].amax(1, keepdim=True)], 1)
+        blocks = top_k(highest, k)[1].sort(dim=1).values
+        within = (blocks[:, :, None] * block + torch.arange(block, device=scores.device)).flatten(1)
+        candidates = scores.gather(1, within.clamp(max=items - 1)).masked_fill_(within >= items, -torch.inf)
+        values, place = top_k(candidates, k)
+        return values, within.gather(1, place)
+    values, columns = scores.topk(k)
+    if values.isnan().any():  # topk puts NaN first, so none can hide
+        raise ValueError("scores hold NaN; a ranking needs numbers (or -inf)")
+    last = values[:, -1:]
+    level = (values == last).sum(1, keepdim=True)  # places of the list that hold its lowest score
+    crowded = ((scores == last).sum(1, keepdim=True) > level).nonzero()[:, 0]  # that score also stands outside
+    if len(crowded):
+        tied = torch.where(scores[crowded] == last[crowded], torch.arange(items, device=scores.device), items)
+        lowest = tied.topk(k, largest=False).values
+        place = torch.arange(k, device=scores.device) - (k - level[crowded])
+        columns[crowded] = torch.where(place < 0, columns[crowded], lowest.gather(1, place.clamp(0)))
+    columns = columns.sort(dim=1).values
+    values, order = scores.gather(1, columns).sort(dim=1, descending=True, stable=True)
+    return values, columns.gather(1, order)
+
+
+def bootstrap_interval(values: np.ndarray, resamples: int = 1000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """95 % percentile bootstrap interval of the mean over users (Efron 1979).
+
+    Args:
+        values: (users,) or (users, metrics); one draw of users serves all metrics.
+        resamples, seed: how often users are drawn anew, with replacement, and what makes it repeatable.
+
+    Returns:
+        low and high, shaped like `values` without its users.
+    """
+    low, high = np.quantile(_resampled_means(values, resamples, seed), [0.025, 0.975], axis=0)
+    return low, high
+
+
+@torch.no_grad()
+def evaluate(
+    scorer: Scorer,
+    holdout: Holdout,
+    k: int | Sequence[int] = (1, 5, 10, 20),
+    batch_size: int = 1024,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> Report:
+    """Rank the whole catalogue for every question of the holdout.
+
+    Items anywhere in a row's history are no candidates when `holdout.exclude_seen`, the target excepted; an item
+    scored -inf is never shown. "hr@1" is accuracy. "novelty@k" is the mean self-information, in bits, of the k items
+    shown: -log2(count / total) in training, where an item never seen counts as seen once. "loss", for a scorer whose
+    `scores_are_logits` is true, is the mean -log softmax at the target over the whole catalogue, nothing excluded.
+
+    Args:
+        scorer: see `Scorer`; its scores may be on any device.
+        holdout: the questions, `split.valid` or `split.test`.
+        k: lengths of the list.
+        batch_size: rows scored at a time, which bounds memory to a few batch_size x V floats.
+        bootstrap, seed: resamples for the 95 % intervals (0 leaves them out) and their seed.
+
+    Raises:
+        ValueError: an empty holdout, scores of a wrong shape, or NaN among them.
+    """
+    cutoffs, rows, items = _cutoffs(k), len(holdout), len(holdout.item_counts)
+    if rows == 0 or batch_size < 1:
+        raise ValueError(f"cannot rank {rows} questions of {holdout.name}, {batch_size} at a time; both must be >= 1")
+    counts = np.asarray(holdout.item_counts, np.float64)
+    bits = np.append(np.log2(max(counts.sum(), 1.0) / np.maximum(counts, 1.0)), 0.0)  # the last stands for no item
+    shown = np.zeros((len(cutoffs), items + 1), bool)
+    batches: list[dict[str, np.ndarray]] = []
+    for start in range(0, rows, batch_size):
+        batch = np.arange(start, min(start + batch_size, rows))
+        histories = holdout.histories.take(batch)
+        scores = _checked(scorer.score(histories, holdout.users[batch]), len(batch), items, scorer)
+        targets = torch.as_tensor(holdout.targets[batch], dtype=torch.int64).to(scores.device)
+        per_row: dict[str, np.ndarray] = {}
+        if getattr(scorer, "scores_are_logits", False):
+            loss = torch.nn.functional.cross_entropy(scores, targets - 1, reduction="none")
+            per_row["loss"] = loss.double().cpu().numpy()
+        excluded = _seen(histories, targets, items) if holdout.exclude_seen else None
+        above, tied = ranks(scores, targets, excluded)
+        per_row |= rank_metrics(above.cpu().numpy(), tied.cpu().numpy(), cutoffs)
+        allowed = scores if excluded is None else scores.masked_fill(excluded, -torch.inf)
+        values, columns = top_k(allowed, cutoffs[-1])
+        listed = columns.masked_fill_(values == -torch.inf, items).cpu().numpy()
+        for ever, c in zip(shown, cutoffs, strict=True):
+            ever[listed[:, :c]] = True
+            per_row[f"novelty@{c}"] = bits[listed[:, :c]].sum(1) / np.maximum((listed[:, :c] < items).sum(1), 1)
+        batches.append(per_row)
+
+    per_user = {name: np.concatenate([per_row[name] for per_row in batches]) for name in batches[0]}
+    coverage = {f"coverage@{c}": float(ever[:items].mean()) for ever, c in zip(shown, cutoffs, strict=True)}
+    interval = {}
+    if bootstrap:
+        bounds = bootstrap_interval(np.stack(list(per_user.values()), axis=1), bootstrap, seed)
+        interval = {name: (float(low), float(high)) for name, low, high in zip(per_user, *bounds, strict=True)}
+    asked = zlib.crc32(np.stack([holdout.users, holdout.targets]).astype("<i8").tobytes())
+    how = {"questions": f"{asked:08x}", "bootstrap": {"resamples": bootstrap, "seed": seed}}
+    metrics = {name: float(figures.mean()) for name, figures in per_user.items()} | coverage
+    return Report(metrics, interval, per_user, rows, items, holdout.name, holdout.protocol | how)
+
+
+def compare(a: Reports, b: Reports, metric: str = "ndcg@10", resamples: int = 10_000, seed: int = 0) -> Comparison:
+    """Is a better than b? Paired bootstrap over users of the difference a - b.
+
+    Args:
+        a, b: a report, or the reports of several seeds, averaged for each user first.
+        metric: any per-user metric of the reports.
+        resamples, seed: how often users are drawn anew, and the seed; p is never below 2 / (resamples + 1).
+
+    Raises:
+        ValueError: no such metric, or reports that answer different questions.
+    """
+    sides = [[side] if isinstance(side, Report) else list(side) for side in (a, b)]
+    if not all(sides):
+        raise ValueError("compare needs at least one report on either side")
+    first = sides[0][0]
+    for report in sides[0] + sides[1]:
+        if metric not in report.per_user:
+            raise ValueError(f"no per-user metric {metric!r} in a report; it has {', '.join(report.per_user)}")
+        if _questions(report) != _questions(first):
+            pair = " and ".join(f"{r.split} of {r.users:,} users" for r in (first, report))
+            raise ValueError(f"reports answer different questions ({pair}); evaluate both on one holdout")
+    mean_a, mean_b = (np.mean([report.per_user[metric] for report in side], axis=0) for side in sides)
+    difference = mean_a - mean_b
+    means = _resampled_means(difference, resamples, seed)
+    low, high = np.quantile(means, [0.025, 0.975]).tolist()
+    p_value = 2 * (int(min((means <= 0).sum(), (means >= 0).sum())) + 1) / (resamples + 1)
+    seeds = (len(sides[0]), len(sides[1]))
+    return Comparison(metric, float(difference.mean()), (low, high), min(1.0, p_value), first.users, seeds)
+
+
+def _cutoffs(k: int | Sequence[int]) -> list[int]:
+    cutoffs = sorted({int(c) for c in np.atleast_1d(k)})
+    if not cutoffs or cutoffs[0] < 1:
+        raise ValueError(f"k={k} must be one or more whole numbers from 1 up")
+    return cutoffs
+
+
+def _checked(scores: Tensor, rows: int, items: int, scorer: object) -> Tensor:
+    name = type(scorer).__name__
+    if not isinstance(scores, Tensor) or scores.shape != (rows, items):
+        found = f"{type(scores).__name__} of shape {tuple(getattr(scores, 'shape', ()))}"
+        raise ValueError(f"{name}.score returned a {found}; it must be a tensor of shape ({rows}, {items})")
+    if scores.isnan().any():
+        raise ValueError(f"{name}.score returned NaN; a ranking needs numbers (or -inf)")
+    return scores.float()
+
+
+def _seen(histories: Histories, targets: Tensor, items: int) -> Tensor:
+    """True where an item stands anywhere in the row's history and is not its target."""
+    rows = len(histories)
+    cells = np.repeat(np.arange(rows) * items, histories.lengths) + histories.items - 1
+    seen = torch.zeros(rows * items, dtype=torch.bool, device=targets.device)
+    seen[torch.as_tensor(cells).to(targets.device)] = True
+    return seen.view(rows, items).scatter_(1, targets[:, None] - 1, False)
+
+
+def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Means of `values` over users drawn with replacement, (resamples, ...)."""
+    values, users = np.asarray(values, np.float64), len(values)
+    if users == 0 or resamples < 1:
+        raise ValueError(f"a bootstrap of {users} users, {resamples} times; both must be 1 or more")
+    generator = np.random.default_rng(seed)
+    at_once, means = max(1, 4_000_000 // users), []  # holds memory near 100 MB for any number of users
+    for start in range(0, resamples, at_once):
+        row = np.arange(min(at_once, resamples - start))[:, None]
+        drawn = generator.integers(users, size=(len(row), users)) + row * users
+        times = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
+        means.append(times.astype(np.float64) @ values / users)
+    return np.concatenate(means)
+
+
+def _questions(report: Report) -> tuple[Any, ...]:
+    protocol = {name: value for name, value in report.protocol.items() if name != "bootstrap"}
+    return report.split, report.users, report.items, protocol
