@@ -13,7 +13,7 @@ from attncore import baselines, datasets
 from attncore.interactions import DataError, Interactions, read_interactions
 from attncore.ranking import Report, compare, evaluate
 from attncore.recommender import Recommendation, Recommender, RecommenderConfig, load
-from attncore.sequences import Split, leave_one_out, split_by_time, split_by_user
+from attncore.splits import Split, leave_one_out, split_by_time, split_by_user
 from attncore.training import Run, TrainingConfig, fit
 
 __all__ = [

@@ -140,7 +140,7 @@ def complete_journey_promotions(
     wanted = None if weeks is None else pa.array(list(weeks), pa.int64())
     schema = pa.schema(
         [("item", pa.int32()), ("store_id", pa.int32()), ("week", pa.int8())]
-        + [(place, pa.dictionary(pa.int32(), pa.string())) for place in places]
+        + [(place, pa.dictionary(pa.int8(), pa.string())) for place in places]
     )
     batches = []  # the file is one row group: read in pieces, for whole it takes over 1 GB
     columns = ["product_id", "store_id", "week", *places]
@@ -148,7 +148,7 @@ def complete_journey_promotions(
         piece = pa.Table.from_batches([batch])
         piece = piece if wanted is None else piece.filter(pc.is_in(piece["week"], wanted))
         batches.append(piece.select(columns).rename_columns(schema.names).cast(schema))
-    return pa.concat_tables(batches).unify_dictionaries().to_pandas()
+    return pa.concat_tables(batches).unify_dictionaries().to_pandas(split_blocks=True, self_destruct=True)
 
 
 def planted(
@@ -399,7 +399,7 @@ def _films(events: pd.DataFrame, users: pd.DataFrame, items: pd.DataFrame) -> In
     - "unkonwn", as RecBole has it, is "unknown". The genre "unknown" is no genre.
     - genres: a sorted tuple.
     """
-    spaced = items["title"].str.split().str.join(" ").replace("unkonwn", "unknown")
+    spaced = items["title"].str.split().str.join(" ").replace("unkonwn", "unknown").astype("str")
     parts = spaced.str.extract(r"^(?P<title>.*?)(?: ?\((?P<year>\d{4})\)(?: \(T?V\))?)?$")
     given = items["year"] if "year" in items else pd.Series(pd.NA, items.index, dtype="str")
     year = parts["year"].fillna(given.where(given.str.fullmatch(r"\d{4}", na=False)))

@@ -1,8 +1,7 @@
 """How good is a ranking? Full-catalogue metrics, their intervals, and paired comparison.
 
-Every question of a holdout is ranked against the whole catalogue, never a sample. Equal scores are scored in
-expectation over random order: no metric depends on how a sort breaks ties, and a constant scorer earns k over the
-number of candidates.
+Every question is ranked against the whole catalogue, never a sample. Equal scores are scored in expectation over
+random order: how a sort breaks ties never matters, and a constant scorer earns k over the number of candidates.
 """
 
 import zlib
@@ -14,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attncore.sequences import Histories, Holdout
+from attncore.sequences import Histories
+from attncore.splits import Holdout
 
 
 class Scorer(Protocol):
@@ -233,7 +233,7 @@ def compare(a: Reports, b: Reports, metric: str = "ndcg@10", resamples: int = 10
     Args:
         a, b: a report, or the reports of several seeds, averaged for each user first.
         metric: any per-user metric of the reports.
-        resamples, seed: how often users are drawn anew, and the seed; p is never below 2 / (resamples + 1).
+        resamples, seed: of the bootstrap; p is never below 2 / (resamples + 1).
 
     Raises:
         ValueError: no such metric, or reports that answer different questions.
@@ -276,11 +276,10 @@ def _checked(scores: Tensor, rows: int, items: int, scorer: object) -> Tensor:
 
 def _seen(histories: Histories, targets: Tensor, items: int) -> Tensor:
     """True where an item stands anywhere in the row's history and is not its target."""
-    rows = len(histories)
-    cells = np.repeat(np.arange(rows) * items, histories.lengths) + histories.items - 1
-    seen = torch.zeros(rows * items, dtype=torch.bool, device=targets.device)
-    seen[torch.as_tensor(cells).to(targets.device)] = True
-    return seen.view(rows, items).scatter_(1, targets[:, None] - 1, False)
+    cells = np.repeat(np.arange(len(histories)) * items, histories.lengths) + histories.items - 1
+    seen = torch.zeros(len(histories), items, dtype=torch.bool, device=targets.device)
+    seen.view(-1)[torch.from_numpy(cells).to(targets.device)] = True
+    return seen.scatter_(1, targets[:, None] - 1, False)
 
 
 def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
@@ -288,8 +287,8 @@ def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarra
     values, users = np.asarray(values, np.float64), len(values)
     if users == 0 or resamples < 1:
         raise ValueError(f"a bootstrap of {users} users, {resamples} times; both must be 1 or more")
-    generator = np.random.default_rng(seed)
-    at_once, means = max(1, 4_000_000 // users), []  # holds memory near 100 MB for any number of users
+    generator, means = np.random.default_rng(seed), []
+    at_once = max(1, 4_000_000 // users)  # holds memory near 100 MB, up to as many users
     for start in range(0, resamples, at_once):
         row = np.arange(min(at_once, resamples - start))[:, None]
         drawn = generator.integers(users, size=(len(row), users)) + row * users

@@ -23,7 +23,8 @@ from attncore.interactions import DataError
 from attncore.output import Combine, Criterion, Output, catalogue_scores, lean_cross_entropy
 from attncore.ranking import top_k
 from attncore.runs import read_config, write_run
-from attncore.sequences import Histories, Split
+from attncore.sequences import Histories
+from attncore.splits import Split
 
 Attention = Literal["self", "target", "lstm", "mean"]
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from attncore.interactions import DataError
-from attncore.sequences import Split
+from attncore.splits import Split
 
 RUN_FILES = ("weights.safetensors", "histories.safetensors", "vocabulary.json", "config.json")
 

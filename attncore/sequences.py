@@ -1,20 +1,16 @@
-"""Stage 1b: from a log to histories and splits.
+"""Stage 1b: from a log to histories. Ids become indices 1..V, 0 is padding, and each user is a row of a flat array.
 
-Ids become indices 1..V (0 is padding), each user's events become one row of a flat array, and a split says
-which events train, which one validates and which one tests. See the chapter "Data preparation".
+See the chapter "Data preparation".
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors.numpy import load_file, save_file
 
 from attncore.interactions import DataError, Interactions
 
@@ -131,115 +127,7 @@ class Histories:
         return cls(items, offsets, times)
 
 
-@dataclass(frozen=True)
-class Holdout:
-    """Questions with known answers: given this history, which item came next?
-
-    Attributes:
-        name: "valid" or "test".
-        histories: what is known when the question is asked, one row per question.
-        users: the asked user's row in `Split.users`, int64.
-        targets: index of the item that came next, int32.
-        item_counts: how often each item occurs in training, int64 (V,); entry j is item index j + 1.
-        exclude_seen: items of the row's whole history are no candidates, the target excepted.
-        protocol: how the split was made, in words and numbers.
-    """
-
-    name: str
-    histories: Histories
-    users: np.ndarray
-    targets: np.ndarray
-    item_counts: np.ndarray
-    exclude_seen: bool
-    protocol: dict[str, Any]
-
-    def __len__(self) -> int:
-        """Number of questions."""
-        return len(self.targets)
-
-
-@dataclass(frozen=True)
-class Split:
-    """A log divided into training, validation and test, with the vocabularies that all three share.
-
-    Attributes:
-        name: the log's name.
-        checksum: the log's SHA-256.
-        users: user ids; the user with index u + 1 is row u of `histories` and `train`.
-        items: item ids: the catalogue, every item of the log.
-        histories: all events of every user.
-        train: the events that may be learned from.
-        valid, test: the questions.
-        log: where it came from; None when the split was read from a run folder.
-        titles: a title per item where the log has them, else None.
-    """
-
-    name: str
-    checksum: str
-    users: Vocabulary
-    items: Vocabulary
-    histories: Histories
-    train: Histories
-    valid: Holdout
-    test: Holdout
-    log: Interactions | None = None
-    titles: np.ndarray | None = None
-
-    @property
-    def item_counts(self) -> np.ndarray:
-        """How often each item occurs in training, int64 (V,); entry j is item index j + 1."""
-        return self.valid.item_counts
-
-    def label(self, item: Any) -> str:
-        """An item's title where there is one, else its id."""
-        index = int(self.items.encode([item])[0])
-        return str(item) if self.titles is None else str(self.titles[index - 1])
-
-    def save(self, folder: Path) -> None:
-        """Write `vocabulary.json` and `histories.safetensors` into a folder that exists."""
-        arrays = {
-            "items": self.histories.items,
-            "offsets": self.histories.offsets,
-            "times": self.histories.times,
-        }
-        arrays["train_stops"] = self.train.lengths
-        for holdout in (self.valid, self.test):
-            arrays[f"{holdout.name}_rows"] = holdout.users
-            arrays[f"{holdout.name}_places"] = holdout.histories.lengths
-        about = {
-            "name": self.name,
-            "checksum": self.checksum,
-            "users": self.users.ids.tolist(),
-            "items": self.items.ids.tolist(),
-            "titles": None if self.titles is None else self.titles.tolist(),
-            "protocol": self.valid.protocol,
-        }
-        (folder / "vocabulary.json").write_text(json.dumps(about), encoding="utf-8")
-        save_file(
-            {name: np.ascontiguousarray(array) for name, array in arrays.items()},
-            folder / "histories.safetensors",
-        )
-
-    @classmethod
-    def load(cls, folder: Path) -> Split:
-        """Read what `save` wrote."""
-        about = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
-        arrays = load_file(folder / "histories.safetensors")
-        histories = Histories(arrays["items"], arrays["offsets"], arrays["times"])
-        return _split(
-            about["name"],
-            about["checksum"],
-            Vocabulary(_ids(pd.Index(about["users"])), "user"),
-            Vocabulary(_ids(pd.Index(about["items"])), "item"),
-            histories,
-            arrays["train_stops"],
-            {name: (arrays[f"{name}_rows"], arrays[f"{name}_places"]) for name in ("valid", "test")},
-            about["protocol"],
-            titles=None if about["titles"] is None else np.array(about["titles"], object),
-        )
-
-
-def _histories(log: Interactions) -> tuple[Vocabulary, Vocabulary, Histories]:
+def index_log(log: Interactions) -> tuple[Vocabulary, Vocabulary, Histories]:
     """Vocabularies and histories; events of equal time keep the order of the log's rows."""
     events = log.events
     user, user_ids = pd.factorize(events["user"], sort=True)
@@ -254,140 +142,9 @@ def _histories(log: Interactions) -> tuple[Vocabulary, Vocabulary, Histories]:
         time[order],
         {name: events[name].to_numpy()[order] for name in extra},
     )
-    return Vocabulary(_ids(user_ids), "user"), Vocabulary(_ids(item_ids), "item"), histories
+    return Vocabulary(plain_ids(user_ids), "user"), Vocabulary(plain_ids(item_ids), "item"), histories
 
 
-def _ids(index: pd.Index) -> np.ndarray:
+def plain_ids(index: pd.Index) -> np.ndarray:
     """Ids as int64, or as Python strings."""
     return index.to_numpy(np.int64) if index.dtype.kind in "iu" else index.to_numpy(object)
-
-
-def _split(
-    name: str,
-    checksum: str,
-    users: Vocabulary,
-    items: Vocabulary,
-    histories: Histories,
-    train_stops: np.ndarray,
-    questions: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    protocol: dict[str, Any],
-    log: Interactions | None = None,
-    titles: np.ndarray | None = None,
-) -> Split:
-    """A split that trains on each row up to `train_stops` and asks `questions[name] = rows, places`.
-
-    A question is: which item stands at that place of that row, given all before it?
-    """
-    train = histories.take(np.arange(len(users)), stops=train_stops)
-    counts = np.bincount(train.items, minlength=len(items) + 1)[1:].astype(np.int64)
-    holdouts = {}
-    for part, (rows, places) in questions.items():
-        if len(rows) == 0:
-            raise DataError(f"{name}: the {protocol['split']} split leaves no user for {part}; use a longer log")
-        holdouts[part] = Holdout(
-            name=part,
-            histories=histories.take(rows, stops=places),
-            users=rows,
-            targets=histories.items[histories.offsets[rows] + places],
-            item_counts=counts,
-            exclude_seen=protocol["exclude_seen"],
-            protocol=protocol,
-        )
-    return Split(name, checksum, users, items, histories, train, holdouts["valid"], holdouts["test"], log, titles)
-
-
-def _split_log(
-    log: Interactions,
-    indexed: tuple[Vocabulary, Vocabulary, Histories],
-    train_stops: np.ndarray,
-    questions: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    protocol: dict[str, Any],
-) -> Split:
-    """`_split` of a log, with the protocol's fixed part and the items' titles."""
-    users, items, histories = indexed
-    titles = None
-    if log.items is not None and "title" in log.items.columns:
-        known = log.items["title"].reindex(items.ids)
-        titles = known.where(known.notna(), pd.Series(items.ids, index=items.ids).astype(str)).to_numpy(object)
-    protocol = protocol | {
-        "catalogue": "full",
-        "exclude_seen": not log.repeats,
-        "time_ties": "order of the log's rows",
-        "score_ties": "expected over random order",
-    }
-    return _split(log.name, log.checksum, users, items, histories, train_stops, questions, protocol, log, titles)
-
-
-def leave_one_out(log: Interactions) -> Split:
-    """Each user's last event tests, the one before validates, the rest train.
-
-    A user with fewer than 3 events is in training only. The history of a test question holds the validation
-    event; training does not. It leaks other users' future, so report `split_by_time` beside it.
-
-    Raises:
-        DataError: no user has 3 events.
-    """
-    indexed = _histories(log)
-    lengths = indexed[2].lengths
-    asked = np.flatnonzero(lengths >= 3)
-    train_stops = np.where(lengths >= 3, lengths - 2, lengths)
-    questions = {"valid": (asked, lengths[asked] - 2), "test": (asked, lengths[asked] - 1)}
-    return _split_log(log, indexed, train_stops, questions, {"split": "leave-one-out"})
-
-
-def split_by_time(log: Interactions, valid: float = 0.1, test: float = 0.1) -> Split:
-    """Two moments cut the log for everyone: training before the first, testing from the second on.
-
-    `valid` and `test` are shares of the log's events. Asked is each user's first event in the period, if they
-    have a history before it; the history ends where the period begins. Events of one time are never parted.
-
-    Raises:
-        DataError: the log has no time, a share is out of range, or a period asks nobody.
-    """
-    if not log.has_time:
-        raise DataError(f"{log.name}: has no time column, so it cannot be split by time; use leave_one_out")
-    if not (0 < valid < 1 and 0 < test < 1 and valid + test < 1):
-        raise DataError(f"valid={valid} and test={test}: shares must be above 0 and sum to less than 1")
-    indexed = users, _, histories = _histories(log)
-    ordered = np.sort(histories.times)
-    cut_valid = ordered[int(len(ordered) * (1 - valid - test))]
-    cut_test = ordered[int(len(ordered) * (1 - test))]
-    owner = np.repeat(np.arange(len(users)), histories.lengths)
-
-    def known_before(cut: int) -> np.ndarray:
-        return np.bincount(owner[histories.times < cut], minlength=len(users))
-
-    before_valid, before_test = known_before(cut_valid), known_before(cut_test)
-    rows_valid = np.flatnonzero((before_valid > 0) & (before_test > before_valid))
-    rows_test = np.flatnonzero((before_test > 0) & (histories.lengths > before_test))
-    questions = {"valid": (rows_valid, before_valid[rows_valid]), "test": (rows_test, before_test[rows_test])}
-    protocol = {
-        "split": "time",
-        "valid_from": int(cut_valid),
-        "test_from": int(cut_test),
-        "users_without_history": int(((before_test == 0) & (histories.lengths > 0)).sum()),
-    }
-    return _split_log(log, indexed, before_valid, questions, protocol)
-
-
-def split_by_user(log: Interactions, fold: int = 0, folds: int = 5, known: int = 5, seed: int = 0) -> Split:
-    """Held-out users show their first `known` events and are asked for the next; nothing of them trains.
-
-    Users are dealt to `folds` folds at random by `seed`: fold `fold` tests, the one after it validates, the
-    others train with all their events. Held-out users with `known` events or fewer are not asked.
-
-    Raises:
-        DataError: a number is out of range.
-    """
-    if not (folds >= 3 and 0 <= fold < folds and known >= 0):
-        raise DataError(f"fold={fold}, folds={folds}, known={known}: need 0 <= fold < folds, folds >= 3, known >= 0")
-    indexed = users, _, histories = _histories(log)
-    dealt = np.random.default_rng(seed).permutation(len(users)) % folds
-    held = {"test": dealt == fold, "valid": dealt == (fold + 1) % folds}
-    kept = ~(held["test"] | held["valid"])
-    questions = {}
-    for name, chosen in held.items():
-        rows = np.flatnonzero(chosen & (histories.lengths > known))
-        questions[name] = (rows, np.full(len(rows), known, np.int64))
-    protocol = {"split": "user", "fold": fold, "folds": folds, "known": known, "seed": seed}
-    return _split_log(log, indexed, np.where(kept, histories.lengths, 0), questions, protocol)

@@ -21,7 +21,7 @@ from attncore.interactions import DataError
 from attncore.output import Criterion, Loss
 from attncore.ranking import Report, evaluate
 from attncore.recommender import Recommender
-from attncore.sequences import Split
+from attncore.splits import Split
 
 logger = logging.getLogger(__name__)
 
@@ -53,14 +53,14 @@ class TrainingConfig:
         log_every: steps between readings of the loss.
     """
 
-    epochs: int = 60
+    epochs: int = 100
     batch_size: int = 128
     lr: float = 1e-3
     weight_decay: float = 0.01
     warmup: int = 50
     schedule: Schedule = "cosine"
     clip: float = 1.0
-    patience: int = 10
+    patience: int = 15
     loss: Loss = "auto"
     negatives: int = 256
     popularity: float = 0.0

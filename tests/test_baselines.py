@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from attncore.baselines import MarkovChain, PersonalFrequency, Popularity, RecentPopularity
 from attncore.interactions import DataError, Interactions
 from attncore.ranking import compare, evaluate
-from attncore.sequences import Histories, leave_one_out
+from attncore.sequences import Histories
+from attncore.splits import leave_one_out
 
 BASELINES = [Popularity, RecentPopularity, PersonalFrequency, MarkovChain]
 

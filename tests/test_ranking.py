@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attncore.ranking import bootstrap_interval, compare, evaluate, rank_metrics, ranks, top_k
-from attncore.sequences import Histories, Holdout
+from attncore.sequences import Histories
+from attncore.splits import Holdout
 
 
 class Fixed:
