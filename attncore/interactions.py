@@ -225,7 +225,7 @@ def read_interactions(
         columns["time"], order = _seconds(frame[time], label, time_format, TICKS[time_unit])
     attributes = frame.drop(columns=[*roles.values(), *columns], errors="ignore").apply(_plain)
     events = pd.concat([pd.DataFrame(columns), attributes], axis=1).iloc[order]
-    if time is not None and drop_duplicates:
+    if drop_duplicates:  # without times none is one: every row number is another
         again = events.duplicated(["user", "item", "time"])
         dropped["duplicates"] = int(again.sum())
         events = events[~again]

@@ -353,6 +353,11 @@ def test_k_core_repeats_where_one_pass_is_not_enough():
     assert core.summary.dropped == {"below min_count=2": 4}
 
 
+def test_k_core_adds_to_what_reading_dropped():
+    log = Interactions.from_frame(frame(user=[1, 1, None, 2], item=[5, 5, 5, 6])).k_core(2)
+    assert log.summary == ReadSummary(4, 2, {"without user": 1, "below min_count=2": 1})
+
+
 def test_a_minimum_count_below_one_is_refused():
     with pytest.raises(DataError, match="min_count is 0"):
         Interactions.from_frame(frame(item=[1])).k_core(0)

@@ -1,0 +1,172 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from attncore.embedding import ItemEmbedding, dropped
+from attncore.output import (
+    Criterion,
+    NegativeSampler,
+    Output,
+    binary_cross_entropy,
+    catalogue_scores,
+    cross_entropy,
+    generalized_bce,
+    lean_cross_entropy,
+    sampled_softmax,
+)
+
+
+def draw(seed, *shape, dtype=torch.float64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+@pytest.mark.parametrize("biased", [False, True])
+def test_lean_cross_entropy_equals_the_plain_one_in_value_and_gradient(chunk, biased):
+    target = torch.tensor([1, 7, 3, 7, 2, 5, 1])
+    ours = [draw(0, 7, 4), draw(1, 7, 4), draw(2, 7) if biased else None]
+    theirs = [None if x is None else x.clone().requires_grad_() for x in ours]
+    ours = [None if x is None else x.requires_grad_() for x in ours]
+    lean, plain = lean_cross_entropy(*ours, target, chunk=chunk), cross_entropy(*theirs, target)
+    torch.testing.assert_close(lean, plain, atol=1e-12, rtol=1e-12)
+    (3 * lean).backward()
+    (3 * plain).backward()
+    for a, b in zip(ours, theirs, strict=True):
+        if a is not None:
+            torch.testing.assert_close(a.grad, b.grad, atol=1e-12, rtol=1e-12)
+
+
+def test_lean_cross_entropy_passes_gradcheck_and_stays_close_in_bfloat16():
+    target = torch.tensor([1, 3, 2])
+    inputs = [draw(i, *shape).requires_grad_() for i, shape in enumerate([(3, 4), (5, 4), (5,)])]
+    assert torch.autograd.gradcheck(lambda s, c, b: lean_cross_entropy(s, c, b, target, 2), inputs)
+    single = [x.detach().float() for x in inputs]
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = lean_cross_entropy(*single, target)
+    assert rounded.dtype == torch.float32
+    assert (rounded - cross_entropy(*single, target)).abs() / cross_entropy(*single, target) < 1e-2
+
+
+def test_cross_entropy_by_hand_has_no_padding_in_the_denominator():
+    item = ItemEmbedding(3, 2)
+    with torch.no_grad():
+        item.id.weight[1:] = torch.tensor([[1.0, 0], [0, 1.0], [1.0, 1.0]])
+    state = torch.tensor([[1.0, 2.0]])
+    loss = cross_entropy(state, item.catalogue(), None, torch.tensor([2]))
+    assert loss.item() == pytest.approx(-math.log(math.exp(2) / (math.exp(1) + math.exp(2) + math.exp(3))))
+    assert catalogue_scores(state, item.catalogue(), None).tolist() == [[1, 2, 3]]
+
+
+def test_a_tied_embedding_never_trains_its_padding_row():
+    item = ItemEmbedding(5, 4)
+    optimizer = torch.optim.AdamW(item.parameters(), lr=0.1, weight_decay=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        state = item(torch.tensor([0, 1, 2]))
+        lean_cross_entropy(state, item.catalogue(), None, torch.tensor([1, 2, 3])).backward()
+        assert (item.id.weight.grad[0] == 0).all()
+        optimizer.step()
+    assert (item.id.weight[0] == 0).all()
+    assert (item.id.weight[1] != 0).all()
+
+
+def test_sampled_softmax_over_the_whole_catalogue_is_the_full_cross_entropy():
+    state, catalogue = draw(0, 3, 4), draw(1, 6, 4)
+    target, every = torch.tensor([1, 4, 6]), torch.arange(1, 7)
+    scores = catalogue_scores(state, catalogue, None)
+    zero = torch.zeros(())
+    loss = sampled_softmax(
+        scores.gather(1, target[:, None] - 1)[:, 0], scores, zero, zero, target[:, None] == every
+    )
+    torch.testing.assert_close(loss.sum().double(), cross_entropy(state, catalogue, None, target), atol=1e-5, rtol=1e-5)
+
+
+def test_positives_among_the_negatives_count_for_nothing():
+    positive, negative = torch.tensor([1.0]), torch.tensor([[1.0, 0.5]])
+    hit, free = torch.tensor([[True, False]]), torch.tensor([[False]])
+    zero = torch.zeros(())
+    torch.testing.assert_close(
+        sampled_softmax(positive, negative, zero, zero, hit), sampled_softmax(positive, negative[:, 1:], zero, zero, free)
+    )
+    torch.testing.assert_close(
+        binary_cross_entropy(positive, negative, hit), binary_cross_entropy(positive, negative[:, 1:], free)
+    )
+
+
+def test_log_q_correction_makes_the_sampled_sum_unbiased():
+    scores, counts = draw(0, 20).float(), torch.arange(1, 21)
+    for power in (0.0, 1.0):
+        sampler = NegativeSampler(counts, power)
+        drawn = sampler.sample(200_000)
+        estimate = (scores[drawn - 1] - sampler.log_expected(drawn, len(drawn))).exp().sum()
+        assert estimate.item() == pytest.approx(scores.exp().sum().item(), rel=0.03)
+
+
+def test_the_sampler_draws_by_counts_to_a_power_and_never_padding():
+    drawn = NegativeSampler(torch.tensor([1, 3, 6]), 1.0).sample(60_000)
+    share = torch.bincount(drawn, minlength=4) / len(drawn)
+    assert share[0] == 0
+    torch.testing.assert_close(share[1:], torch.tensor([0.1, 0.3, 0.6]), atol=0.01, rtol=0)
+    assert NegativeSampler(torch.tensor([1, 3, 6]), 0.0).log_share.exp().tolist() == pytest.approx([1 / 3] * 3)
+
+
+def test_binary_cross_entropy_by_hand():
+    loss = binary_cross_entropy(torch.tensor([2.0]), torch.tensor([[0.0, 1.0]]), torch.zeros(1, 2, dtype=torch.bool))
+    expected = math.log(1 + math.exp(-2)) + (math.log(2) + math.log(1 + math.e)) / 2
+    assert loss.item() == pytest.approx(expected)
+
+
+def test_gbce_is_bce_at_calibration_zero_and_weighs_the_positive_by_the_sampling_rate_at_one():
+    positive, negative = torch.tensor([2.0]), torch.tensor([[0.0, 1.0]])
+    none = torch.zeros(1, 2, dtype=torch.bool)
+    negatives = math.log(2) + math.log(1 + math.e)
+    taken = math.log(1 + math.exp(-2))
+    assert generalized_bce(positive, negative, none, 101, 0.0).item() == pytest.approx(taken + negatives)
+    assert generalized_bce(positive, negative, none, 101, 1.0).item() == pytest.approx(2 / 100 * taken + negatives)
+
+
+@pytest.mark.parametrize("loss", ["sampled", "gbce", "bce"])
+def test_every_sampled_criterion_falls_when_the_positive_rises(loss):
+    criterion = Criterion(loss, 4, 0.5, 0.75, torch.arange(1, 11))
+    negatives = criterion.draw()
+    target = torch.tensor([3])
+    low, high = (criterion(torch.tensor([x]), torch.zeros(1, 4), target, negatives) for x in (0.0, 3.0))
+    assert low.shape == (1,)
+    assert high.item() < low.item()
+
+
+@pytest.mark.parametrize("combine", ["pooled", "whole"])
+def test_the_connected_context_equals_a_loop_and_sees_no_future(combine):
+    output = Output(4, 9, combine, length=3, item_bias=False).double()
+    context, attended = draw(0, 2, 5, 4), draw(1, 2, 5, 4)
+    states = output(attended, output.connected(context))
+    for t in range(5):
+        if combine == "pooled":
+            extra = output.pooled(context[:, : t + 1].mean(1))
+        else:
+            newest_first = [context[:, t - back] for back in range(3) if t >= back]
+            taps = [output.whole.weight[:, :, 2 - back] for back in range(len(newest_first))]
+            extra = sum(x @ tap.T for x, tap in zip(newest_first, taps, strict=True)) + output.whole.bias
+        torch.testing.assert_close(states[:, t], output.attended(attended[:, t]) + extra)
+
+
+def test_attended_alone_is_the_state_itself():
+    output, attended = Output(4, 9, "attended", 3, True), draw(0, 1, 2, 4)
+    assert output(attended, output.connected(attended)) is attended
+    assert output.catalogue_bias().shape == (9,)
+
+
+def test_cheap_dropout_keeps_the_mean_and_drops_the_share():
+    x = torch.ones(100_000)
+    y = dropped(x, 0.2)
+    assert (y == 0).float().mean().item() == pytest.approx(0.2, abs=0.01)
+    assert y.mean().item() == pytest.approx(1, abs=0.01)
+    assert y[y > 0].unique().tolist() == pytest.approx([256 / 205])
+    assert dropped(x, 0.0) is x
+    torch.manual_seed(1)
+    first = dropped(x, 0.5)
+    torch.manual_seed(1)
+    assert torch.equal(first, dropped(x, 0.5))
+    assert F.dropout(x, 0.5, training=False).equal(x)
