@@ -1,0 +1,169 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+import attncore as ac
+from attncore.__main__ import main
+
+QUICK = "--epochs 2 --width 16 --length 8 --batch-size 16 --no-progress --device cpu".split()
+
+
+@pytest.fixture(scope="module")
+def log_file(tmp_path_factory):
+    from conftest import rhythm_log
+
+    path = tmp_path_factory.mktemp("log") / "log.csv"
+    rhythm_log().events.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(log_file, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    main(["train", str(log_file), "--out", str(folder), *QUICK])
+    return folder
+
+
+def said(capsys, *words):
+    main([str(word) for word in words])
+    return capsys.readouterr().out
+
+
+def test_train_prints_both_baselines_and_three_users(log_file, tmp_path, capsys):
+    out = said(capsys, "train", log_file, "--out", tmp_path / "run", *QUICK)
+    for words in ("validation, 40 users", "popularity", "Markov chain", "attention=self", "positions/s"):
+        assert words in out
+    assert "test," not in out
+    assert out.count("after") == 3
+    assert out.count("came next") == 3
+
+
+def test_evaluate_gives_the_promised_object(trained, capsys):
+    result = json.loads(said(capsys, "evaluate", trained, "--json"))
+    assert list(result) == [
+        *("data", "split", "users", "items", "attention", "parameters", "metrics", "interval", "protocol")
+    ]
+    assert (result["split"], result["users"], result["items"], result["attention"]) == ("test", 40, 12, "self")
+    assert {"loss", "hr@1", "hr@10", "ndcg@10", "mrr", "coverage@10"} <= set(result["metrics"])
+    low, high = result["interval"]["ndcg@10"]
+    assert low <= result["metrics"]["ndcg@10"] <= high
+    model = ac.load(trained)
+    assert result["metrics"] == ac.evaluate(model, model.split.test).metrics
+    assert result["parameters"] == sum(p.numel() for p in model.parameters())
+    valid = json.loads(said(capsys, "evaluate", trained, "--json", "--split", "valid"))
+    assert valid["split"] == "valid"
+    assert "test, 40 users" in said(capsys, "evaluate", trained)
+
+
+def test_recommend_gives_the_promised_object(trained, capsys):
+    one = json.loads(said(capsys, "recommend", trained, "--user", 100, "-k", 3, "--json"))
+    assert list(one) == ["items", "scores"]
+    assert len(one["items"]) == len(one["scores"]) == 3
+    assert one["items"] == ac.load(trained).recommend(users=[100], k=3)[0].items
+    two = json.loads(said(capsys, "recommend", trained, "--user", 100, 101, "-k", 3, "--json"))
+    assert two[0] == one
+    after = json.loads(said(capsys, "recommend", trained, "--history", 500, 501, "--candidates", 505, 506, "--json"))
+    assert set(after["items"]) == {505, 506}
+    assert "user 100" in said(capsys, "recommend", trained, "--user", 100)
+
+
+def test_the_run_works_when_the_log_has_moved(log_file, trained, capsys):
+    moved = log_file.rename(log_file.with_suffix(".away"))
+    try:
+        assert json.loads(said(capsys, "evaluate", trained, "--json"))["users"] == 40
+    finally:
+        moved.rename(log_file)
+
+
+def test_two_runs_with_one_seed_give_the_same_metrics(log_file, trained, tmp_path, capsys):
+    main(["train", str(log_file), "--out", str(tmp_path / "again"), *QUICK])
+    capsys.readouterr()
+    again, first = (json.loads(said(capsys, "evaluate", run, "--json")) for run in (tmp_path / "again", trained))
+    assert again["metrics"] == first["metrics"]
+
+
+def test_the_log_line_of_an_epoch_has_the_promised_fields(trained):
+    line = json.loads((trained / "log.jsonl").read_text().splitlines()[0])
+    assert {"epoch", "loss", "positions_per_s", "seconds", "ndcg@10"} <= set(line)
+
+
+def test_every_kind_trains_from_the_command_line(log_file, tmp_path, capsys):
+    for kind in ("target", "lstm", "mean"):
+        out = said(capsys, "train", log_file, "--out", tmp_path / kind, "--attention", kind, *QUICK)
+        assert f"attention={kind}" in out
+
+
+def test_columns_and_the_time_split_can_be_named(log_file, tmp_path, capsys):
+    import pandas as pd
+
+    pd.read_csv(log_file).rename(columns={"user": "who", "item": "what", "time": "when"}).to_csv(tmp_path / "l.tsv", sep="\t")
+    columns = ["--user-column", "who", "--item-column", "what", "--time-column", "when", "--split", "time"]
+    said(capsys, "train", tmp_path / "l.tsv", "--out", tmp_path / "run", *columns, *QUICK)
+    result = json.loads(said(capsys, "evaluate", tmp_path / "run", "--json"))
+    assert result["protocol"]["split"] == "time"
+
+
+def test_data_lists_the_data_sets(capsys):
+    out = said(capsys, "data")
+    assert all(name in out for name in ("ml-100k", "ml-1m", "complete-journey", "planted"))
+    assert "planted" in said(capsys, "data", "planted")
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["train", "ml-99", "--out", "x"], "ml-99: no such file or data set; the data sets are ml-100k"),
+        (["train", "absent.csv", "--out", "x"], "absent.csv: no such file or data set"),
+        (["train", "LOG", "--out", "x", "--device", "cuda"], "no CUDA device"),
+        (["train", "LOG", "--out", "x", "--epochs", "0"], "epochs=0: must be at least 1"),
+        (["train", "LOG", "--out", "x", "--epochs", "many"], "argument --epochs"),
+        (["train", "LOG", "--out", "x", "--user-column", "who"], "who"),
+        (["train", "LOG", "--out", "LOG"], "is a file; give --out a folder"),
+        (["train", "LOG"], "--out"),
+        (["evaluate", "nowhere"], "nowhere: is not a run folder"),
+        (["recommend", "nowhere", "--user", "1"], "nowhere: is not a run folder"),
+        (["recommend", "RUN", "--user", "999"], "unknown user 999"),
+        (["recommend", "RUN", "--history", "999"], "unknown item 999"),
+        (["recommend", "RUN", "--history", "x"], "unknown item 'x'"),
+        (["recommend", "RUN"], "--user --history is required"),
+        (["data", "nothing"], "nothing"),
+        (["trian"], "invalid choice: 'trian'"),
+        ([], "required: command"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_status_2(words, hint, log_file, trained, capsys, monkeypatch, tmp_path):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.chdir(tmp_path)
+    words = [{"LOG": str(log_file), "RUN": str(trained)}.get(word, word) for word in words]
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    shown = capsys.readouterr()
+    assert stop.value.code == 2
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1
+    assert hint in shown.err
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_mistake_in_a_real_process_is_one_line_and_status_2():
+    command = [sys.executable, "-m", "attncore", "evaluate", "nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["attncore: nowhere: is not a run folder (it has no config.json); train one with --out nowhere"]
+
+
+def test_help_has_an_option_for_every_setting(capsys):
+    import dataclasses
+
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--help"])
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    for config in (ac.TrainingConfig, ac.RecommenderConfig):
+        for setting in dataclasses.fields(config):
+            assert f"--{setting.name.replace('_', '-')}" in shown

@@ -1,0 +1,345 @@
+"""One suite that every kind of attention passes, and what is special to some."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+import attncore as ac
+from attncore.batches import Windows
+from attncore.output import Criterion
+from attncore.sequences import Histories
+
+KINDS = ["self", "target", "lstm", "mean"]
+
+
+def build(split, kind, **changes):
+    options = {"width": 16, "heads": 2, "length": 8, "dropout": 0.1} | changes
+    model = ac.Recommender(ac.RecommenderConfig(attention=kind, **options), split, seed=3)
+    with torch.no_grad():  # biases that matter
+        if model.output.bias is not None:
+            model.output.bias.normal_(generator=torch.Generator().manual_seed(0))
+    return model
+
+
+@pytest.fixture(params=KINDS)
+def model(request, split):
+    return build(split, request.param)
+
+
+# --- every kind ------------------------------------------------------------------------------------------------
+
+
+def test_scores_do_not_depend_on_dropout_or_on_who_shares_the_batch(model, split):
+    model.train()
+    together = model.score(split.test.histories)
+    assert model.training
+    for row in (0, 7):
+        alone = model.score(split.test.histories.take(np.array([row])))
+        torch.testing.assert_close(alone[0], together[row], atol=1e-5, rtol=1e-5)
+    assert torch.equal(model.score(split.test.histories), together)
+    assert together.dtype == torch.float32
+    assert together.shape == (40, 12)
+
+
+def test_only_the_newest_events_and_their_order_of_arrival_matter(model):
+    old = [[1, 2, *range(1, 9)], list(range(1, 9))]
+    scores = model.score(Histories.from_lists(old))
+    torch.testing.assert_close(scores[0], scores[1], atol=1e-6, rtol=1e-6)
+
+
+def test_padding_never_changes_a_real_position_nor_the_loss(model, split):
+    model.eval()
+    if model.config.attention == "target":
+        pytest.skip("target attention draws its positions at random; its padding is tested below")
+    windows = Windows(split.train, 8, targets=True)
+    criterion = Criterion("full", 1, 0.0, 0.0, torch.from_numpy(split.item_counts))
+    rows = np.arange(6)
+    batch = windows.batch(rows)
+    whole = model.loss(batch, criterion)
+    parts = sum(model.loss(windows.batch(rows[i : i + 1]), criterion) for i in rows)
+    torch.testing.assert_close(whole, parts)
+    assert len(batch.real_N) == sum(windows.lengths[rows])
+
+
+def test_no_position_sees_the_future(model):
+    if model.config.attention == "target":
+        pytest.skip("target attention has one moment a query; its past is tested below")
+    model.eval()
+    first, other = [1, 2, 3, 4, 5, 6], [1, 2, 3, 9, 8, 7]
+    states = [model.states(Windows(Histories.from_lists([row]), 8).batch(np.array([0]))) for row in (first, other)]
+    assert torch.equal(states[0][:, :3], states[1][:, :3])
+    assert not torch.equal(states[0][:, 3:], states[1][:, 3:])
+
+
+def test_an_empty_history_is_scored_by_the_item_biases_with_finite_gradients(model):
+    scores = model.score(Histories.from_lists([[], [3]]))
+    torch.testing.assert_close(scores[0], model.output.bias[1:].detach())
+    assert not torch.allclose(scores[0], scores[1])
+    batch = Windows(Histories.from_lists([[], [3]]), 8).batch(np.array([0, 1]))
+    model._final_scores(batch).sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+def test_the_padding_row_stays_zero_through_training(model, split, quick):
+    ac.fit(model, split, quick)
+    assert (model.item.id.weight[0] == 0).all()
+
+
+def test_training_learns_the_rhythm_and_repeats_to_the_bit(split, model):
+    kind = model.config.attention
+    config = ac.TrainingConfig(epochs=30, batch_size=10, lr=1e-2, warmup=5, progress=False, device="cpu", negatives=8)
+    runs = []
+    for _ in range(2):
+        fresh = ac.Recommender(ac.RecommenderConfig(attention=kind, width=16, length=8, dropout=0.1), split)
+        runs.append((ac.fit(fresh, split, config), fresh))
+    assert runs[0][0].valid.metrics == runs[1][0].valid.metrics
+    for a, b in zip(runs[0][1].parameters(), runs[1][1].parameters(), strict=True):
+        assert torch.equal(a, b)
+    popularity = ac.evaluate(ac.baselines.Popularity(split), split.valid, k=(1, 10)).metrics["hr@1"]
+    if kind in ("self", "lstm"):  # the next item depends on the newest one, which a mean cannot tell
+        assert runs[0][0].valid.metrics["hr@1"] > popularity + 0.2
+
+
+def test_a_loaded_model_gives_the_same_scores_and_the_same_split(model, split, tmp_path):
+    model.save(tmp_path / "run")
+    back = ac.load(tmp_path / "run")
+    assert torch.equal(back.score(split.test.histories), model.score(split.test.histories))
+    assert back.recommend(users=[100, 101], k=3) == model.recommend(users=[100, 101], k=3)
+    assert (back.split.test.targets == split.test.targets).all()
+    assert back.config == model.config
+    assert not [p.name for p in (tmp_path / "run").iterdir() if p.name.startswith(".")]
+
+
+def test_recommend_gives_the_logs_ids_best_first_and_nothing_seen(model, split):
+    picks = model.recommend(users=[100], k=20)[0]
+    seen = set(split.items.decode(split.histories[0]).tolist())
+    assert not seen & set(picks.items)
+    assert set(picks.items) | seen == set(split.items.ids.tolist())
+    assert picks.scores == sorted(picks.scores, reverse=True)
+    assert all(isinstance(item, int) for item in picks.items)
+    all_scores = model.score(split.histories.take(np.array([0])))[0]
+    assert picks.scores[0] == pytest.approx(all_scores[split.items.encode([picks.items[0]])[0] - 1].item())
+    assert len(model.recommend(users=[100], k=20, exclude_seen=False)[0].items) == 12
+
+
+def test_candidates_limit_the_choice(model):
+    picks = model.recommend(histories=[[500, 501]], k=5, candidates=[501, 505, 507])[0]
+    assert set(picks.items) == {505, 507}
+
+
+def test_recommend_in_bulk_equals_one_by_one(model, split):
+    users = split.users.ids[:9].tolist()
+    bulk = model.recommend(users=users, k=4)
+    for user, picks in zip(users, bulk, strict=True):
+        alone = model.recommend(users=[user], k=4)[0]
+        assert alone.items == picks.items
+        assert alone.scores == pytest.approx(picks.scores, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "hint"),
+    [
+        ({"users": [999]}, "unknown user 999"),
+        ({"histories": [[500, 77]]}, "unknown item 77"),
+        ({"users": [100], "candidates": [1]}, "unknown item 1"),
+        ({}, "either users= or histories="),
+        ({"users": [100], "histories": [[500]]}, "either users= or histories="),
+        ({"users": [100], "k": 0}, "k=0: must be at least 1"),
+    ],
+)
+def test_a_wrong_question_gives_one_clear_line(model, asked, hint):
+    with pytest.raises(ValueError, match=hint) as error:
+        model.recommend(**asked)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_shown_sum_to_one_and_are_those_without_dropout(model):
+    model.train()
+    history = [500, 503, 501, 507]
+    frame = model.attention(histories=[history, history[:2]], candidates=None)
+    assert list(frame.columns) == ["history", "layer", "head", "query", "event", "item", "weight"]
+    sums = frame.groupby(["history", "layer", "head", "query"])["weight"].sum()
+    np.testing.assert_allclose(sums, 1, atol=1e-5)
+    first = frame[(frame["history"] == 0) & (frame["layer"] == 0) & (frame["head"] == 0)]
+    one_query = first[first["query"] == first["query"].iloc[0]]
+    assert one_query["item"].tolist() == history
+    assert frame["weight"].tolist() == model.attention(histories=[history, history[:2]])["weight"].tolist()
+    assert model.training
+
+
+def test_erasure_is_the_fall_of_the_score_when_one_event_is_gone(model):
+    history = [500, 503, 501]
+    frame = model.erasure(histories=[history], candidates=[505, 508])
+    assert list(frame.columns) == ["history", "candidate", "event", "item", "drop"]
+    assert len(frame) == 6
+    encode = model.split.items.encode
+    with_all = model.score(Histories.from_lists([encode(history)]))[0]
+    without = model.score(Histories.from_lists([encode([500, 501])]))[0]
+    place = encode([508])[0] - 1
+    row = frame[(frame["candidate"] == 508) & (frame["event"] == 1)].iloc[0]
+    assert row["item"] == 503
+    assert row["drop"] == pytest.approx((with_all - without)[place].item(), abs=1e-5)
+
+
+def test_similar_items_are_other_items_by_cosine(model):
+    found = model.similar_items([500], k=3)[0]
+    assert 500 not in found.items
+    vectors = torch.nn.functional.normalize(model.item.catalogue().detach(), dim=1)
+    assert found.scores == pytest.approx((vectors[1:] @ vectors[0]).topk(3).values.tolist(), abs=1e-6)
+
+
+# --- some kinds ------------------------------------------------------------------------------------------------
+
+
+def test_self_attention_shares_one_query_and_says_so():
+    pass_by = ac.leave_one_out(__import__("conftest").rhythm_log(10))
+    model = build(pass_by, "self", blocks=2)
+    history = [500, 501, 502, 503, 504, 505, 506, 507, 508, 509]
+    frame = model.attention(histories=[history])
+    assert set(frame["query"]) == {"next"}
+    assert set(frame["layer"]) == set(frame["head"]) == {0, 1}
+    assert frame["event"].min() == 2  # length is 8: the two oldest events are out of sight
+    assert frame["item"].iloc[0] == 502
+    every = model.attention(histories=[history[:3]], every_query=True)
+    assert len(every) == 2 * 2 * 3 * 3
+    assert every[(every["query"] == 0) & (every["event"] > 0)]["weight"].eq(0).all()
+    with pytest.raises(ValueError, match="attention='target'"):
+        model.attention(histories=[history], candidates=[500])
+
+
+def test_target_attention_has_a_row_of_weights_for_each_candidate(split):
+    model = build(split, "target")
+    with torch.no_grad():
+        model.item.id.weight.mul_(50)
+    frame = model.attention(histories=[[500, 503, 501]], candidates=[505, 508])
+    assert set(frame["query"]) == {505, 508}
+    rows = frame[frame["head"] == 0].pivot(index="query", columns="event", values="weight").to_numpy()
+    assert not np.allclose(rows[0], rows[1])
+
+
+@pytest.mark.parametrize("combine", ["attended", "pooled", "whole"])
+def test_a_target_candidate_is_scored_alike_alone_among_others_and_at_an_earlier_moment(split, combine):
+    model = build(split, "target", combine=combine).eval()
+    windows = Windows(Histories.from_lists([[1, 2, 3, 4, 5], [1, 2, 3]]), 8)
+    long, short = windows.batch(np.array([0])), windows.batch(np.array([1]))
+    whole = model._final_scores(short)
+    some = model._final_scores(short, torch.tensor([[4, 9]]))
+    torch.testing.assert_close(some, whole[:, [3, 8]])
+    earlier = model._candidate_scores(model.embedding(long), torch.tensor([[[4, 9]]]), torch.tensor([[2]]))
+    torch.testing.assert_close(earlier[:, 0], some)
+
+
+def test_raw_din_weights_need_not_sum_to_one(split):
+    model = build(split, "target", normalize=False)
+    frame = model.attention(histories=[[500, 503]], candidates=[505])
+    assert not np.allclose(frame.groupby("head")["weight"].sum(), 1)
+
+
+def test_mean_pooling_weighs_every_event_alike(split):
+    frame = build(split, "mean").attention(histories=[[500, 501, 502, 503]])
+    np.testing.assert_allclose(frame["weight"], 0.25)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("combine", ["pooled", "whole"])
+@pytest.mark.parametrize("positions", ["none", "newest"])
+def test_every_choice_of_output_and_positions_trains(split, quick, kind, combine, positions):
+    model = build(split, kind, combine=combine, positions=positions, item_bias=False)
+    run = ac.fit(model, split, quick)
+    assert np.isfinite([epoch["loss"] for epoch in run.epochs]).all()
+
+
+@pytest.mark.parametrize("kind", ["self", "target"])
+@pytest.mark.parametrize("loss", ["sampled", "gbce", "bce"])
+def test_every_loss_trains(split, kind, loss):
+    config = ac.TrainingConfig(epochs=8, batch_size=10, lr=1e-2, warmup=2, loss=loss, negatives=6, progress=False)
+    run = ac.fit(build(split, kind), split, config)
+    assert run.epochs[-1]["loss"] < run.epochs[0]["loss"]
+
+
+def test_positions_from_the_newest_differ_from_positions_from_the_oldest(split):
+    histories = Histories.from_lists([[1, 2, 3], [4, 1, 2, 3]])
+    batch = Windows(histories, 8).batch(np.array([0, 1]))
+    newest = build(split, "self", positions="newest").embedding.position(batch)
+    assert torch.equal(newest[0, 2], newest[1, 3])
+    assert torch.equal(newest[0, 0], newest[1, 1])
+    assert build(split, "self", positions="none").embedding.position is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ({"attention": "other"}, "attention='other': must be one of self, target, lstm, mean"),
+        ({"width": 0}, "width=0: must be at least 1"),
+        ({"width": 10, "heads": 3}, "heads=3: must divide width=10"),
+        ({"dropout": 1.5}, r"dropout=1.5: must be from 0 to 0.99"),
+        ({"positions": "round"}, "positions='round'"),
+    ],
+)
+def test_a_wrong_configuration_says_what_was_given_and_what_is_allowed(wrong, hint):
+    with pytest.raises(ValueError, match=hint):
+        ac.RecommenderConfig(**wrong)
+
+
+def test_weights_are_drawn_by_seed_and_leave_the_global_generator_alone(split, small):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first, same, other = (ac.Recommender(small, split, seed=s) for s in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(first.item.id.weight, same.item.id.weight)
+    assert not torch.equal(first.item.id.weight, other.item.id.weight)
+
+
+# --- run folders -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def saved(split, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    build(split, "self").save(folder, {"data": {"name": "rhythm"}})
+    return folder
+
+
+def test_a_folder_that_is_no_run_folder_is_named(tmp_path):
+    with pytest.raises(ac.DataError, match="is not a run folder"):
+        ac.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "histories.safetensors", "vocabulary.json"])
+def test_a_missing_a_truncated_or_a_foreign_file_is_refused_with_its_name(saved, tmp_path, name):
+    folder = shutil.copytree(saved, tmp_path / "run")
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(whole[:-7])
+    with pytest.raises(ac.DataError, match=f"{name}: is damaged or of another run"):
+        ac.load(folder)
+    (folder / name).unlink()
+    with pytest.raises(ac.DataError, match=f"{name}: is missing"):
+        ac.load(folder)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"files": {}}'])
+def test_a_damaged_config_is_refused(saved, tmp_path, text):
+    folder = shutil.copytree(saved, tmp_path / "run")
+    (folder / "config.json").write_text(text)
+    with pytest.raises(ac.DataError, match=r"run") as error:
+        ac.load(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_setting_in_a_config_is_refused(saved, tmp_path):
+    folder = shutil.copytree(saved, tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    config["recommender"]["depth"] = 3
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ac.DataError, match="does not describe a recommender"):
+        ac.load(folder)
+
+
+def test_saving_over_a_file_or_into_a_forbidden_place_leaves_it_as_it_was(split, saved, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OSError, match="file"):
+        build(split, "self").save(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
