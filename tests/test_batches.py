@@ -48,7 +48,9 @@ def test_parts_of_a_step_and_groups_for_inference_hold_each_row_once():
     windows = Windows(Histories.from_lists([[1] * n for n in (5, 1, 9, 3, 7, 2, 8)]), length=9)
     parts = windows.parts(np.arange(7))
     assert sorted(np.concatenate(parts)) == list(range(7))
-    assert [int(windows.lengths[part].max()) for part in parts] == sorted(windows.lengths[part].max() for part in parts)
+    assert [int(windows.lengths[part].max()) for part in parts] == sorted(
+        windows.lengths[part].max() for part in parts
+    )
     groups = list(windows.by_length(events=10))
     assert sorted(np.concatenate(groups)) == list(range(7))
     assert all(len(g) == 1 or len(g) * windows.lengths[g].max() <= 10 for g in groups)

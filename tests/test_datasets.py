@@ -22,7 +22,7 @@ import platformdirs
 import pyarrow.parquet as pq
 import pytest
 
-from attncore import datasets
+from attncore import archives, datasets
 from attncore.interactions import DataError, Interactions
 
 # u.data, u.user and u.item as GroupLens writes them; nothing in them is from MovieLens.
@@ -69,7 +69,7 @@ def recbole_wheel(folder: Path) -> Path:
 
 def tiny_log() -> Interactions:
     with zipfile.ZipFile(grouplens_100k(Path(os.environ["ATTNCORE_DATA"]).parent / "tiny")) as archive:
-        return datasets._grouplens_100k(archive)
+        return archives.grouplens_100k(archive)
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +104,7 @@ def same(one: Interactions, other: Interactions) -> None:
 
 def test_grouplens_and_recbole_give_the_same_tables(tmp_path):
     with zipfile.ZipFile(grouplens_100k(tmp_path)) as one, zipfile.ZipFile(recbole_wheel(tmp_path)) as other:
-        same(datasets._grouplens_100k(one), datasets._recbole_100k(other))
+        same(archives.grouplens_100k(one), archives.recbole_100k(other))
 
 
 def test_films_have_titles_without_year_and_people_have_text_zips():

@@ -77,10 +77,10 @@ def test_sampled_softmax_over_the_whole_catalogue_is_the_full_cross_entropy():
     target, every = torch.tensor([1, 4, 6]), torch.arange(1, 7)
     scores = catalogue_scores(state, catalogue, None)
     zero = torch.zeros(())
-    loss = sampled_softmax(
-        scores.gather(1, target[:, None] - 1)[:, 0], scores, zero, zero, target[:, None] == every
+    loss = sampled_softmax(scores.gather(1, target[:, None] - 1)[:, 0], scores, zero, zero, target[:, None] == every)
+    torch.testing.assert_close(
+        loss.sum().double(), cross_entropy(state, catalogue, None, target), atol=1e-5, rtol=1e-5
     )
-    torch.testing.assert_close(loss.sum().double(), cross_entropy(state, catalogue, None, target), atol=1e-5, rtol=1e-5)
 
 
 def test_positives_among_the_negatives_count_for_nothing():
@@ -88,7 +88,8 @@ def test_positives_among_the_negatives_count_for_nothing():
     hit, free = torch.tensor([[True, False]]), torch.tensor([[False]])
     zero = torch.zeros(())
     torch.testing.assert_close(
-        sampled_softmax(positive, negative, zero, zero, hit), sampled_softmax(positive, negative[:, 1:], zero, zero, free)
+        sampled_softmax(positive, negative, zero, zero, hit),
+        sampled_softmax(positive, negative[:, 1:], zero, zero, free),
     )
     torch.testing.assert_close(
         binary_cross_entropy(positive, negative, hit), binary_cross_entropy(positive, negative[:, 1:], free)

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from conftest import rhythm_log
 
 import attncore as ac
 from attncore.batches import Windows
@@ -195,7 +196,7 @@ def test_similar_items_are_other_items_by_cosine(model):
 
 
 def test_self_attention_shares_one_query_and_says_so():
-    pass_by = ac.leave_one_out(__import__("conftest").rhythm_log(10))
+    pass_by = ac.leave_one_out(rhythm_log(10))
     model = build(pass_by, "self", blocks=2)
     history = [500, 501, 502, 503, 504, 505, 506, 507, 508, 509]
     frame = model.attention(histories=[history])

@@ -70,7 +70,11 @@ def test_shuffling_rows_of_different_times_changes_no_split(order):
 
 
 def test_leave_one_out_by_hand():
-    rows = [(1, i, t) for t, i in enumerate([10, 11, 12, 13])] + [(2, 10, 0), (2, 14, 1)] + [(3, i, i) for i in (11, 12, 15)]
+    rows = (
+        [(1, i, t) for t, i in enumerate([10, 11, 12, 13])]
+        + [(2, 10, 0), (2, 14, 1)]
+        + [(3, i, i) for i in (11, 12, 15)]
+    )
     split = ac.leave_one_out(make_log(rows))
     name = split.items.decode
     assert [name(split.train[u]).tolist() for u in range(3)] == [[10, 11], [10, 14], [11]]

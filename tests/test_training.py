@@ -2,6 +2,7 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -75,7 +76,9 @@ def test_training_keeps_the_best_epoch_by_validation_and_stops_early(split, smal
 def test_training_never_reads_test(split, small, quick, monkeypatch):
     asked = []
     real = training.evaluate
-    monkeypatch.setattr(training, "evaluate", lambda m, holdout, **o: asked.append(holdout.name) or real(m, holdout, **o))
+    monkeypatch.setattr(
+        training, "evaluate", lambda m, holdout, **o: asked.append(holdout.name) or real(m, holdout, **o)
+    )
     ac.fit(ac.Recommender(small, split), split, quick)
     assert set(asked) == {"valid"}
 
@@ -102,9 +105,7 @@ def test_nothing_is_written_without_a_folder(split, small, quick, tmp_path, monk
 def test_clipping_bounds_the_gradient(split, small, monkeypatch):
     norms = []
     real = torch.nn.utils.clip_grad_norm_
-    monkeypatch.setattr(
-        torch.nn.utils, "clip_grad_norm_", lambda p, limit: norms.append(limit) or real(p, limit)
-    )
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda p, limit: norms.append(limit) or real(p, limit))
     config = ac.TrainingConfig(epochs=1, clip=0.5, progress=False)
     ac.fit(ac.Recommender(small, split), split, config)
     assert set(norms) == {0.5}
@@ -123,8 +124,6 @@ def test_a_loss_that_is_not_finite_stops_with_the_mend(split, small, quick):
 
 def test_a_log_without_a_second_training_event_is_refused(small, quick):
     rows = [(user, item, item) for user in (1, 2) for item in (user, user + 1, user + 2)]
-    import pandas as pd
-
     split = ac.leave_one_out(ac.Interactions.from_frame(pd.DataFrame(rows, columns=["user", "item", "time"])))
     with pytest.raises(ac.DataError, match="no next item to learn"):
         ac.fit(ac.Recommender(small, split), split, quick)
@@ -166,7 +165,11 @@ def test_precision_is_asked_of_the_device(monkeypatch):
     cpu = torch.device("cpu")
     assert choose_precision("float32", cpu) == torch.float32
     assert choose_precision("bfloat16", cpu) == torch.bfloat16
-    for able, dtype in (({"avx512_bf16": True}, torch.bfloat16), ({"amx_bf16": True}, torch.bfloat16), ({}, torch.float32)):
+    for able, dtype in (
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({}, torch.float32),
+    ):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
         assert choose_precision("auto", cpu) == dtype
     for capability, dtype in (((9, 0), torch.bfloat16), ((7, 5), torch.float32)):

@@ -1,0 +1,150 @@
+"""Pictures of attention weights. See the chapter "Query, key, value and context vectors".
+
+Needs matplotlib, which `import attncore` does not: it is imported when the first picture is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BLUE = "#0072B2"  # Okabe and Ito 2008: told apart by colour-blind readers
+INK, PAPER = "#111111", "#ffffff"  # an opaque page, so that a picture can be read on a dark one too
+
+
+def heat_map(
+    weights: Any,
+    queries: Sequence[str],
+    events: Sequence[str],
+    title: str,
+    *,
+    query_label: str = "query",
+    event_label: str = "event of the history, oldest first",
+    most: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw attention weights as a table of colours: a row for each query, a column for each event.
+
+    The numbers are written into the cells where there are at most 80 of them.
+
+    Args:
+        weights: (L, K), a tensor or an array.
+        queries: L names, from top to bottom.
+        events: K names, from left to right.
+        title: the message of the picture.
+        query_label: name of the vertical axis.
+        event_label: name of the horizontal axis.
+        most: weight of the brightest colour; None takes the largest there is.
+        ax: where to draw; None makes a figure of a fitting size.
+
+    Returns:
+        The axes that were drawn on.
+
+    Raises:
+        ValueError: `weights` is not L x K, or holds NaN.
+        ImportError: matplotlib is not installed.
+    """
+    table = _numbers(weights, 2)
+    if table.shape != (len(queries), len(events)):
+        raise ValueError(
+            f"weights {table.shape} for {len(queries)} queries and {len(events)} events; give one row a query"
+        )
+    rows, columns = table.shape
+    if ax is None:
+        ax = _axes(min(3.2 + 0.62 * columns, 11.0), 1.9 + 0.42 * rows + 0.06 * _longest(events))
+    top = float(table.max()) if most is None else most
+    image = ax.imshow(table, cmap="cividis", vmin=0, vmax=top or 1.0, aspect="auto")
+    if table.size <= 80:
+        for row, column in np.ndindex(table.shape):
+            light = table[row, column] > 0.55 * top
+            text = f"{table[row, column]:.2f}".removeprefix("0") if table[row, column] < 0.995 else "1"
+            ax.text(column, row, text, ha="center", va="center", color=INK if light else PAPER, fontsize=9)
+    ax.set_xticks(range(columns), list(events), rotation=40, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(rows), list(queries))
+    ax.set_xlabel(event_label)
+    ax.set_ylabel(query_label)
+    ax.set_title(title)
+    _figure(ax).colorbar(image, ax=ax, label="attention weight", pad=0.02)
+    return ax
+
+
+def weights_bars(
+    weights: Any,
+    events: Sequence[str],
+    title: str,
+    *,
+    event_label: str = "event of the history, oldest on top",
+    uniform: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw one row of attention weights as bars, one for each event.
+
+    Args:
+        weights: (K,), a tensor or an array.
+        events: K names, from top to bottom.
+        title: the message of the picture.
+        event_label: name of the vertical axis.
+        uniform: mark the weight that each event would have if all were equal, 1 / K.
+        ax: where to draw; None makes a figure of a fitting size.
+
+    Returns:
+        The axes that were drawn on.
+
+    Raises:
+        ValueError: `weights` is not K numbers, or holds NaN.
+        ImportError: matplotlib is not installed.
+    """
+    row = _numbers(weights, 1)
+    if row.shape != (len(events),) or len(row) == 0:
+        raise ValueError(
+            f"weights {row.shape} for {len(events)} events; there must be one for each, and at least one"
+        )
+    if ax is None:
+        ax = _axes(7.5, 1.4 + 0.28 * len(row))
+    ax.barh(range(len(row)), row, color=BLUE)
+    ax.set_yticks(range(len(row)), list(events))
+    ax.invert_yaxis()
+    if uniform:
+        ax.axvline(1 / len(row), color=INK, linestyle="--", linewidth=1, label=f"all equal: 1/{len(row)}")
+        ax.legend(loc="best", frameon=True)
+    ax.set_xlim(left=0)
+    ax.set_xlabel("attention weight")
+    ax.set_ylabel(event_label)
+    ax.set_title(title)
+    return ax
+
+
+def _numbers(weights: Any, axes: int) -> np.ndarray:
+    """Weights as float64 with that many axes, whether they are a tensor (on any device) or an array."""
+    if hasattr(weights, "detach"):
+        weights = weights.detach().float().cpu().numpy()
+    table = np.asarray(weights, np.float64)
+    if table.ndim != axes:
+        raise ValueError(f"weights {table.shape} have {table.ndim} axes; this picture shows {axes}, so choose a part")
+    if np.isnan(table).any():
+        raise ValueError("weights hold NaN; see attncore.attention.softmax, which gives zeros instead")
+    return table
+
+
+def _longest(names: Sequence[str]) -> int:
+    return max((len(name) for name in names), default=0)
+
+
+def _figure(ax: Axes) -> Any:
+    return ax.get_figure(root=True)
+
+
+def _axes(width: float, height: float) -> Axes:
+    """Axes in a new figure on an opaque white page, in inches."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:
+        raise ImportError("pictures need matplotlib: pip install attncore[plot]") from None
+    _, ax = plt.subplots(figsize=(width, height), layout="constrained", facecolor=PAPER)
+    ax.set_facecolor(PAPER)
+    return ax

@@ -1,0 +1,178 @@
+"""The checkers of the exercises accept right answers, and name the mistake in wrong ones."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+from attncore import attention
+
+SPEC = importlib.util.spec_from_file_location("check", Path(__file__).parent.parent / "book" / "check.py")
+check = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(check)
+
+KEY = torch.tensor([[3.0, 0, 0], [1, 3, 1.5], [0, 1, 3.5], [3, 1, 1.5]])
+
+
+def dot(query, key):
+    return query @ key.T
+
+
+def hint(checker, answer, *more):
+    with pytest.raises(AssertionError) as raised:
+        checker(answer, *more)
+    return str(raised.value)
+
+
+def masked(fill, after=lambda weights: weights):
+    return lambda scores, keep: after(scores.masked_fill(~keep, fill).softmax(-1))
+
+
+def stable(scores):
+    exponentials = (scores - scores.amax(-1, keepdim=True)).exp()
+    return exponentials / exponentials.sum(-1, keepdim=True)
+
+
+def bisected(scores, events):
+    low, high = 1e-3, 1e3
+    for _ in range(60):
+        middle = (low * high) ** 0.5
+        weights = attention.softmax(scores, temperature=middle)
+        spread = float((-(weights * weights.clamp_min(1e-30).log()).sum()).exp())
+        low, high = (middle, high) if spread < events else (low, middle)
+    return middle
+
+
+@pytest.mark.parametrize(
+    ("checker", "answers"),
+    [
+        (check.scores, (attention.scaled_dot_product,)),
+        (check.shapes, ({"scores": (3, 20), "weights": [3, 20], "attended": (3, 16)},)),
+        (check.query_for, (4 * (KEY[1] - KEY.mean(0)), KEY, 1)),
+        (check.showing_values, (torch.eye(4),)),
+        (check.moved, (lambda a, b: (a - b).abs().sum(-1) / 2,)),
+        (check.moved, (lambda a, b: 1 - torch.minimum(a, b).sum(-1),)),
+        (check.softmax, (stable,)),
+        (check.softmax, (lambda scores: torch.softmax(scores, -1),)),
+        (check.masked_softmax, (attention.softmax,)),
+        (check.masked_softmax, (masked(-torch.inf, lambda weights: weights.nan_to_num(0)),)),
+        (check.temperature_for, (bisected,)),
+        (check.softmax_gradient, (lambda w, g: w * (g - (w * g).sum(-1, keepdim=True)),)),
+        (check.best_temperature, ({0.5: 0.050, 1.0: 0.052, 2.0: 0.051, 64.0: 0.03},)),
+        (check.best_temperature, ({0.5: 0.053, 1.0: 0.052, 2.0: 0.051, 64.0: 0.03},)),
+    ],
+)
+def test_a_right_answer_is_told_so(checker, answers):
+    assert checker(*answers).startswith("Right: ")
+
+
+@pytest.mark.parametrize(
+    ("checker", "answers", "says"),
+    [
+        (check.scores, (lambda q, k: (q @ k.T).T / 2,), "query @ key.T"),
+        (check.scores, (lambda q, k: q[0] @ k.T,), "2 queries against 3 keys"),
+        (check.scores, (dot,), "square root of the width"),
+        (check.scores, (lambda q, k: dot(q, k) / 4,), "take its square root"),
+        (check.scores, (lambda q, k: dot(q, k) / 3**0.5,), "take √E"),
+        (check.scores, (lambda q, k: (dot(q, k) / 2).softmax(-1),), "weights already"),
+        (check.scores, (lambda q, k: dot(q, k) + 1,), "should be"),
+        (check.scores, (lambda q, k: None,), "did you forget `return`"),
+        (check.shapes, ({"scores": (3, 20)},), "no entry 'weights'"),
+        (check.shapes, ({"scores": (20, 3), "weights": (3, 20), "attended": (3, 16)},), "other way round"),
+        (check.shapes, ({"scores": (3, 20), "weights": (3, 8), "attended": (3, 16)},), "queries x events"),
+        (check.shapes, ({"scores": (3, 20), "weights": (3, 20), "attended": (3, 8)},), "that of the values"),
+        (check.query_for, (torch.ones(2), KEY, 1), "one query is 3 numbers"),
+        (check.query_for, (torch.full((3,), torch.nan), KEY, 1), "finite"),
+        (check.query_for, (torch.zeros(3), KEY, 1), "prefers none"),
+        (check.query_for, (torch.tensor([1.0, 0, 0]), KEY, 1), "what does the key of that event have"),
+        (check.query_for, (KEY[1] - KEY.mean(0), KEY, 1), "make the query longer"),
+        (check.showing_values, (torch.ones(4),), "a table, an event a row"),
+        (check.showing_values, (torch.eye(3),), "each gives one value"),
+        (check.showing_values, (torch.ones(4, 3),), "must hold 4 weights"),
+        (check.showing_values, (torch.ones(4, 4),), "all ones"),
+        (check.showing_values, (torch.eye(4).flip(0),), "another order"),
+        (check.showing_values, (2 * torch.eye(4),), "is not the weights"),
+        (check.moved, (lambda a, b: (a - b).abs().sum(-1),), "twice too much"),
+        (check.moved, (lambda a, b: (a - b).sum(-1),), "absolute differences first"),
+        (check.moved, (lambda a, b: (a - b).abs().sum() / 2,), "the events alone"),
+        (check.moved, (lambda a, b: (a - b).abs() / 2,), "three pairs of rows"),
+        (check.moved, (lambda a, b: (a - b).abs().mean(-1),), "mean over the events"),
+        (check.moved, (lambda a, b: ((a - b) ** 2).sum(-1),), "squares measure something else"),
+        (check.moved, (lambda a, b: 1 - (a - b).abs().sum(-1) / 2,), "should be"),
+        (check.softmax, (lambda s: stable(s)[0],), "the shape of the scores"),
+        (check.softmax, (lambda s: s.softmax(0),), "each column sums to 1"),
+        (check.softmax, (lambda s: s.exp(),), "divide each row"),
+        (check.softmax, (lambda s: s.exp() / s.exp().sum(),), "the whole table sums to 1"),
+        (check.softmax, (lambda s: s / s.sum(-1, keepdim=True).clamp_min(1),), "should be"),
+        (check.softmax, (lambda s: s.exp() / s.exp().sum(-1, keepdim=True),), "overflows"),
+        (
+            check.softmax,
+            (lambda s: (s - s.max()).exp() / (s - s.max()).exp().sum(-1, keepdim=True),),
+            "each row's own largest",
+        ),
+        (
+            check.softmax,
+            (lambda s: stable(s - s.abs().amax(-1, keepdim=True)) if s.max() > 0 else (s * 0).softmax(-1),),
+            "scores of -1000",
+        ),
+        (check.softmax, (lambda s: torch.softmax(s, 1),), "three axes"),
+        (check.masked_softmax, (lambda s, keep: s.softmax(-1)[:1],), "the shape of the scores"),
+        (check.masked_softmax, (lambda s, keep: s.softmax(-1),), "changes nothing"),
+        (check.masked_softmax, (lambda s, keep: s.softmax(-1) * keep,), "no longer sum to 1"),
+        (check.masked_softmax, (lambda s, keep: attention.softmax(s, ~keep),), "wrong way round"),
+        (check.masked_softmax, (lambda s, keep: (s * keep).softmax(-1),), "exp(0) = 1"),
+        (
+            check.masked_softmax,
+            (lambda s, keep: (s + torch.where(keep, 0.0, torch.inf) * 0).softmax(-1),),
+            "-inf * 0",
+        ),
+        (check.masked_softmax, (masked(-10.0),), "exactly 0"),
+        (check.masked_softmax, (masked(-20.0),), "exactly 0"),
+        (check.masked_softmax, (masked(-torch.inf),), "0 / 0"),
+        (check.masked_softmax, (masked(-1e9),), "is not -inf"),
+        (
+            check.masked_softmax,
+            (lambda s, keep: stable_after(s, keep),),
+            "mask first",
+        ),
+        (check.temperature_for, (lambda s, n: float("nan"),), "finite number"),
+        (check.temperature_for, (lambda s, n: -1.0,), "above 0"),
+        (check.temperature_for, (lambda s, n: 1 / bisected(s, n),), "divided by it, not multiplied"),
+        (check.temperature_for, (lambda s, n: 0.01,), "raise it"),
+        (check.temperature_for, (lambda s, n: 100.0,), "lower it"),
+        (check.softmax_gradient, (lambda w, g: torch.diag_embed(w) - w[..., None] * w[..., None, :],), "Jacobian"),
+        (check.softmax_gradient, (lambda w, g: (w * g).sum(-1),), "the shape of the scores"),
+        (check.softmax_gradient, (lambda w, g: w * g,), "subtract the weighted mean"),
+        (check.softmax_gradient, (lambda w, g: g - (w * g).sum(-1, keepdim=True),), "multiply each by its weight"),
+        (check.softmax_gradient, (lambda w, g: w * (1 - w) * g,), "the diagonal"),
+        (check.softmax_gradient, (lambda w, g: w * (g - g.mean(-1, keepdim=True)),), "not the plain mean"),
+        (check.softmax_gradient, (lambda w, g: w * (g - (w * g).sum()),), "over all rows"),
+        (check.softmax_gradient, (lambda w, g: w * ((w * g).sum(-1, keepdim=True) - g),), "turned round"),
+        (check.softmax_gradient, (lambda w, g: w * w,), "should be"),
+        (check.best_temperature, ({0.5: 0.05, 2.0: 0.04},), "temperature 1"),
+        (check.best_temperature, ({1.0: 0.05, 2.0: 0.04},), "below 1"),
+        (check.best_temperature, ({0.5: 0.05, 1.0: 0.04},), "above 1"),
+        (check.best_temperature, ({0.5: 5.0, 1.0: 4.0, 2.0: 3.0},), "between 0 and 1"),
+        (check.best_temperature, ({0.5: 0.05, 1.0: 0.05, 2.0: 0.05},), "restored each time"),
+        (check.best_temperature, ({0.5: 0.05, 1.0: 0.03, 2.0: 0.04},), "before the next temperature"),
+    ],
+)
+def test_a_wrong_answer_gets_the_hint_that_fits(checker, answers, says):
+    assert says in hint(checker, *answers)
+
+
+def stable_after(scores, keep):
+    """The largest of all scores is subtracted, masked ones too; kept ones may then vanish."""
+    exponentials = (scores - scores.amax(-1, keepdim=True)).exp() * keep
+    return exponentials / exponentials.sum(-1, keepdim=True).clamp_min(1e-30)
+
+
+def test_a_checker_does_not_mind_an_answer_that_writes_into_its_input():
+    def in_place(scores):
+        scores -= scores.amax(-1, keepdim=True).clone()
+        scores.exp_()
+        scores /= scores.sum(-1, keepdim=True)
+        return scores
+
+    assert check.softmax(in_place).startswith("Right: ")

@@ -1,0 +1,112 @@
+"""Facts about `attncore.plotting`: what is drawn, where, and what a mistake is told."""
+
+import subprocess
+import sys
+
+import matplotlib as mpl
+import matplotlib.pyplot
+import numpy as np
+import pytest
+import torch
+
+from attncore.plotting import heat_map, weights_bars
+
+mpl.use("Agg")
+WEIGHTS = torch.tensor([[0.7, 0.2, 0.1], [0.0, 0.0, 1.0]])
+QUERIES, EVENTS = ["Blade Runner", "Titanic"], ["Alien", "Toy Story", "Casablanca"]
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    mpl.pyplot.close("all")
+
+
+def labels(axis):
+    return [tick.get_text() for tick in axis.get_ticklabels()]
+
+
+def test_a_row_of_the_heat_map_is_a_query_and_a_column_an_event():
+    ax = heat_map(WEIGHTS, QUERIES, EVENTS, "who looks where")
+    assert np.allclose(ax.images[0].get_array(), WEIGHTS)
+    assert labels(ax.yaxis) == QUERIES
+    assert labels(ax.xaxis) == EVENTS
+    assert ax.get_title() == "who looks where"
+    assert ax.get_xlabel()
+    assert ax.get_ylabel()
+    assert [text.get_text() for text in ax.texts] == [".70", ".20", ".10", ".00", ".00", "1"]
+
+
+def test_a_heat_map_writes_no_numbers_where_they_could_not_be_read():
+    ax = heat_map(np.full((2, 50), 0.02), QUERIES, [str(i) for i in range(50)], "many")
+    assert not ax.texts
+
+
+def test_two_heat_maps_can_share_one_scale_of_colours():
+    assert heat_map(WEIGHTS, QUERIES, EVENTS, "own scale").images[0].get_clim() == (0, 1)
+    assert heat_map(WEIGHTS, QUERIES, EVENTS, "given", most=0.8).images[0].get_clim() == (0, 0.8)
+
+
+def test_a_heat_map_of_nothing_but_zeros_is_dark():
+    ax = heat_map(np.zeros((2, 3)), QUERIES, EVENTS, "nowhere to look")
+    assert ax.images[0].get_clim() == (0, 1)
+
+
+def test_bars_stand_in_the_order_of_the_events_from_the_top():
+    ax = weights_bars(WEIGHTS[0], EVENTS, "one row")
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx([0.7, 0.2, 0.1])
+    assert labels(ax.yaxis) == EVENTS
+    assert ax.yaxis_inverted()
+    assert ax.lines[0].get_xdata()[0] == pytest.approx(1 / 3)
+    assert not weights_bars(WEIGHTS[0], EVENTS, "one row", uniform=False).lines
+
+
+def test_pictures_are_drawn_on_the_axes_that_are_given():
+    _, (left, right) = mpl.pyplot.subplots(1, 2)
+    assert heat_map(WEIGHTS, QUERIES, EVENTS, "left", ax=left) is left
+    assert weights_bars(WEIGHTS[0], EVENTS, "right", ax=right) is right
+
+
+def test_pictures_lie_on_an_opaque_page():
+    ax = heat_map(WEIGHTS, QUERIES, EVENTS, "dark mode")
+    assert ax.get_figure().get_facecolor() == (1, 1, 1, 1)
+
+
+def test_weights_that_need_a_gradient_or_are_half_precision_can_be_drawn():
+    heat_map(WEIGHTS.clone().requires_grad_(), QUERIES, EVENTS, "gradient")
+    weights_bars(WEIGHTS[0].bfloat16(), EVENTS, "half")
+
+
+@pytest.mark.parametrize(
+    ("weights", "says"),
+    [
+        (WEIGHTS.T, r"weights \(3, 2\) for 2 queries and 3 events; give one row a query"),
+        (WEIGHTS[None], r"have 3 axes; this picture shows 2"),
+        (WEIGHTS * float("nan"), "hold NaN"),
+    ],
+)
+def test_a_heat_map_refuses_what_it_cannot_draw(weights, says):
+    with pytest.raises(ValueError, match=says):
+        heat_map(weights, QUERIES, EVENTS, "wrong")
+
+
+def test_bars_refuse_a_row_of_another_length_and_no_row_at_all():
+    with pytest.raises(ValueError, match="for 2 events; there must be one for each"):
+        weights_bars(WEIGHTS[0], EVENTS[:2], "wrong")
+    with pytest.raises(ValueError, match="at least one"):
+        weights_bars([], [], "empty")
+
+
+def test_importing_attncore_does_not_import_matplotlib_and_drawing_without_it_names_the_mend():
+    script = """
+import sys
+import attncore, attncore.plotting
+assert "matplotlib" not in sys.modules
+sys.modules["matplotlib"] = sys.modules["matplotlib.pyplot"] = None
+try:
+    attncore.plotting.weights_bars([1.0], ["Alien"], "none")
+except ImportError as error:
+    print(error, end="")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "pictures need matplotlib: pip install attncore[plot]"
