@@ -60,7 +60,7 @@ class TrainingConfig:
     warmup: int = 50
     schedule: Schedule = "cosine"
     clip: float = 1.0
-    patience: int = 15
+    patience: int = 30
     loss: Loss = "auto"
     negatives: int = 256
     popularity: float = 0.0

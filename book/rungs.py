@@ -1,7 +1,8 @@
 """The rungs of the ladder: what finished runs measured, read from their JSON. Beside the notebooks, for them.
 
-Every run is one file in tests/bench/results: {"data", "recipe", "seed", "kind", "config", "seconds",
-"valid": {"metrics", "interval"}, "test": {"metrics", "interval"}}.
+Every run is one file in tests/bench/results, made by tests/bench/quality.py: {"data", "recipe", "seed", "kind",
+"config", "seconds", "valid": {"metrics", "interval"}, "test": {"metrics", "interval"}, "per_user": {"valid": [...],
+"test": [...]}}; per_user holds each user's NDCG@10, in one order for all runs of a data set.
 """
 
 import json
@@ -10,24 +11,50 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+
+from attncore.ranking import bootstrap_interval
 
 RESULTS = Path(__file__).resolve().parent.parent / "tests" / "bench" / "results"
 
 
 @dataclass(frozen=True)
 class Rung:
-    """One method on one data set: the mean over its seeds, and the mean of its 95 % bootstrap intervals."""
+    """One recipe on one data set: the mean over its seeds, and the mean of its 95 % bootstrap intervals."""
 
     recipe: str
     value: float
     low: float
     high: float
     seeds: int
-    users: int | None = None
 
     def __str__(self) -> str:
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
+@dataclass(frozen=True)
+class Step:
+    """From one rung to another: the difference in NDCG@10, compared user by user, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    seeds: int
+
+    @property
+    def verdict(self) -> str:
+        """Where the first stands: "above", "below", or "level" when the interval holds 0."""
+        return "above" if self.low > 0 else "below" if self.high < 0 else "level"
+
+    @property
+    def words(self) -> str:
+        """The verdict as it can stand in a sentence: "X is … Y"."""
+        figures = f"a difference of {self.value:+.4f}, 95 % interval {self.low:+.4f} to {self.high:+.4f}"
+        if self.verdict == "level":
+            return f"not to be told from ({figures})"
+        tendency = "" if self.seeds >= 3 else "tends to be "
+        return f"{tendency}{self.verdict} ({figures})"
 
 
 def load(data: str, recipe: str, folder: Path = RESULTS) -> list[dict[str, Any]]:
@@ -36,7 +63,7 @@ def load(data: str, recipe: str, folder: Path = RESULTS) -> list[dict[str, Any]]
     runs = [run for run in runs if run["data"] == data and run["recipe"] == recipe and run["kind"] != "ablation"]
     if not runs:
         raise LookupError(f"no run of {recipe!r} on {data} in {folder.name}/; tests/bench/quality.py makes them")
-    return sorted(runs, key=lambda run: run["seed"] or 0)
+    return sorted(runs, key=lambda run: run["seed"])
 
 
 def rung(data: str, recipe: str, metric: str = "ndcg@10", split: str = "test", folder: Path = RESULTS) -> Rung:
@@ -44,7 +71,7 @@ def rung(data: str, recipe: str, metric: str = "ndcg@10", split: str = "test", f
     reports = [run[split] for run in load(data, recipe, folder)]
     columns = [(report["metrics"][metric], *report["interval"][metric]) for report in reports]
     value, low, high = (sum(column) / len(reports) for column in zip(*columns, strict=True))
-    return Rung(recipe, value, low, high, len(reports), reports[0].get("users"))
+    return Rung(recipe, value, low, high, len(reports))
 
 
 def table(
@@ -62,18 +89,19 @@ def table(
     rows = {}
     for recipe, called in names.items():
         found = [rung(data, recipe, metric, split, folder) for metric in metrics]
-        rows[called] = {
-            **{metric: str(one) for metric, one in zip(metrics, found, strict=True)},
-            "seeds": found[0].seeds,
-        }
+        rows[called] = {metric: str(one) for metric, one in zip(metrics, found, strict=True)}
+        rows[called]["seeds"] = str(found[0].seeds)
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def verdict(a: Rung, b: Rung) -> str:
-    """Is a above b? "above", "below", or "level" when the two 95 % intervals overlap.
+def step(data: str, recipe: str, before: str, split: str = "test", folder: Path = RESULTS) -> Step:
+    """How far `recipe` stands above `before` in NDCG@10: a paired bootstrap over users.
 
-    Careful rather than sharp: intervals that meet can hide a difference that a comparison user by user would show.
+    Each user's figure is first averaged over seeds. `seeds` is the larger number of the two, since a baseline
+    that only counts has no need of more than one.
     """
-    if a.low > b.high:
-        return "above"
-    return "below" if a.high < b.low else "level"
+    sides = [load(data, name, folder) for name in (recipe, before)]
+    means = [np.mean([run["per_user"][split] for run in runs], axis=0) for runs in sides]
+    difference = means[0] - means[1]
+    low, high = bootstrap_interval(difference, resamples=10_000)
+    return Step(float(difference.mean()), float(low), float(high), max(len(runs) for runs in sides))
