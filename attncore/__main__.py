@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 from simple_parsing import ArgumentParser, DashVariant
 
 import attncore as ac
@@ -57,6 +58,8 @@ def parser() -> Parser:
     sub.add_argument("--split", choices=list(SPLITS), default="leave-one-out", help="how the log is divided")
     for column in ("user", "item", "time"):
         sub.add_argument(f"--{column}-column", default=column, help=f"the log's {column} column, if data is a path")
+    for kind in ("user", "item"):
+        sub.add_argument(f"--{kind}-table", metavar="FILE", help=f"what is known of its {kind}s, by {kind} column")
     sub.add_arguments(ac.TrainingConfig, dest="training")
     sub.add_arguments(ac.RecommenderConfig, dest="recommender")
 
@@ -72,6 +75,7 @@ def parser() -> Parser:
     asked.add_argument("--user", nargs="+", metavar="ID", help="users of the log")
     asked.add_argument("--history", nargs="+", metavar="ID", help="items, oldest first")
     sub.add_argument("--candidates", nargs="+", metavar="ID", help="choose among these items only")
+    sub.add_argument("--situation", nargs="+", metavar="K=V", default=[], help="the moment of asking, by feature")
     sub.add_argument("-k", type=int, default=10, help="how many items")
     sub.add_argument("--json", action="store_true", help="print one JSON object (a list for several users)")
 
@@ -86,16 +90,16 @@ def train(args: Namespace) -> None:
     out = Path(args.out)
     if out.exists() and not out.is_dir():
         raise DataError(f"{out}: is a file; give --out a folder")
+    columns = {name: getattr(args, f"{name}_column") for name in ("user", "item", "time")}
     names = [known.name for known in ac.datasets.available()]
     if args.data in names:
         log = ac.datasets.load(args.data)
     elif Path(args.data).exists():
-        log = ac.read_interactions(args.data, user=args.user_column, item=args.item_column, time=args.time_column)
+        log = ac.read_interactions(args.data, **columns, users=args.user_table, items=args.item_table)
     else:
         raise DataError(f"{args.data}: no such file or data set; the data sets are {', '.join(names)}")
     split = SPLITS[args.split](log)
     model = ac.Recommender(args.recommender, split, seed=args.training.seed)
-    columns = {name: getattr(args, f"{name}_column") for name in ("user", "item", "time")}
     about = {"data": {"name": args.data, "checksum": log.checksum, "columns": columns, "split": args.split}}
     run = ac.fit(model, split, args.training, out=out, about=about)
     print(f"{split.name}: {len(split.items):,} items, {split.train.lengths.sum():,} training events")
@@ -127,7 +131,10 @@ def show_user(model: ac.Recommender, split: ac.Split, row: int) -> None:
     """A user's last items, what is recommended, and what came next, by title."""
     known = split.items.decode(split.valid.histories[row]).tolist()
     came = split.items.decode(split.valid.targets[row : row + 1])[0]
-    picks = model.recommend(histories=[known], k=10)[0].items
+    situation = {name: column[[row]] for name, column in split.valid.attributes.items()}
+    picks = model.best(split.valid.histories.take(np.array([row])), split.valid.users[[row]], situation=situation)[
+        0
+    ].items
     print(f"\nuser {split.users.ids[split.valid.users[row]]}, after {len(known)} items, the last of them")
     print("   " + " | ".join(split.label(item) for item in known[-5:]))
     for place, item in enumerate(picks, 1):
@@ -164,10 +171,14 @@ def recommend(args: Namespace) -> None:
     model = ac.load(args.folder)
     split = model.split
     candidates = None if args.candidates is None else split.items.parse(args.candidates)
+    for pair in args.situation:
+        if "=" not in pair:
+            raise DataError(f"--situation {pair}: must be NAME=VALUE")
+    options = {"k": args.k, "candidates": candidates, "situation": dict(p.split("=", 1) for p in args.situation)}
     if args.user is not None:
-        found = model.recommend(users=split.users.parse(args.user), k=args.k, candidates=candidates)
+        found = model.recommend(users=split.users.parse(args.user), **options)
     else:
-        found = model.recommend(histories=[split.items.parse(args.history)], k=args.k, candidates=candidates)
+        found = model.recommend(histories=[split.items.parse(args.history)], **options)
     if args.json:
         objects = [{"items": picks.items, "scores": picks.scores} for picks in found]
         print(json.dumps(objects[0] if len(objects) == 1 else objects))

@@ -241,6 +241,66 @@ class MultiHeadAttention(nn.Module):
         return x_BLD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
+class RelativeBias(nn.Module):
+    """What is added to a pair's score for how far apart its events are: in events, and in time.
+
+    One learned number per head and bucket of distance; with `time_buckets`, one more per bucket of time
+    difference. All start at 0, so an untrained model equals the one without.
+
+    Args:
+        heads: attention heads H.
+        position_buckets: the first half hold the distances 0, 1, 2, … one by one; the rest widen by a constant
+            factor, and the last holds all from about `farthest` events on.
+        time_buckets: bucket 0 holds the same second, bucket n from 2ⁿ⁻¹ to 2ⁿ - 1 seconds, the last all beyond
+            (32 buckets: 34 years); 0 leaves time out.
+        farthest: see `position_buckets`.
+
+    Raises:
+        ValueError: fewer than 2 position buckets, or more exact distances than `farthest`.
+
+    Source: Raffel et al. 2020, §2.1 (buckets of distance); Zhai et al. 2024 (HSTU) for buckets of time.
+    """
+
+    position_edges: Tensor  # a bucket's smallest distance, from bucket 1 on
+    time_edges: Tensor
+
+    def __init__(self, heads: int, position_buckets: int = 32, time_buckets: int = 0, farthest: int = 128) -> None:
+        super().__init__()
+        exact = position_buckets // 2
+        if exact < 1 or farthest <= exact:
+            raise ValueError(f"{position_buckets} buckets up to {farthest} events: use from 2 to {2 * farthest - 1}")
+        wide = position_buckets - exact
+        edges = [*range(1, exact), *(round(exact * (farthest / exact) ** (n / wide)) for n in range(wide))]
+        self.register_buffer("position_edges", torch.tensor(edges), persistent=False)
+        self.register_buffer("time_edges", 2 ** torch.arange(max(time_buckets - 1, 0)), persistent=False)
+        self.position_SH = nn.Parameter(torch.zeros(position_buckets, heads))
+        self.time_SH = nn.Parameter(torch.zeros(time_buckets, heads)) if time_buckets else None
+
+    def forward(self, length: int, times_BT: Tensor | None = None) -> Tensor:
+        """The bias (1, H, T, T), or (B, H, T, T) with time; [.., q, k] is for query event q and past event k.
+
+        Args:
+            length: number of events T.
+            times_BT: Unix seconds, int64, oldest first; needed with `time_buckets`. 0 or anything where padded.
+        """
+        step_1T = torch.arange(length, device=self.position_edges.device)[None]
+        bias_1HTT = self._looked_up(self.position_SH, step_1T, self.position_edges)
+        if self.time_SH is None:
+            return bias_1HTT
+        if times_BT is None:
+            raise ValueError("a bias for time differences needs times_BT")
+        return bias_1HTT + self._looked_up(self.time_SH, times_BT, self.time_edges)
+
+    @staticmethod
+    def _looked_up(bias_SH: Tensor, when_BT: Tensor, edges: Tensor) -> Tensor:
+        """The number of each pair's bucket, (B, H, T, T)."""
+        # Whole numbers all the way: float32 cannot tell two seconds of our century apart. What comes later than
+        # its query (the future, padding) has a negative difference and lands in bucket 0; the mask hides it.
+        difference_BTT = when_BT[:, :, None] - when_BT[:, None, :]
+        bucket_BTT = torch.bucketize(difference_BTT, edges, right=True)
+        return F.embedding(bucket_BTT, bias_SH).permute(0, 3, 1, 2).contiguous()
+
+
 class SelfAttentionBlock(nn.Module):
     """Attention of a sequence to its own past, then a small network on each position; each added to its input.
 

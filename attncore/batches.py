@@ -26,7 +26,9 @@ class Batch:
         times_BT: event times, int64; 0 where padded.
         real_N: the flat places b * T + t of the real events, row by row.
         targets_BT: the item after each position, int64; 0 where there is none. None when nothing is asked.
-        attributes: encoded event attributes by name, (B, T).
+        attributes: encoded event attributes by name, (B, T) or (B, T, M).
+        situation: encoded attributes of what is asked for by name: of each target, (B, T) or (B, T, M), or where
+            nothing is asked, of the moment after the history, (B, 1) or (B, 1, M).
     """
 
     items_BT: Tensor
@@ -36,6 +38,7 @@ class Batch:
     real_N: Tensor
     targets_BT: Tensor | None = None
     attributes: Mapping[str, Tensor] = field(default_factory=dict)
+    situation: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def keep_BT(self) -> Tensor:
@@ -55,6 +58,7 @@ class Windows:
         device: where batches are made.
         targets: True makes training batches: `length + 1` events become `length` inputs and their targets.
         users: user row of each history row; the rows themselves when None.
+        situation: encoded columns: a value per event with `targets`, else a value per row.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Windows:
         device: torch.device | str = "cpu",
         targets: bool = False,
         users: np.ndarray | None = None,
+        situation: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.device, self.targets = torch.device(device), targets
         seen = np.minimum(histories.lengths, length + targets)
@@ -72,29 +77,32 @@ class Windows:
         self.users = np.arange(len(histories)) if users is None else np.asarray(users, np.int64)
 
         def on_device(column: np.ndarray) -> Tensor:
-            padded = np.concatenate([column, np.zeros(1, column.dtype)])  # an index past the end stays legal
+            end = np.zeros((1, *column.shape[1:]), column.dtype)
+            padded = np.concatenate([column, end])  # an index past the end stays legal
             return torch.from_numpy(padded).to(self.device)
 
         self._items, self._times = on_device(histories.items), on_device(histories.times)
         self._attributes = {name: on_device(column) for name, column in histories.attributes.items()}
+        self._situation = {name: on_device(column) for name, column in (situation or {}).items()}
 
     def batch(self, rows: np.ndarray) -> Batch:
         """The windows of `rows`, padded to the longest of them."""
         lengths = self.lengths[rows]
         size, count, width = len(rows), int(lengths.sum()), max(int(lengths.max(initial=0)), 1)
-        host = torch.from_numpy(np.stack([self.starts[rows], lengths, self.users[rows]]).astype(np.int64))
+        host = torch.from_numpy(np.stack([self.starts[rows], lengths, self.users[rows], rows]).astype(np.int64))
         if self.device.type == "cuda":
             host = host.pin_memory()
-        starts_B, lengths_B, users_B = host.to(self.device, non_blocking=True)
+        starts_B, lengths_B, users_B, asked = host.to(self.device, non_blocking=True)
         step_T = torch.arange(width, device=self.device)
         keep_BT = step_T < lengths_B[:, None]
         at_BT = torch.where(keep_BT, starts_B[:, None] + step_T, len(self._items) - 1)
         row_N = torch.arange(size, device=self.device).repeat_interleave(lengths_B, output_size=count)
         first_B = lengths_B.cumsum(0) - lengths_B
         real_N = row_N * width + torch.arange(count, device=self.device) - first_B[row_N]
-        targets_BT = None
+        targets_BT, asked = None, asked[:, None]
         if self.targets:
-            targets_BT = torch.where(keep_BT, self._items[torch.where(keep_BT, at_BT + 1, 0)].long(), 0)
+            asked = torch.where(keep_BT, at_BT + 1, 0)
+            targets_BT = torch.where(keep_BT, self._items[asked].long(), 0)
         return Batch(
             self._items[at_BT].long(),
             lengths_B,
@@ -103,6 +111,7 @@ class Windows:
             real_N,
             targets_BT,
             {name: column[at_BT] for name, column in self._attributes.items()},
+            {name: column[asked] for name, column in self._situation.items()},
         )
 
     def parts(self, rows: np.ndarray) -> list[np.ndarray]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attncore.batches import Batch
+from attncore.features import UNKNOWN, Feature
 
 Positions = Literal["none", "learned", "newest"]
 
@@ -41,28 +44,137 @@ class Dropout(nn.Module):
         return dropped(x, self.share if self.training else 0.0)
 
 
+class FeatureVector(nn.Module):
+    """One feature's codes become vectors, (..., D).
+
+    A category has a learned vector per code; several categories are averaged, and the mean of words is layer-
+    normalized. A number stretches a learned vector; a missing one has a vector of its own. What is padding, or
+    has no value at all, is the zero vector and never learns. "Unknown" starts as zero, so it adds nothing until
+    training has seen it.
+
+    Args:
+        feature: see `Feature`.
+        width: size D of a vector.
+    """
+
+    def __init__(self, feature: Feature, width: int) -> None:
+        super().__init__()
+        self.kind = feature.kind
+        if self.kind == "number":
+            self.direction = nn.Parameter(torch.empty(width))
+            self.missing = nn.Parameter(torch.zeros(width))
+            nn.init.normal_(self.direction, std=0.02)
+            return
+        self.value = nn.Embedding(feature.size, width, padding_idx=0)
+        nn.init.normal_(self.value.weight, std=0.02)
+        with torch.no_grad():
+            self.value.weight[: UNKNOWN + 1] = 0
+        self.norm = None
+        if self.kind == "words":
+            self.norm = nn.LayerNorm(width)
+            nn.init.constant_(self.norm.weight, 0.02)  # as small as all other vectors: the softmax is tied to them
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Vectors (..., D) of codes (...), or (..., M) where a feature has many values."""
+        if self.kind == "number":
+            missing = codes.isnan()[..., None]
+            return torch.where(missing, self.missing, codes.nan_to_num()[..., None] * self.direction)
+        vectors = self.value(codes)
+        if self.kind == "category":
+            return vectors
+        count = (codes > 0).sum(-1, keepdim=True)
+        mean = vectors.sum(-2) / count.clamp_min(1)
+        return mean if self.norm is None else torch.where(count > 0, self.norm(mean), 0)
+
+    def hidden(self, codes: Tensor, hide: Tensor) -> Tensor:
+        """The codes, unknown where `hide` (...) is True."""
+        if self.kind == "number":
+            return codes.masked_fill(hide, torch.nan)
+        if self.kind == "category":
+            return codes.masked_fill(hide, UNKNOWN)
+        unknown = (torch.arange(codes.shape[-1], device=codes.device) == 0).to(codes.dtype) * UNKNOWN
+        return torch.where(hide[..., None], unknown, codes)
+
+
+class FeatureEmbedding(nn.Module):
+    """Several features become one vector: the sum of a `FeatureVector` each.
+
+    Args:
+        features: one or more.
+        width: size D of a vector.
+        hide: share of the places whose features are all unknown while training, so that "unknown" is learned.
+    """
+
+    def __init__(self, features: Sequence[Feature], width: int, hide: float = 0.0) -> None:
+        super().__init__()
+        self.names, self.hide = [feature.name for feature in features], hide
+        self.vectors = nn.ModuleList(FeatureVector(feature, width) for feature in features)
+
+    def forward(self, codes: Sequence[Tensor]) -> Tensor:
+        """Vectors (..., D) of one tensor of codes per feature."""
+        vectors = [v for v in self.vectors if isinstance(v, FeatureVector)]
+        if self.training and self.hide:
+            shape = codes[0].shape[: codes[0].ndim - (vectors[0].kind in ("categories", "words"))]
+            hide = torch.rand(shape, device=codes[0].device) < self.hide
+            codes = [vector.hidden(code, hide) for vector, code in zip(vectors, codes, strict=True)]
+        return torch.stack([vector(code) for vector, code in zip(vectors, codes, strict=True)]).sum(0)
+
+
+class FeatureTable(nn.Module):
+    """The features of every item or every user: codes that are kept with the weights, and their vectors.
+
+    Args:
+        features: one or more.
+        codes: of each feature, what `FeatureSet.table_codes` gives, R rows high.
+        width: size D of a vector.
+        hide: as for `FeatureEmbedding`.
+    """
+
+    def __init__(
+        self, features: Sequence[Feature], codes: Sequence[np.ndarray], width: int, hide: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.embedding = FeatureEmbedding(features, width, hide)
+        for number, code in enumerate(codes):  # names of columns may hold dots, which names of buffers may not
+            self.register_buffer(f"codes_{number}", torch.tensor(code))
+
+    def codes(self) -> list[Tensor]:
+        """Codes of all rows, a tensor per feature."""
+        return list(self.buffers(recurse=False))
+
+    def forward(self, rows: Tensor | None = None) -> Tensor:
+        """Vectors (..., D) of row numbers (...); of all rows, (R, D), when None."""
+        return self.embedding([codes if rows is None else codes[rows] for codes in self.codes()])
+
+
 class ItemEmbedding(nn.Module):
-    """One learned vector per item; padding (index 0) is the zero vector and never learns.
+    """One learned vector per item, plus those of its features; padding (index 0) is zero and never learns.
 
     Args:
         items: size V of the catalogue.
         width: size D of a vector.
+        features: what is known of the items; None learns from ids alone.
     """
 
-    def __init__(self, items: int, width: int) -> None:
+    def __init__(self, items: int, width: int, features: FeatureTable | None = None) -> None:
         super().__init__()
         self.id = nn.Embedding(items + 1, width, padding_idx=0)
         nn.init.normal_(self.id.weight, std=0.02)
         with torch.no_grad():
             self.id.weight[0] = 0
+        self.features = features
 
     def forward(self, items: Tensor) -> Tensor:
         """Vectors (..., D) of item indices (...)."""
-        return self.id(items)
+        if self.features is None:
+            return self.id(items)
+        few = items.numel() < len(self.id.weight)  # many items repeat: the whole table, once, is then less work
+        vectors = self.features(items) if few else F.embedding(items, self.features())
+        return self.id(items) + torch.where(items[..., None] > 0, vectors, 0)
 
     def catalogue(self) -> Tensor:
         """Vectors of all items, (V, D), without the padding row: row j is item index j + 1."""
-        return self.id.weight[1:]
+        return self.id.weight[1:] if self.features is None else self.id.weight[1:] + self.features()[1:]
 
 
 class PositionEmbedding(nn.Module):
@@ -89,7 +201,9 @@ class PositionEmbedding(nn.Module):
 
 
 class EventEmbedding(nn.Module):
-    """The context vector of each event: its item's vector plus its position's, dropped out, zero where padded.
+    """The context vector of each event: the vectors of its item, its attributes and its position, added up.
+
+    They are dropped out together; where padded, the vector is zero.
 
     Args:
         items: size V of the catalogue.
@@ -97,12 +211,24 @@ class EventEmbedding(nn.Module):
         width: size D of a vector.
         positions: "none", "learned" (from the oldest) or "newest" (from the newest).
         dropout: share of the elements dropped while training.
+        item_features: what is known of the items.
+        features: what is known of an event, read from the batch's attributes.
     """
 
-    def __init__(self, items: int, length: int, width: int, positions: Positions, dropout: float) -> None:
+    def __init__(
+        self,
+        items: int,
+        length: int,
+        width: int,
+        positions: Positions,
+        dropout: float,
+        item_features: FeatureTable | None = None,
+        features: FeatureEmbedding | None = None,
+    ) -> None:
         super().__init__()
-        self.item = ItemEmbedding(items, width)
+        self.item = ItemEmbedding(items, width, item_features)
         self.position = None if positions == "none" else PositionEmbedding(length, width, positions == "newest")
+        self.features = features
         self.dropout = Dropout(dropout)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -110,4 +236,29 @@ class EventEmbedding(nn.Module):
         context_BTD = self.item(batch.items_BT)
         if self.position is not None:
             context_BTD = context_BTD + self.position(batch)
+        if self.features is not None:
+            context_BTD = context_BTD + self.features([batch.attributes[name] for name in self.features.names])
         return torch.where(batch.keep_BT[..., None], self.dropout(context_BTD), 0)
+
+
+class AskerEmbedding(nn.Module):
+    """Who asks, and in what situation: the user's profile plus the situation, one vector per question.
+
+    Args:
+        profile: what is known of the users; its row 0 is the unknown user.
+        situation: what is known of the moment, read from the batch's situation.
+    """
+
+    def __init__(self, profile: FeatureTable | None, situation: FeatureEmbedding | None) -> None:
+        super().__init__()
+        self.profile, self.situation = profile, situation
+
+    def forward(self, batch: Batch) -> Tensor | None:
+        """Vectors (B, T, D) where each position asks in a situation of its own, else (B, 1, D); None for none."""
+        asker = None
+        if self.profile is not None:
+            asker = self.profile(batch.users_B + 1)[:, None]
+        if self.situation is not None:
+            situation = self.situation([batch.situation[name] for name in self.situation.names])
+            asker = situation if asker is None else asker + situation
+        return asker

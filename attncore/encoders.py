@@ -11,9 +11,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attncore.attention import MultiHeadAttention, SelfAttentionBlock, causal_keep
+from attncore.attention import MultiHeadAttention, RelativeBias, SelfAttentionBlock, causal_keep
 from attncore.embedding import Dropout
 
+Relative = Literal["none", "position", "time"]
 Weights = list[Tensor]  # one (B, H, L, K) per layer
 
 
@@ -23,27 +24,47 @@ class SelfAttention(nn.Module):
     Args:
         width, heads, dropout, attention_dropout, feedforward: as for `SelfAttentionBlock`.
         blocks: how many.
+        relative: "position" adds a `RelativeBias` for the distance between events to the scores, "time" one for
+            their time difference too; all blocks share it.
 
     Source: Kang and McAuley 2018 (SASRec).
     """
 
     def __init__(
-        self, width: int, blocks: int, heads: int, dropout: float, attention_dropout: float, feedforward: int
+        self,
+        width: int,
+        blocks: int,
+        heads: int,
+        dropout: float,
+        attention_dropout: float,
+        feedforward: int,
+        relative: Relative = "none",
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
             SelfAttentionBlock(width, heads, dropout, attention_dropout, feedforward) for _ in range(blocks)
         )
         self.norm = nn.LayerNorm(width)
+        self.relative = None
+        if relative != "none":
+            self.relative = RelativeBias(heads, time_buckets=32 if relative == "time" else 0)
 
-    def forward(self, context_BTD: Tensor, need_weights: bool = False) -> tuple[Tensor, Weights]:
+    def forward(
+        self, context_BTD: Tensor, times_BT: Tensor | None = None, need_weights: bool = False
+    ) -> tuple[Tensor, Weights]:
         """Attended vectors (B, T, D), and a list of weights (B, H, T, T) when asked for.
 
         Padding needs no mask here: it lies to the right, and no event sees what is to its right.
+
+        Args:
+            context_BTD: the history's context vectors.
+            times_BT: when each event was, in Unix seconds, int64; only `relative="time"` reads it.
+            need_weights: return the weights too.
         """
         x_BTD, layers = context_BTD, []
+        bias = None if self.relative is None else self.relative(context_BTD.shape[1], times_BT)
         for block in self.blocks:
-            x_BTD, weights_BHTT = block(x_BTD, need_weights=need_weights)
+            x_BTD, weights_BHTT = block(x_BTD, bias, need_weights=need_weights)
             layers.append(weights_BHTT)
         return self.norm(x_BTD), layers if need_weights else []
 
@@ -51,8 +72,10 @@ class SelfAttention(nn.Module):
 class MeanPooling(nn.Module):
     """Attention's simplest rival: the plain mean of the history up to each event; equal weights for all."""
 
-    def forward(self, context_BTD: Tensor, need_weights: bool = False) -> tuple[Tensor, Weights]:
-        """Running means (B, T, D), and the equal weights (B, 1, T, T) when asked for."""
+    def forward(
+        self, context_BTD: Tensor, times_BT: Tensor | None = None, need_weights: bool = False
+    ) -> tuple[Tensor, Weights]:
+        """Running means (B, T, D), and the equal weights (B, 1, T, T) when asked for; times do not matter."""
         steps = context_BTD.shape[1]
         count_T1 = torch.arange(1, steps + 1, device=context_BTD.device, dtype=context_BTD.dtype)[:, None]
         layers = []
@@ -82,8 +105,13 @@ class LSTMAttention(nn.Module):
         self.dropout = Dropout(dropout)
         self.widen = nn.Linear(2 * hidden, width)
 
-    def forward(self, context_BTD: Tensor, need_weights: bool = False) -> tuple[Tensor, Weights]:
-        """Attended vectors joined with the states that asked, (B, T, D), and the weights (B, 1, T, T)."""
+    def forward(
+        self, context_BTD: Tensor, times_BT: Tensor | None = None, need_weights: bool = False
+    ) -> tuple[Tensor, Weights]:
+        """Attended vectors joined with the states that asked, (B, T, D), and the weights (B, 1, T, T).
+
+        Times do not matter; all encoders of a sequence are called alike.
+        """
         states_BTH, _ = self.lstm(self.norm(context_BTD))
         attended_BTH, weights_B1TT = self.attention(states_BTH, states_BTH, causal=True, need_weights=need_weights)
         joined = torch.cat([states_BTH, attended_BTH], -1)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from attncore.batches import Batch, Windows
+from attncore.batches import Batch
 from attncore.sequences import Histories
 
 if TYPE_CHECKING:
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 def attention_frame(
-    model: Recommender, histories: Histories, candidates: Sequence[Any] | None, every_query: bool
+    model: Recommender,
+    histories: Histories,
+    candidates: Sequence[Any] | None,
+    every_query: bool,
+    users: np.ndarray | None = None,
+    situation: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """The table that `Recommender.attention` returns."""
     is_target = model.config.attention == "target"
@@ -26,7 +31,7 @@ def attention_frame(
             f"candidates= needs attention='target': with {model.config.attention!r} all candidates share one row "
             "of weights; leave candidates out, or use erasure()"
         )
-    windows = Windows(histories, model.config.length, model.device)
+    windows = model.windows(histories, users, situation=situation)
     frames = []
     for row in range(len(histories)):
         batch = windows.batch(np.array([row]))
@@ -36,7 +41,7 @@ def attention_frame(
             continue
         labels: list[Any]
         if is_target:
-            labels = _chosen(model, histories, row, candidates)
+            labels = _chosen(model, histories, row, candidates, users, situation)
             layers = _weights(model, batch, model.split.items.encode(labels))
         else:
             layers = [weights[:, :, :count, :count] for weights in _weights(model, batch, None)]
@@ -61,14 +66,22 @@ def attention_frame(
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
 
-def erasure_frame(model: Recommender, histories: Histories, candidates: Sequence[Any] | None) -> pd.DataFrame:
+def erasure_frame(
+    model: Recommender,
+    histories: Histories,
+    candidates: Sequence[Any] | None,
+    users: np.ndarray | None = None,
+    situation: Mapping[str, Any] | None = None,
+) -> pd.DataFrame:
     """The table that `Recommender.erasure` returns."""
     frames = []
     for row in range(len(histories)):
         items = histories[row]
-        labels = _chosen(model, histories, row, candidates)
-        without = [np.delete(items, event) for event in range(len(items))]
-        scores = model.score(Histories.from_lists([items, *without])).cpu().numpy()
+        labels = _chosen(model, histories, row, candidates, users, situation)
+        erased = histories.erased(row)
+        user = None if users is None else np.full(len(erased), users[row])
+        told = {name: [values[row]] * len(erased) for name, values in (situation or {}).items()}
+        scores = model.score(erased, user, told).cpu().numpy()
         watched = scores[:, model.split.items.encode(labels) - 1]
         drop = watched[0] - watched[1:]  # (events, candidates)
         event, candidate = (axis.ravel() for axis in np.indices(drop.shape))
@@ -86,11 +99,20 @@ def erasure_frame(model: Recommender, histories: Histories, candidates: Sequence
     return pd.concat(frames, ignore_index=True)
 
 
-def _chosen(model: Recommender, histories: Histories, row: int, candidates: Sequence[Any] | None) -> list[Any]:
+def _chosen(
+    model: Recommender,
+    histories: Histories,
+    row: int,
+    candidates: Sequence[Any] | None,
+    users: np.ndarray | None,
+    situation: Mapping[str, Any] | None,
+) -> list[Any]:
     """The candidates asked for, or the ten best for this history."""
     if candidates is not None:
         return list(candidates)
-    return model.recommend(histories=[model.split.items.decode(histories[row]).tolist()])[0].items
+    user = None if users is None else users[row : row + 1]
+    told = {name: values[row : row + 1] for name, values in (situation or {}).items()}
+    return model.best(histories.take(np.array([row])), user, situation=told)[0].items
 
 
 @torch.no_grad()
@@ -100,9 +122,11 @@ def _weights(model: Recommender, batch: Batch, candidates: np.ndarray | None) ->
     model.eval()
     context_BTD = model.embedding(batch)
     if candidates is None:
-        _, layers = model.encoder(context_BTD, need_weights=True)
+        _, layers = model.encoder(context_BTD, batch.times_BT, need_weights=True)
     else:
         query_BLD = model.item(torch.from_numpy(candidates).to(model.device).long()[None])
+        if (asker_B1D := model.asker(batch)) is not None:
+            query_BLD = query_BLD + asker_B1D
         _, layers = model.encoder(query_BLD, context_BTD, batch.keep_BT, need_weights=True)
     model.train(was_training)
     return layers

@@ -21,7 +21,10 @@ class Scorer(Protocol):
     """Whatever can be evaluated: every baseline and every model."""
 
     def score(self, histories: Histories, users: np.ndarray | None = None) -> Tensor:
-        """Scores of the whole catalogue, (rows, V); column j belongs to item index j + 1."""
+        """Scores of the whole catalogue, (rows, V); column j belongs to item index j + 1.
+
+        A scorer with a true `reads_situation` is also given `situation`: the target events' attributes by name.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +200,10 @@ def evaluate(
     for start in range(0, rows, batch_size):
         batch = np.arange(start, min(start + batch_size, rows))
         histories = holdout.histories.take(batch)
-        scores = _checked(scorer.score(histories, holdout.users[batch]), len(batch), items, scorer)
+        known: dict[str, Any] = {}
+        if getattr(scorer, "reads_situation", False):
+            known["situation"] = {name: column[batch] for name, column in holdout.attributes.items()}
+        scores = _checked(scorer.score(histories, holdout.users[batch], **known), len(batch), items, scorer)
         targets = torch.as_tensor(holdout.targets[batch], dtype=torch.int64).to(scores.device)
         per_row: dict[str, np.ndarray] = {}
         if getattr(scorer, "scores_are_logits", False):

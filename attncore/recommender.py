@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +16,16 @@ from torch import Tensor, nn
 
 from attncore.batches import Batch, Windows
 from attncore.config import check_choices, check_range
-from attncore.embedding import EventEmbedding, ItemEmbedding, Positions
-from attncore.encoders import LSTMAttention, MeanPooling, SelfAttention, TargetAttention
+from attncore.embedding import (
+    AskerEmbedding,
+    EventEmbedding,
+    FeatureEmbedding,
+    FeatureTable,
+    ItemEmbedding,
+    Positions,
+)
+from attncore.encoders import LSTMAttention, MeanPooling, Relative, SelfAttention, TargetAttention
+from attncore.features import encode_columns
 from attncore.inspection import attention_frame, erasure_frame
 from attncore.interactions import DataError
 from attncore.output import Combine, Criterion, Output, catalogue_scores, lean_cross_entropy
@@ -25,6 +33,7 @@ from attncore.ranking import top_k
 from attncore.runs import read_config, write_run
 from attncore.sequences import Histories
 from attncore.splits import Split
+from attncore.tables import FeatureSet, label
 
 Attention = Literal["self", "target", "lstm", "mean"]
 
@@ -45,10 +54,19 @@ class RecommenderConfig:
         feedforward: hidden units of a block's network, as a multiple of width.
         hidden: size of the LSTM's states.
         positions: "none", "learned" (counted from the oldest event seen) or "newest" (from the newest).
+        relative: self-attention only: its scores also depend on how far apart two events are, by "position" or by
+            position and "time"; "none" leaves that out.
         score: target attention's score, "dot" or "additive".
         normalize: target attention's weights are a softmax; False leaves them raw (Deep Interest Network).
         combine: the output sees "attended" vectors alone, with the "pooled" context, or with the "whole" context.
         item_bias: learn one number per item, added to its score.
+        item_features: columns of the log's table of items that join an item's vector, as "name" or "name:kind"; see
+            `fit_features`.
+        user_features: columns of its table of users that say who asks.
+        event_features: columns of its events that join the vector of a past event.
+        situation_features: columns of its events, known before the answer, that say in what situation is asked.
+        feature_dropout: share of askers, situations and events that are unknown while training, so that "unknown"
+            is learned.
     """
 
     attention: Attention = "self"
@@ -61,20 +79,33 @@ class RecommenderConfig:
     feedforward: int = 1
     hidden: int = 16
     positions: Positions = "learned"
+    relative: Relative = "none"
     score: Literal["dot", "additive"] = "dot"
     normalize: bool = True
     combine: Combine = "attended"
     item_bias: bool = True
+    item_features: tuple[str, ...] = ()
+    user_features: tuple[str, ...] = ()
+    event_features: tuple[str, ...] = ()
+    situation_features: tuple[str, ...] = ()
+    feature_dropout: float = 0.05
 
     def __post_init__(self) -> None:
         check_choices(self, {"attention": Attention, "positions": Positions, "combine": Combine})
-        check_choices(self, {"score": Literal["dot", "additive"]})
+        check_choices(self, {"score": Literal["dot", "additive"], "relative": Relative})
         for name in ("width", "blocks", "heads", "length", "feedforward", "hidden"):
             check_range(self, name, 1, None)
-        for name in ("dropout", "attention_dropout"):
+        for name in ("item_features", "user_features", "event_features", "situation_features"):
+            columns = getattr(self, name)
+            if isinstance(columns, str) or not all(isinstance(column, str) for column in columns):
+                raise ValueError(f"{name}={columns!r}: must be names of columns, such as ('genres', 'year')")
+            object.__setattr__(self, name, tuple(columns))  # JSON and command lines give lists
+        for name in ("dropout", "attention_dropout", "feature_dropout"):
             check_range(self, name, 0, 0.99)
         if self.width % self.heads:
             raise ValueError(f"heads={self.heads}: must divide width={self.width}")
+        if self.relative != "none" and self.attention != "self":
+            raise ValueError(f"relative={self.relative!r}: needs attention='self', not {self.attention!r}")
 
 
 @dataclass(frozen=True)
@@ -90,27 +121,49 @@ class Recommender(nn.Module):
 
     Args:
         config: what it is made of.
-        split: gives the catalogue, and the histories that `recommend(users=...)` uses.
+        split: gives the catalogue, the histories that `recommend(users=...)` uses, and what features are learned
+            from.
         seed: decides the first weights; PyTorch's global generator is left as it was.
+        features: as learned before; None learns those that `config` names from the training part of `split`.
+
+    Raises:
+        DataError: a feature's table or column is absent, or unfit.
 
     Shapes are written with the letters of `attncore`'s legend.
     """
 
     scores_are_logits = True
 
-    def __init__(self, config: RecommenderConfig, split: Split, seed: int = 0) -> None:
+    def __init__(
+        self, config: RecommenderConfig, split: Split, seed: int = 0, features: FeatureSet | None = None
+    ) -> None:
         super().__init__()
         self.config, self.split = config, split
+        self.features = features or FeatureSet.fit(
+            split, config.item_features, config.user_features, config.event_features, config.situation_features
+        )
+        self.reads_situation = bool(self.features.situation)  # `evaluate` asks
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._build()
 
     def _build(self) -> None:
         c, items = self.config, len(self.split.items)
-        self.embedding = EventEmbedding(items, c.length, c.width, c.positions, c.dropout)
+        known, hide = self.features, c.feature_dropout
+        films = FeatureTable(known.item, known.table_codes(self.split, "item"), c.width) if known.item else None
+        event = FeatureEmbedding(known.event, c.width, hide) if known.event else None
+        self.embedding = EventEmbedding(items, c.length, c.width, c.positions, c.dropout, films, event)
+        profile = situation = None
+        if known.user:
+            profile = FeatureTable(known.user, known.table_codes(self.split, "user"), c.width, hide)
+        if known.situation:
+            situation = FeatureEmbedding(known.situation, c.width, hide)
+        self.asker = AskerEmbedding(profile, situation)
         self.encoder: nn.Module
         if c.attention == "self":
-            self.encoder = SelfAttention(c.width, c.blocks, c.heads, c.dropout, c.attention_dropout, c.feedforward)
+            self.encoder = SelfAttention(
+                c.width, c.blocks, c.heads, c.dropout, c.attention_dropout, c.feedforward, c.relative
+            )
         elif c.attention == "lstm":
             self.encoder = LSTMAttention(c.width, c.hidden, c.blocks, c.dropout)
         elif c.attention == "target":
@@ -129,11 +182,39 @@ class Recommender(nn.Module):
         """Where the weights are."""
         return self.item.id.weight.device
 
+    def windows(
+        self,
+        histories: Histories,
+        users: np.ndarray | None = None,
+        targets: bool = False,
+        situation: Mapping[str, Any] | None = None,
+    ) -> Windows:
+        """Batches of histories as the model reads them: their attributes encoded, on the model's device.
+
+        Args:
+            histories: item indices, with raw attributes by name; one that is absent is unknown.
+            users: user row of each history; None where nobody is known.
+            targets: as for `Windows`; the situation is then that of each target.
+            situation: otherwise raw columns, one value per history; one that is absent is unknown.
+        """
+        where, events = label(self.split, "event"), len(histories.items)
+        attributes = encode_columns(self.features.event, histories.attributes, events, where)
+        told, rows = (histories.attributes, events) if targets else (situation or {}, len(histories))
+        return Windows(
+            replace(histories, attributes=attributes),
+            self.config.length,
+            self.device,
+            targets,
+            np.full(len(histories), -1) if users is None else users,
+            encode_columns(self.features.situation, told, rows, where),
+        )
+
     def states(self, batch: Batch) -> Tensor:
         """The state after each event, (B, T, D); its scores are those of the next item. Not for "target"."""
         context_BTD = self.embedding(batch)
-        attended_BTD, _ = self.encoder(context_BTD)
-        return self.output(attended_BTD, self.output.connected(context_BTD))
+        attended_BTD, _ = self.encoder(context_BTD, batch.times_BT)
+        state_BTD, asker = self.output(attended_BTD, self.output.connected(context_BTD)), self.asker(batch)
+        return state_BTD if asker is None else state_BTD + asker
 
     def loss(self, batch: Batch, criterion: Criterion) -> Tensor:
         """The summed loss of predicting each real position's next item.
@@ -166,21 +247,35 @@ class Recommender(nn.Module):
         target_BP = batch.targets_BT.gather(1, at_BP)
         negatives_M = criterion.draw()
         candidates_BPN = torch.cat([target_BP[..., None], negatives_M.expand(*at_BP.shape, -1)], -1)
-        scores_NM = self._candidate_scores(context_BTD, candidates_BPN, at_BP).flatten(0, 1)
+        asker_BPD = self.asker(batch)
+        if asker_BPD is not None:
+            asker_BTD = asker_BPD.expand(-1, context_BTD.shape[1], -1)
+            asker_BPD = asker_BTD.gather(1, at_BP[..., None].expand(-1, -1, asker_BTD.shape[2]))
+        scores_NM = self._candidate_scores(context_BTD, candidates_BPN, at_BP, asker_BPD).flatten(0, 1)
         loss_N = criterion(scores_NM[:, 0], scores_NM[:, 1:], target_BP.flatten(), negatives_M)
         return (loss_N.view_as(at_BP).mean(1) * batch.lengths_B).sum()
 
-    def _candidate_scores(self, context_BTD: Tensor, candidates_BPN: Tensor, at_BP: Tensor) -> Tensor:
-        """Target attention's scores (B, P, N) of candidates asked at P moments: after event `at_BP` of the row."""
+    def _candidate_scores(
+        self, context_BTD: Tensor, candidates_BPN: Tensor, at_BP: Tensor, asker_BPD: Tensor | None = None
+    ) -> Tensor:
+        """Target attention's scores (B, P, N) of candidates asked at P moments: after event `at_BP` of the row.
+
+        Who asks joins the candidate in the query, and the state that is compared with the candidate.
+        """
         step_T = torch.arange(context_BTD.shape[1], device=context_BTD.device)
         keep_BLT = (step_T <= at_BP[..., None]).repeat_interleave(candidates_BPN.shape[2], 1)
-        query_BLD = self.item(candidates_BPN).flatten(1, 2)
+        query_BLD = item_BLD = self.item(candidates_BPN).flatten(1, 2)
+        asker_BLD = None if asker_BPD is None else asker_BPD.repeat_interleave(candidates_BPN.shape[2], 1)
+        if asker_BLD is not None:
+            query_BLD = item_BLD + asker_BLD
         attended_BLD, _ = self.encoder(query_BLD, context_BTD, keep_BLT[:, None])
         connected = self.output.connected(context_BTD)
         if connected is not None:
             at_BL = at_BP.clamp_min(0).repeat_interleave(candidates_BPN.shape[2], 1)
             connected = connected.gather(1, at_BL[..., None].expand_as(attended_BLD))
-        scores_BPN = (self.output(attended_BLD, connected) * query_BLD).sum(-1).view(candidates_BPN.shape)
+        state_BLD = self.output(attended_BLD, connected)
+        state_BLD = state_BLD if asker_BLD is None else state_BLD + asker_BLD
+        scores_BPN = (state_BLD * item_BLD).sum(-1).view(candidates_BPN.shape)
         return scores_BPN if self.output.bias is None else scores_BPN + self.output.bias[candidates_BPN]
 
     def _final_scores(self, batch: Batch, candidates_BN: Tensor | None = None) -> Tensor:
@@ -190,23 +285,29 @@ class Recommender(nn.Module):
         if self.config.attention == "target":
             if candidates_BN is None:
                 candidates_BN = torch.arange(1, items + 1, device=self.device).expand(rows, -1)
-            return self._candidate_scores(self.embedding(batch), candidates_BN[:, None], last_B[:, None])[:, 0]
+            moment = candidates_BN[:, None], last_B[:, None], self.asker(batch)
+            return self._candidate_scores(self.embedding(batch), *moment)[:, 0]
         state_BD = self.states(batch)[torch.arange(rows, device=self.device), last_B.clamp_min(0)]
-        state_BD = torch.where((last_B >= 0)[:, None], state_BD, 0)
+        asker_B1D = self.asker(batch)
+        state_BD = torch.where((last_B >= 0)[:, None], state_BD, 0 if asker_B1D is None else asker_B1D[:, 0])
         scores_BV = catalogue_scores(state_BD, self.item.catalogue(), self.output.catalogue_bias())
         return scores_BV if candidates_BN is None else scores_BV.gather(1, candidates_BN - 1)
 
     @torch.no_grad()
-    def score(self, histories: Histories, users: np.ndarray | None = None) -> Tensor:
+    def score(
+        self, histories: Histories, users: np.ndarray | None = None, situation: Mapping[str, Any] | None = None
+    ) -> Tensor:
         """Scores of the whole catalogue after each history, (rows, V) float32; column j is item index j + 1.
 
         Args:
-            histories: item indices, oldest first; an empty one is scored by the item biases alone.
+            histories: item indices, oldest first; an empty one is scored by the item biases, and by who asks in
+                what situation where the model has such features.
             users: user row of each history, where it is known.
+            situation: columns of the situation, one value per history; what is absent is unknown.
 
         Dropout is off, whatever mode the model is in.
         """
-        windows = Windows(histories, self.config.length, self.device, users=users)
+        windows = self.windows(histories, users, situation=situation)
         scores = torch.empty(len(histories), len(self.split.items), device=self.device)
         budget = 4096 if self.config.attention == "target" else 32768
         with evaluating(self):
@@ -217,27 +318,43 @@ class Recommender(nn.Module):
     def recommend(
         self,
         users: Sequence[Any] | None = None,
-        histories: Sequence[Sequence[Any]] | None = None,
+        histories: Sequence[Sequence[Any]] | Histories | None = None,
         k: int = 10,
         candidates: Sequence[Any] | None = None,
         exclude_seen: bool | None = None,
+        situation: Mapping[str, Any] | None = None,
     ) -> list[Recommendation]:
         """The k best next items for each user or history; fewer where fewer candidates are left.
 
         Args:
             users: ids of the log's users; their whole history counts, held-out events included.
-            histories: lists of item ids, oldest first, instead of users.
+            histories: lists of item ids, oldest first, instead of users; or `Histories`, which have times too.
             k: how many items.
             candidates: item ids to choose from; None is the whole catalogue.
             exclude_seen: leave out items of the history; None does so unless the log has repeats.
+            situation: values of situation features, by column, that hold for all; what is absent is unknown.
 
         Raises:
-            DataError: an unknown user or item; ValueError: k below 1, or neither or both of users and histories.
+            DataError: an unknown user, item or situation feature; ValueError: k below 1, or neither or both of users
+                and histories.
         """
         if k < 1:
             raise ValueError(f"k={k}: must be at least 1")
         asked, rows = self._asked(users, histories)
-        scores = self.score(asked, rows)
+        told = self.features.situation_columns(situation, len(asked))
+        return self.best(asked, rows, k, candidates, exclude_seen, told)
+
+    def best(
+        self,
+        asked: Histories,
+        rows: np.ndarray | None = None,
+        k: int = 10,
+        candidates: Sequence[Any] | None = None,
+        exclude_seen: bool | None = None,
+        situation: Mapping[str, Any] | None = None,
+    ) -> list[Recommendation]:
+        """`recommend` for histories, user rows and columns of the situation as `score` takes them."""
+        scores = self.score(asked, rows, situation)
         if exclude_seen is None:
             exclude_seen = self.split.test.exclude_seen
         if exclude_seen:
@@ -267,7 +384,7 @@ class Recommender(nn.Module):
         return [Recommendation(i.tolist(), v.tolist()) for i, v in zip(ids, values.cpu().numpy(), strict=True)]
 
     def _asked(
-        self, users: Sequence[Any] | None, histories: Sequence[Sequence[Any]] | None
+        self, users: Sequence[Any] | None, histories: Sequence[Sequence[Any]] | Histories | None
     ) -> tuple[Histories, np.ndarray | None]:
         """Histories as indices, and user rows where users were named."""
         if (users is None) == (histories is None):
@@ -276,14 +393,17 @@ class Recommender(nn.Module):
             rows = self.split.users.encode(users).astype(np.int64) - 1
             return self.split.histories.take(rows), rows
         assert histories is not None
+        if isinstance(histories, Histories):  # indices already, with times and attributes
+            return histories, None
         return Histories.from_lists([self.split.items.encode(history) for history in histories]), None
 
     def attention(
         self,
-        histories: Sequence[Sequence[Any]] | None = None,
+        histories: Sequence[Sequence[Any]] | Histories | None = None,
         candidates: Sequence[Any] | None = None,
         users: Sequence[Any] | None = None,
         every_query: bool = False,
+        situation: Mapping[str, Any] | None = None,
     ) -> pd.DataFrame:
         """Attention weights, labelled: one row per history, layer, head, query and event.
 
@@ -291,36 +411,41 @@ class Recommender(nn.Module):
         "target" have one query for the next item, which all recommended items share; its label is "next".
 
         Args:
-            histories: lists of item ids, oldest first.
+            histories: lists of item ids, oldest first; or `Histories`.
             candidates: "target" only: the item ids that ask; None takes the ten best recommended.
             users: ids of the log's users, instead of histories.
             every_query: give the rows of all positions, labelled 0, 1, … by position, not of the last alone.
+            situation: as for `recommend`; it matters to "target".
 
         Returns:
             columns history, layer, head, query, event (place in the history), item (its id), weight.
         """
-        asked, _ = self._asked(users, histories)
-        return attention_frame(self, asked, candidates, every_query)
+        asked, rows = self._asked(users, histories)
+        told = self.features.situation_columns(situation, len(asked))
+        return attention_frame(self, asked, candidates, every_query, rows, told)
 
     def erasure(
         self,
-        histories: Sequence[Sequence[Any]] | None = None,
+        histories: Sequence[Sequence[Any]] | Histories | None = None,
         candidates: Sequence[Any] | None = None,
         users: Sequence[Any] | None = None,
+        situation: Mapping[str, Any] | None = None,
     ) -> pd.DataFrame:
         """How much each candidate's score falls when one event is taken out of the history.
 
         Args:
-            histories: lists of item ids, oldest first.
+            histories: lists of item ids, oldest first; or `Histories`.
             candidates: item ids whose scores are watched; None takes the ten best recommended.
             users: ids of the log's users, instead of histories.
+            situation: as for `recommend`.
 
         Returns:
             columns history, candidate, event (place in the history), item (its id), drop (score with the event
             minus score without; above 0 the event spoke for the candidate).
         """
-        asked, _ = self._asked(users, histories)
-        return erasure_frame(self, asked, candidates)
+        asked, rows = self._asked(users, histories)
+        told = self.features.situation_columns(situation, len(asked))
+        return erasure_frame(self, asked, candidates, rows, told)
 
     def save(self, folder: str | Path, about: Mapping[str, Any] | None = None) -> None:
         """Write the run folder that `load` reads: configuration, weights, vocabulary, histories.
@@ -335,9 +460,8 @@ class Recommender(nn.Module):
         Raises:
             OSError: the folder cannot be written.
         """
-        write_run(
-            Path(folder), self.split, self.state_dict(), dict(about or {}) | {"recommender": asdict(self.config)}
-        )
+        config = dict(about or {}) | {"recommender": asdict(self.config), "features": self.features.to_json()}
+        write_run(Path(folder), self.split, self.state_dict(), config, self.features.event_columns)
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Recommender:
@@ -350,10 +474,15 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Recommender:
     config = read_config(folder)
     try:
         recommender = RecommenderConfig(**config["recommender"])
+        features = FeatureSet.from_json(config.get("features", {}))
     except (TypeError, ValueError, KeyError) as error:
         raise DataError(f"{folder / 'config.json'}: does not describe a recommender ({error}); train again") from None
-    model = Recommender(recommender, Split.load(folder))
-    model.load_state_dict(load_file(folder / "weights.safetensors"))
+    model = Recommender(recommender, Split.load(folder), features=features)
+    weights = load_file(folder / "weights.safetensors")
+    for name, buffer in model.named_buffers():
+        if name in weights:  # tables of codes, which were made without the log
+            buffer.resize_(weights[name].shape)
+    model.load_state_dict(weights)
     return model.to(device).eval()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,21 @@ def file_checksums(folder: Path) -> dict[str, str]:
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in RUN_FILES[:-1]}
 
 
-def write_run(folder: Path, split: Split, weights: Mapping[str, Tensor], config: dict[str, Any]) -> None:
-    """Write a run folder, made if missing; `config.json`, which holds the other files' checksums, comes last."""
+def write_run(
+    folder: Path,
+    split: Split,
+    weights: Mapping[str, Tensor],
+    config: dict[str, Any],
+    attributes: Sequence[str] = (),
+) -> None:
+    """Write a run folder, made if missing; `config.json`, which holds the other files' checksums, comes last.
+
+    `attributes` names the attributes of events that are kept.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as place:
         fresh = Path(place)
-        split.save(fresh)
+        split.save(fresh, attributes)
         save_file({name: x.detach().cpu().contiguous() for name, x in weights.items()}, fresh / "weights.safetensors")
         config = config | {"files": file_checksums(fresh)}
         (fresh / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")

@@ -109,12 +109,18 @@ class Histories:
         lengths = np.maximum(end - begin, 0)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         at = np.arange(offsets[-1]) + np.repeat(begin - offsets[:-1], lengths)
-        return Histories(
-            self.items[at],
-            offsets,
-            self.times[at],
-            {name: column[at] for name, column in self.attributes.items()},
-        )
+        return self._gathered(at, offsets)
+
+    def erased(self, row: int) -> Histories:
+        """One history n + 1 times: whole, then without each of its n events; times and attributes are kept."""
+        events = np.arange(self.offsets[row], self.offsets[row + 1])
+        at = np.concatenate([events, *(np.delete(events, event) for event in range(len(events)))])
+        offsets = np.concatenate([[0], np.cumsum([len(events)] + [len(events) - 1] * len(events))])
+        return self._gathered(at, offsets.astype(np.int64))
+
+    def _gathered(self, at: np.ndarray, offsets: np.ndarray) -> Histories:
+        attributes = {name: column[at] for name, column in self.attributes.items()}
+        return Histories(self.items[at], offsets, self.times[at], attributes)
 
     @classmethod
     def from_lists(cls, rows: Sequence[Sequence[int] | np.ndarray]) -> Histories:

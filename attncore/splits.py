@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ class Holdout:
         item_counts: how often each item occurs in training, int64 (V,); entry j is item index j + 1.
         exclude_seen: items of the row's whole history are no candidates, the target excepted.
         protocol: how the split was made, in words and numbers.
+        attributes: event attributes of the targets, raw, by name. Of these a model may read only what its
+            `situation_features` name: what is known before the answer.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Holdout:
     item_counts: np.ndarray
     exclude_seen: bool
     protocol: dict[str, Any]
+    attributes: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of questions."""
@@ -80,8 +83,11 @@ class Split:
         index = int(self.items.encode([item])[0])
         return str(item) if self.titles is None else str(self.titles[index - 1])
 
-    def save(self, folder: Path) -> None:
-        """Write `vocabulary.json` and `histories.safetensors` into a folder that exists."""
+    def save(self, folder: Path, attributes: Sequence[str] = ()) -> None:
+        """Write `vocabulary.json` and `histories.safetensors` into a folder that exists.
+
+        Of the events' attributes only those named in `attributes` are kept.
+        """
         arrays = {
             "items": self.histories.items,
             "offsets": self.histories.offsets,
@@ -91,6 +97,10 @@ class Split:
         for holdout in (self.valid, self.test):
             arrays[f"{holdout.name}_rows"] = holdout.users
             arrays[f"{holdout.name}_places"] = holdout.histories.lengths
+        kept: list[dict[str, Any]] = []
+        for name in attributes:
+            arrays[f"attribute_{len(kept)}"], values = _packed(self.histories.attributes[name])
+            kept.append({"name": name, "values": values})
         about = {
             "name": self.name,
             "checksum": self.checksum,
@@ -98,8 +108,9 @@ class Split:
             "items": self.items.ids.tolist(),
             "titles": None if self.titles is None else self.titles.tolist(),
             "protocol": self.valid.protocol,
+            "attributes": kept,
         }
-        (folder / "vocabulary.json").write_text(json.dumps(about), encoding="utf-8")
+        (folder / "vocabulary.json").write_text(json.dumps(about, default=str), encoding="utf-8")
         save_file(
             {name: np.ascontiguousarray(array) for name, array in arrays.items()},
             folder / "histories.safetensors",
@@ -110,7 +121,11 @@ class Split:
         """Read what `save` wrote."""
         about = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
         arrays = load_file(folder / "histories.safetensors")
-        histories = Histories(arrays["items"], arrays["offsets"], arrays["times"])
+        attributes = {
+            kept["name"]: _unpacked(arrays[f"attribute_{number}"], kept["values"])
+            for number, kept in enumerate(about.get("attributes", []))
+        }
+        histories = Histories(arrays["items"], arrays["offsets"], arrays["times"], attributes)
         return _split(
             about["name"],
             about["checksum"],
@@ -122,6 +137,23 @@ class Split:
             about["protocol"],
             titles=None if about["titles"] is None else np.array(about["titles"], object),
         )
+
+
+def _packed(column: np.ndarray) -> tuple[np.ndarray, list[Any] | None]:
+    """An event attribute as an array of numbers, and, where those are places in a list of values, that list."""
+    if column.dtype.kind in "biuf":
+        return column, None
+    plain = [tuple(value) if isinstance(value, list | set | np.ndarray) else value for value in column]
+    places, values = pd.factorize(pd.Series(plain, dtype=object).to_numpy())
+    return places.astype(np.int64), values.tolist()
+
+
+def _unpacked(column: np.ndarray, values: list[Any] | None) -> np.ndarray:
+    """What `_packed` packed; a missing value, at place -1, is None."""
+    if values is None:
+        return column
+    known = [tuple(value) if isinstance(value, list) else value for value in values]
+    return pd.Series([*known, None], dtype=object).to_numpy()[column]
 
 
 def _split(
@@ -150,10 +182,11 @@ def _split(
             name=part,
             histories=histories.take(rows, stops=places),
             users=rows,
-            targets=histories.items[histories.offsets[rows] + places],
+            targets=histories.items[at := histories.offsets[rows] + places],
             item_counts=counts,
             exclude_seen=protocol["exclude_seen"],
             protocol=protocol,
+            attributes={name: column[at] for name, column in histories.attributes.items()},
         )
     return Split(name, checksum, users, items, histories, train, holdouts["valid"], holdouts["test"], log, titles)
 

@@ -13,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
-from attncore.batches import Batch, Windows, shuffled_batches
+from attncore.batches import Batch, shuffled_batches
 from attncore.config import check_choices, check_range
 from attncore.interactions import DataError
 from attncore.output import Criterion, Loss
@@ -206,7 +206,7 @@ def fit(
     dtype = choose_precision(config.precision, device)
     torch.manual_seed(config.seed)
     model.to(device)
-    windows = Windows(split.train, model.config.length, device, targets=True)
+    windows = model.windows(split.train, np.arange(len(split.train)), targets=True)
     rows = np.flatnonzero(windows.lengths)
     if len(rows) == 0:
         raise DataError(f"{split.name}: no user has two training events, so there is no next item to learn")

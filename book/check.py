@@ -247,10 +247,16 @@ def ndcg_of_rank(my_ndcg: Callable[[int, int], float]) -> str:
         right = 1 / math.log2(1 + rank) if rank <= k else 0.0
         if rank > k:
             assert answer == 0, f"rank {rank} lies outside the first {k}: that is worth 0, not {answer:.3f}"
-        assert math.isfinite(answer), f"rank {rank} gives {answer}: ranks are counted from 1, so divide by log2(1 + rank)"
-        assert not math.isclose(answer, 1 / math.log(1 + rank), rel_tol=1e-6), "that is the natural logarithm: take log2"
+        assert math.isfinite(answer), (
+            f"rank {rank} gives {answer}: ranks are counted from 1, so divide by log2(1 + rank)"
+        )
+        assert not math.isclose(answer, 1 / math.log(1 + rank), rel_tol=1e-6), (
+            "that is the natural logarithm: take log2"
+        )
         assert not math.isclose(answer, 1 / rank, rel_tol=1e-6) or rank == 1, "that is 1/rank, the reciprocal rank"
-        assert math.isclose(answer, right, rel_tol=1e-6), f"rank {rank} among the first {k}: {answer:.4f}, not {right:.4f}"
+        assert math.isclose(answer, right, rel_tol=1e-6), (
+            f"rank {rank} among the first {k}: {answer:.4f}, not {right:.4f}"
+        )
     return "Right: 1 at the top, falling with the logarithm, 0 outside the list."
 
 
@@ -260,7 +266,7 @@ def transitions(my_transitions: Callable[[list[list[int]], int], Tensor]) -> str
     right = torch.tensor([[0.0, 1, 0], [0, 0, 1], [0, 2, 0]]).double()
     assert answer.shape == (3, 3), f"shape {tuple(answer.shape)}: one row and one column for each of 3 items"
     assert not _same(answer, right.T), "the other way round: the row is the item before, the column the item after"
-    assert answer[1, 0] == 0, "a history ends where the next begins: count pairs within one history only"
+    assert answer[1, 1] == 0, "a history ends where the next begins: count pairs within one history only"
     assert not _same(answer, (right > 0).double()), "these are yes or no: count how often"
     assert _same(answer, right), f"counts\n{answer}\nshould be\n{right}"
     return "Right: rows are where one comes from, columns where one goes."
@@ -275,5 +281,7 @@ def expected_hit(my_hit: Callable[[int, int, int], float]) -> str:
         assert 0 <= answer <= 1, f"{case}: {answer:.3f} is no chance; cut it off at 0 and at 1"
         assert not (tied > 1 and 0 < right < 1 and answer == 1), f"{case}: the target does not win every tie"
         assert not (tied > 1 and 0 < right < 1 and answer == 0), f"{case}: the target does not lose every tie"
-        assert math.isclose(answer, right, abs_tol=1e-9), f"{case}: {answer:.3f}, not {right:.3f}; k - above places are free"
+        assert math.isclose(answer, right, abs_tol=1e-9), (
+            f"{case}: {answer:.3f}, not {right:.3f}; k - above places are free"
+        )
     return "Right: the free places shared by all that are tied."

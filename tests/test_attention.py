@@ -211,6 +211,10 @@ def test_raw_weights_are_the_scores_and_masked_ones_are_zero():
     expected = scaled_dot_product(query, key) * keep
     torch.testing.assert_close(weights, expected)
     torch.testing.assert_close(attended, expected @ value)
+    past = causal_keep(2, 3)  # the newest event is hidden from one query and not from the other
+    attended, weights = attend(query, key, value, past, normalize=False)
+    torch.testing.assert_close(weights, scaled_dot_product(query, key) * past)
+    torch.testing.assert_close(attended, weights @ value)
 
 
 def test_dropout_changes_the_result_but_never_the_weights_shown():
@@ -298,6 +302,18 @@ def test_many_heads_give_zeros_for_an_empty_history_and_ignore_nan_in_padding():
         attention.zero_grad()
         attended.sum().backward()
         assert all(p.grad.isfinite().all() for p in attention.parameters())
+
+
+def test_attention_dropout_is_for_training_alone():
+    attention = MultiHeadAttention(8, 2, dropout=0.5)
+    x = draw(0, 1, 6, 8, dtype=torch.float32)
+    for need_weights in (False, True):
+        assert not torch.equal(
+            attention.train()(x, x, need_weights=need_weights)[0], attention(x, x, need_weights=need_weights)[0]
+        )
+        attention.eval()
+        first, again = (attention(x, x, need_weights=need_weights)[0] for _ in range(2))
+        assert torch.equal(first, again)
 
 
 def test_heads_must_divide_the_width():

@@ -1,6 +1,7 @@
 """The checkers of the exercises accept right answers, and name the mistake in wrong ones."""
 
 import importlib.util
+import math
 from pathlib import Path
 
 import pytest
@@ -176,3 +177,64 @@ def test_a_checker_does_not_mind_an_answer_that_writes_into_its_input():
         return scores
 
     assert check.softmax(in_place).startswith("Right: ")
+
+
+# --- A first recommender
+
+
+def _pairs(histories, items, count=lambda counts, a, b: counts[a, b] + 1):
+    counts = torch.zeros(items, items)
+    for row in histories:
+        for before, after in zip(row, row[1:], strict=False):
+            counts[before, after] = count(counts, before, after)
+    return counts
+
+
+def test_right_answers_of_the_first_recommender_pass():
+    assert "Right" in check.ndcg_of_rank(lambda rank, k: 1 / math.log2(1 + rank) if rank <= k else 0)
+    assert "Right" in check.transitions(_pairs)
+    assert "Right" in check.expected_hit(lambda above, tied, k: min(max((k - above) / tied, 0), 1))
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda rank, k: 1 / math.log2(1 + rank), "outside the first"),
+        (lambda rank, k: 1 / math.log(1 + rank) if rank <= k else 0, "natural logarithm"),
+        (lambda rank, k: 1 / rank if rank <= k else 0, "reciprocal rank"),
+        (lambda rank, k: 1 / math.log2(rank) if 1 < rank <= k else math.inf if rank == 1 else 0, "counted from 1"),
+        (lambda rank, k: 1.0 if rank <= k else 0, "not 0.63"),
+    ],
+)
+def test_a_wrong_ndcg_gets_its_hint(answer, hint):
+    with pytest.raises(AssertionError, match=hint):
+        check.ndcg_of_rank(answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda rows, items: _pairs(rows, items).T, "the other way round"),
+        (lambda rows, items: _pairs([[item for row in rows for item in row]], items), "within one history"),
+        (lambda rows, items: _pairs(rows, items, lambda *_: 1), "count how often"),
+        (lambda rows, items: torch.zeros(3), "one row and one column"),
+        (lambda rows, items: torch.zeros(3, 3), "should be"),
+    ],
+)
+def test_a_wrong_table_of_transitions_gets_its_hint(answer, hint):
+    with pytest.raises(AssertionError, match=hint):
+        check.transitions(answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda above, tied, k: float(above < k), "does not win every tie"),
+        (lambda above, tied, k: float(above + tied <= k), "does not lose every tie"),
+        (lambda above, tied, k: (k - above) / tied, "cut it off"),
+        (lambda above, tied, k: min(max((k - above) / (tied + 1), 0), 1), "places are free"),
+    ],
+)
+def test_a_wrong_expected_hit_gets_its_hint(answer, hint):
+    with pytest.raises(AssertionError, match=hint):
+        check.expected_hit(answer)

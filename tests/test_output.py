@@ -105,6 +105,30 @@ def test_log_q_correction_makes_the_sampled_sum_unbiased():
         assert estimate.item() == pytest.approx(scores.exp().sum().item(), rel=0.03)
 
 
+def test_sampled_softmax_by_hand():
+    positive, negative = torch.tensor([1.0]), torch.tensor([[0.5, 2.0]])
+    loss = sampled_softmax(
+        positive, negative, torch.tensor([0.3]), torch.tensor([[-0.2, 0.9]]), torch.zeros(1, 2, dtype=torch.bool)
+    )
+    corrected = [math.exp(1.0 - 0.3), math.exp(0.5 + 0.2), math.exp(2.0 - 0.9)]
+    assert loss.item() == pytest.approx(-math.log(corrected[0] / sum(corrected)))
+
+
+def test_a_criterion_finds_its_own_hits_and_corrections():
+    counts, target, negatives = torch.arange(1, 11), torch.tensor([3, 4]), torch.tensor([2, 3, 9])
+    positive, negative = draw(0, 2).float(), draw(1, 2, 3).float()
+    hit = torch.tensor([[False, True, False], [False] * 3])
+    log_q = (counts / counts.sum() * 3).log()  # three draws by popularity
+    expected = {
+        "sampled": sampled_softmax(positive, negative, log_q[target - 1], log_q[negatives - 1], hit),
+        "gbce": generalized_bce(positive, negative, hit, 10, 0.75),
+        "bce": binary_cross_entropy(positive, negative, hit),
+    }
+    for loss, value in expected.items():
+        found = Criterion(loss, 3, 1.0, 0.75, counts)(positive, negative, target, negatives)
+        torch.testing.assert_close(found, value)
+
+
 def test_the_sampler_draws_by_counts_to_a_power_and_never_padding():
     drawn = NegativeSampler(torch.tensor([1, 3, 6]), 1.0).sample(60_000)
     share = torch.bincount(drawn, minlength=4) / len(drawn)
@@ -157,6 +181,14 @@ def test_attended_alone_is_the_state_itself():
     output, attended = Output(4, 9, "attended", 3, True), draw(0, 1, 2, 4)
     assert output(attended, output.connected(attended)) is attended
     assert output.catalogue_bias().shape == (9,)
+
+
+def test_the_catalogue_bias_leaves_out_padding():
+    output = Output(4, 3, "attended", 3, True)
+    with torch.no_grad():
+        output.bias[:] = torch.tensor([9.0, 1, 2, 3])
+    assert output.catalogue_bias().tolist() == [1, 2, 3]
+    assert Output(4, 3, "attended", 3, False).catalogue_bias() is None
 
 
 def test_cheap_dropout_keeps_the_mean_and_drops_the_share():

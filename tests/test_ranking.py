@@ -215,6 +215,11 @@ def test_float64_scores_that_float32_cannot_tell_apart_are_tied():
     assert (above.item(), tied.item()) == (0, 2)
 
 
+def test_scores_that_bfloat16_cannot_tell_apart_are_not_tied():
+    above, tied = ranks(torch.tensor([[1.0, 1.001, 0.999]]), torch.tensor([1]))
+    assert (above.item(), tied.item()) == (1, 1)
+
+
 def test_ranks_count_what_stands_above_and_what_is_level():
     scores = torch.tensor([[5.0, 3, 3, 1, 3], [1, 2, 3, 4, 5]])
     excluded = torch.tensor([[False, True, False, False, False], [False, False, True, False, True]])
@@ -334,8 +339,9 @@ def test_swapping_the_sides_turns_the_sign():
     assert there.p_value == back.p_value
 
 
-def test_the_p_value_agrees_with_a_normal_test():
-    difference = np.random.default_rng(3).normal(0.15, 1, 400)
+@pytest.mark.parametrize("shift", [0.15, 0.05])
+def test_the_p_value_agrees_with_a_normal_test(shift):
+    difference = np.random.default_rng(3).normal(shift, 1, 400)
     z = difference.mean() / difference.std() * math.sqrt(len(difference))
     found = compare(report_of(difference), report_of(np.zeros(400)))
     assert found.p_value == pytest.approx(math.erfc(abs(z) / math.sqrt(2)), abs=0.01)

@@ -137,3 +137,25 @@ def test_a_split_read_back_is_the_split_that_was_saved(split, tmp_path):
         assert (ours.histories.items == theirs.histories.items).all()
     assert (back.train.items == split.train.items).all()
     assert (back.item_counts == split.item_counts).all()
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(0, 5)), min_size=12, max_size=40))
+def test_splits_equal_a_slow_reference(rows):
+    log = make_log(rows, drop_duplicates=False)
+    by_user = {}
+    for user, item, time in rows:
+        by_user.setdefault(user, []).append((time, item))
+    expected = {user: [item for _, item in sorted(events, key=lambda e: e[0])] for user, events in by_user.items()}
+    asked = sorted(user for user, items in expected.items() if len(items) >= 3)
+    if not asked:
+        return
+    split = ac.leave_one_out(log)
+    name = split.items.decode
+    for row, user in enumerate(sorted(expected)):
+        items = expected[user]
+        assert name(split.train[row]).tolist() == (items[:-2] if len(items) >= 3 else items)
+    for part, back in ((split.valid, 2), (split.test, 1)):
+        assert split.users.decode(part.users + 1).tolist() == asked
+        for row, user in enumerate(asked):
+            assert name(part.histories[row]).tolist() == expected[user][:-back]
+            assert name(part.targets)[row] == expected[user][-back]
