@@ -10,9 +10,11 @@ So `weights_BHLK` holds, for each history and head, a row of K attention weights
 """
 
 from attncore import baselines, datasets
+from attncore.answering import Recommendation
+from attncore.config import RecommenderConfig
 from attncore.interactions import DataError, Interactions, read_interactions
 from attncore.ranking import Report, compare, evaluate
-from attncore.recommender import Recommendation, Recommender, RecommenderConfig, load
+from attncore.recommender import Recommender, load
 from attncore.splits import Split, leave_one_out, split_by_time, split_by_user
 from attncore.training import Run, TrainingConfig, fit
 

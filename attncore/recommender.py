@@ -2,121 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from attncore.answering import Answering
 from attncore.batches import Batch, Windows
-from attncore.config import check_choices, check_range
+from attncore.config import RecommenderConfig
 from attncore.embedding import (
     AskerEmbedding,
     EventEmbedding,
     FeatureEmbedding,
     FeatureTable,
     ItemEmbedding,
-    Positions,
 )
-from attncore.encoders import LSTMAttention, MeanPooling, Relative, SelfAttention, TargetAttention
+from attncore.encoders import LSTMAttention, MeanPooling, SelfAttention, TargetAttention
 from attncore.features import encode_columns
-from attncore.inspection import attention_frame, erasure_frame
 from attncore.interactions import DataError
-from attncore.output import Combine, Criterion, Output, catalogue_scores, lean_cross_entropy
-from attncore.ranking import top_k
+from attncore.output import Criterion, Output, catalogue_scores, lean_cross_entropy
 from attncore.runs import read_config, write_run
 from attncore.sequences import Histories
 from attncore.splits import Split
 from attncore.tables import FeatureSet, label
 
-Attention = Literal["self", "target", "lstm", "mean"]
 
-
-@dataclass(frozen=True)
-class RecommenderConfig:
-    """What the model is made of.
-
-    Attributes:
-        attention: "self" (causal self-attention), "target" (each candidate asks the history), "lstm" (the
-            classic recipe) or "mean" (no attention: the mean of the history).
-        width: size D of every vector.
-        blocks: self-attention blocks, or LSTM layers.
-        heads: attention heads; divides width.
-        length: the newest events of a history that the model sees.
-        dropout: share of embeddings and branches dropped while training.
-        attention_dropout: share of self-attention's weights dropped while training.
-        feedforward: hidden units of a block's network, as a multiple of width.
-        hidden: size of the LSTM's states.
-        positions: "none", "learned" (counted from the oldest event seen) or "newest" (from the newest).
-        relative: self-attention only: its scores also depend on how far apart two events are, by "position" or by
-            position and "time"; "none" leaves that out.
-        score: target attention's score, "dot" or "additive".
-        normalize: target attention's weights are a softmax; False leaves them raw (Deep Interest Network).
-        combine: the output sees "attended" vectors alone, with the "pooled" context, or with the "whole" context.
-        item_bias: learn one number per item, added to its score.
-        item_features: columns of the log's table of items that join an item's vector, as "name" or "name:kind"; see
-            `fit_features`.
-        user_features: columns of its table of users that say who asks.
-        event_features: columns of its events that join the vector of a past event.
-        situation_features: columns of its events, known before the answer, that say in what situation is asked.
-        feature_dropout: share of askers, situations and events that are unknown while training, so that "unknown"
-            is learned.
-    """
-
-    attention: Attention = "self"
-    width: int = 64
-    blocks: int = 2
-    heads: int = 2
-    length: int = 200
-    dropout: float = 0.2
-    attention_dropout: float = 0.0
-    feedforward: int = 1
-    hidden: int = 16
-    positions: Positions = "learned"
-    relative: Relative = "none"
-    score: Literal["dot", "additive"] = "dot"
-    normalize: bool = True
-    combine: Combine = "attended"
-    item_bias: bool = True
-    item_features: tuple[str, ...] = ()
-    user_features: tuple[str, ...] = ()
-    event_features: tuple[str, ...] = ()
-    situation_features: tuple[str, ...] = ()
-    feature_dropout: float = 0.05
-
-    def __post_init__(self) -> None:
-        check_choices(self, {"attention": Attention, "positions": Positions, "combine": Combine})
-        check_choices(self, {"score": Literal["dot", "additive"], "relative": Relative})
-        for name in ("width", "blocks", "heads", "length", "feedforward", "hidden"):
-            check_range(self, name, 1, None)
-        for name in ("item_features", "user_features", "event_features", "situation_features"):
-            columns = getattr(self, name)
-            if isinstance(columns, str) or not all(isinstance(column, str) for column in columns):
-                raise ValueError(f"{name}={columns!r}: must be names of columns, such as ('genres', 'year')")
-            object.__setattr__(self, name, tuple(columns))  # JSON and command lines give lists
-        for name in ("dropout", "attention_dropout", "feature_dropout"):
-            check_range(self, name, 0, 0.99)
-        if self.width % self.heads:
-            raise ValueError(f"heads={self.heads}: must divide width={self.width}")
-        if self.relative != "none" and self.attention != "self":
-            raise ValueError(f"relative={self.relative!r}: needs attention='self', not {self.attention!r}")
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """Items for one user, best first: the log's own ids, and their scores."""
-
-    items: list[Any]
-    scores: list[float]
-
-
-class Recommender(nn.Module):
+class Recommender(Answering):
     """A recommender in four stages, for the catalogue of `split`.
 
     Args:
@@ -314,138 +231,6 @@ class Recommender(nn.Module):
             for rows in windows.by_length(budget):
                 scores[torch.from_numpy(rows).to(self.device)] = self._final_scores(windows.batch(rows)).float()
         return scores
-
-    def recommend(
-        self,
-        users: Sequence[Any] | None = None,
-        histories: Sequence[Sequence[Any]] | Histories | None = None,
-        k: int = 10,
-        candidates: Sequence[Any] | None = None,
-        exclude_seen: bool | None = None,
-        situation: Mapping[str, Any] | None = None,
-    ) -> list[Recommendation]:
-        """The k best next items for each user or history; fewer where fewer candidates are left.
-
-        Args:
-            users: ids of the log's users; their whole history counts, held-out events included.
-            histories: lists of item ids, oldest first, instead of users; or `Histories`, which have times too.
-            k: how many items.
-            candidates: item ids to choose from; None is the whole catalogue.
-            exclude_seen: leave out items of the history; None does so unless the log has repeats.
-            situation: values of situation features, by column, that hold for all; what is absent is unknown.
-
-        Raises:
-            DataError: an unknown user, item or situation feature; ValueError: k below 1, or neither or both of users
-                and histories.
-        """
-        if k < 1:
-            raise ValueError(f"k={k}: must be at least 1")
-        asked, rows = self._asked(users, histories)
-        told = self.features.situation_columns(situation, len(asked))
-        return self.best(asked, rows, k, candidates, exclude_seen, told)
-
-    def best(
-        self,
-        asked: Histories,
-        rows: np.ndarray | None = None,
-        k: int = 10,
-        candidates: Sequence[Any] | None = None,
-        exclude_seen: bool | None = None,
-        situation: Mapping[str, Any] | None = None,
-    ) -> list[Recommendation]:
-        """`recommend` for histories, user rows and columns of the situation as `score` takes them."""
-        scores = self.score(asked, rows, situation)
-        if exclude_seen is None:
-            exclude_seen = self.split.test.exclude_seen
-        if exclude_seen:
-            row = np.repeat(np.arange(len(asked)), asked.lengths)
-            scores[torch.from_numpy(row), torch.from_numpy(asked.items.astype(np.int64) - 1)] = -torch.inf
-        if candidates is not None:
-            outside = torch.ones(scores.shape[1], dtype=torch.bool)
-            outside[torch.from_numpy(self.split.items.encode(candidates).astype(np.int64) - 1)] = False
-            scores[:, outside] = -torch.inf
-        values, index = top_k(scores, min(k, scores.shape[1]))
-        ids = self.split.items.decode(index.cpu().numpy() + 1)
-        found = (values > -torch.inf).sum(1).tolist()
-        return [
-            Recommendation(row_ids[:n].tolist(), row_values[:n].tolist())
-            for row_ids, row_values, n in zip(ids, values.cpu().numpy().astype(float), found, strict=True)
-        ]
-
-    def similar_items(self, items: Sequence[Any], k: int = 10) -> list[Recommendation]:
-        """The k items whose vectors have the highest cosine with each given item's, itself left out."""
-        index = torch.from_numpy(self.split.items.encode(items).astype(np.int64) - 1)
-        with torch.no_grad():
-            unit = nn.functional.normalize(self.item.catalogue(), dim=-1)
-            cosine = unit[index] @ unit.T
-            cosine[torch.arange(len(index)), index] = -torch.inf
-            values, found = top_k(cosine, min(k, cosine.shape[1] - 1))
-        ids = self.split.items.decode(found.cpu().numpy() + 1)
-        return [Recommendation(i.tolist(), v.tolist()) for i, v in zip(ids, values.cpu().numpy(), strict=True)]
-
-    def _asked(
-        self, users: Sequence[Any] | None, histories: Sequence[Sequence[Any]] | Histories | None
-    ) -> tuple[Histories, np.ndarray | None]:
-        """Histories as indices, and user rows where users were named."""
-        if (users is None) == (histories is None):
-            raise ValueError("give either users= or histories=")
-        if users is not None:
-            rows = self.split.users.encode(users).astype(np.int64) - 1
-            return self.split.histories.take(rows), rows
-        assert histories is not None
-        if isinstance(histories, Histories):  # indices already, with times and attributes
-            return histories, None
-        return Histories.from_lists([self.split.items.encode(history) for history in histories]), None
-
-    def attention(
-        self,
-        histories: Sequence[Sequence[Any]] | Histories | None = None,
-        candidates: Sequence[Any] | None = None,
-        users: Sequence[Any] | None = None,
-        every_query: bool = False,
-        situation: Mapping[str, Any] | None = None,
-    ) -> pd.DataFrame:
-        """Attention weights, labelled: one row per history, layer, head, query and event.
-
-        They are the weights before dropout; for one history, layer, head and query they sum to 1. All kinds but
-        "target" have one query for the next item, which all recommended items share; its label is "next".
-
-        Args:
-            histories: lists of item ids, oldest first; or `Histories`.
-            candidates: "target" only: the item ids that ask; None takes the ten best recommended.
-            users: ids of the log's users, instead of histories.
-            every_query: give the rows of all positions, labelled 0, 1, … by position, not of the last alone.
-            situation: as for `recommend`; it matters to "target".
-
-        Returns:
-            columns history, layer, head, query, event (place in the history), item (its id), weight.
-        """
-        asked, rows = self._asked(users, histories)
-        told = self.features.situation_columns(situation, len(asked))
-        return attention_frame(self, asked, candidates, every_query, rows, told)
-
-    def erasure(
-        self,
-        histories: Sequence[Sequence[Any]] | Histories | None = None,
-        candidates: Sequence[Any] | None = None,
-        users: Sequence[Any] | None = None,
-        situation: Mapping[str, Any] | None = None,
-    ) -> pd.DataFrame:
-        """How much each candidate's score falls when one event is taken out of the history.
-
-        Args:
-            histories: lists of item ids, oldest first; or `Histories`.
-            candidates: item ids whose scores are watched; None takes the ten best recommended.
-            users: ids of the log's users, instead of histories.
-            situation: as for `recommend`.
-
-        Returns:
-            columns history, candidate, event (place in the history), item (its id), drop (score with the event
-            minus score without; above 0 the event spoke for the candidate).
-        """
-        asked, rows = self._asked(users, histories)
-        told = self.features.situation_columns(situation, len(asked))
-        return erasure_frame(self, asked, candidates, rows, told)
 
     def save(self, folder: str | Path, about: Mapping[str, Any] | None = None) -> None:
         """Write the run folder that `load` reads: configuration, weights, vocabulary, histories.

@@ -1,6 +1,7 @@
 """The checkers of the exercises accept right answers, and name the mistake in wrong ones."""
 
 import importlib.util
+import itertools
 import math
 from pathlib import Path
 
@@ -185,7 +186,7 @@ def test_a_checker_does_not_mind_an_answer_that_writes_into_its_input():
 def _pairs(histories, items, count=lambda counts, a, b: counts[a, b] + 1):
     counts = torch.zeros(items, items)
     for row in histories:
-        for before, after in zip(row, row[1:], strict=False):
+        for before, after in itertools.pairwise(row):
             counts[before, after] = count(counts, before, after)
     return counts
 
