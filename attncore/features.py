@@ -35,7 +35,7 @@ class Feature:
         kind: "category" (one value), "categories" (several, such as genres), "words" (the words of a text) or
             "number".
         transform: how a number is normalized: "zscore" (mean 0, deviation 1), "log" (z-score of the signed
-            log(1 + |x|)) or "quantile" (from -1, training's least, over 0, its median, to 1).
+            log(1 + abs(x))) or "quantile" (from -1, training's least, over 0, its median, to 1).
         values: the known values of a category as text; `values[i]` has code i + 2. 3, 3.0 and "3" are one value.
         statistics: of a number: mean and deviation, or training's quantiles at equal steps.
     """

@@ -25,10 +25,10 @@ BASELINES = {
     "markov-chain": ac.baselines.MarkovChain,
     "markov-chain-normalized": lambda split: ac.baselines.MarkovChain(split, normalize=True),
 }
+SHORT = ac.TrainingConfig(epochs=30, batch_size=64, lr=5e-3, negatives=128, patience=10)
 MODELS = {
-    "mean": (ac.RecommenderConfig(attention="mean"), ac.TrainingConfig()),
-    "target": (ac.RecommenderConfig(attention="target"), ac.TrainingConfig()),
-    "lstm": (ac.RecommenderConfig(attention="lstm", hidden=64), ac.TrainingConfig()),
+    "mean": (ac.RecommenderConfig(attention="mean", length=50, positions="none"), SHORT),
+    "target": (ac.RecommenderConfig(attention="target", length=50, positions="none", heads=1), SHORT),
     "self": (ac.RecommenderConfig(attention="self"), ac.TrainingConfig()),
 }
 
