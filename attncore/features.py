@@ -52,7 +52,7 @@ class Feature:
 
     @property
     def size(self) -> int:
-        """Number of codes: padding, unknown and the known values; 0 for a number."""
+        """How many codes there are, with padding and unknown; 0 for a number."""
         return 0 if self.kind == "number" else FIRST + len(self.values)
 
     def encode(self, column: Sequence[Any] | np.ndarray | pd.Series, label: str = "values") -> np.ndarray:
