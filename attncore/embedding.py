@@ -1,4 +1,4 @@
-"""Stage 2: events become vectors: item, position, and what else is known of them. See "The embedding layer"."""
+"""Stage 2: events become vectors: item, position, and what else is known of them."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ def dropped(x: Tensor, share: float) -> Tensor:
         return F.dropout(x, share)
     limit = round(share * 256)
     words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
-    keep = words.view(torch.uint8)[: x.numel()].view(x.shape) >= limit
-    return x * (keep.to(x.dtype) * (256 / (256 - limit)))
+    byte = words.view(torch.uint8)[: x.numel()].view(x.shape)
+    keep = byte.to(x.dtype).sub_(limit - 1).clamp_(0, 1)  # 1 from `limit` on, else 0: faster than a comparison
+    return x * keep.mul_(256 / (256 - limit))
 
 
 class Dropout(nn.Module):

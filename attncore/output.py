@@ -1,4 +1,4 @@
-"""Stage 4: attended vectors become scores of items, and scores become a loss. See "The output layer"."""
+"""Stage 4: attended vectors become scores of items, and scores become a loss."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def cross_entropy(state_ND: Tensor, catalogue_VD: Tensor, bias_V: Tensor | None,
 
 
 def lean_cross_entropy(
-    state_ND: Tensor, catalogue_VD: Tensor, bias_V: Tensor | None, target_N: Tensor, chunk: int = 512
+    state_ND: Tensor, catalogue_VD: Tensor, bias_V: Tensor | None, target_N: Tensor, chunk: int = 256
 ) -> Tensor:
     """`cross_entropy` in chunks of rows: no more than `chunk` × V scores exist at any time.
 
@@ -99,43 +99,32 @@ class _LeanCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, state_ND: Tensor, catalogue_VD: Tensor, bias_V: Tensor, target_N: Tensor, chunk: int
     ) -> Tensor:
-        device = state_ND.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else catalogue_VD.dtype
-        wide = torch.promote_types(torch.float32, catalogue_VD.dtype)
-        with torch.autocast(device, enabled=False):
-            state, catalogue = state_ND.to(dtype), catalogue_VD.to(dtype)
-            bias = bias_V.to(wide)
-            loss = torch.zeros((), dtype=wide, device=state_ND.device)
-            grad_state = torch.empty_like(state)
-            grad_catalogue = torch.zeros_like(catalogue_VD, dtype=wide)
-            grad_bias = torch.zeros_like(bias)
-            for start in range(0, len(state), chunk):
-                rows = slice(start, start + chunk)
-                target_n1 = (target_N[rows] - 1)[:, None]
-                scores_nV = (state[rows] @ catalogue.T).to(wide).add_(bias)
-                logsumexp_n1 = scores_nV.logsumexp(-1, keepdim=True)
-                loss += (logsumexp_n1 - scores_nV.gather(1, target_n1)).sum()
-                error_nV = scores_nV.sub_(logsumexp_n1).exp_()
-                error_nV.scatter_add_(1, target_n1, error_nV.new_full((), -1).expand_as(target_n1))
-                grad_bias += error_nV.sum(0)
-                error_nV = error_nV.to(dtype)
-                grad_state[rows] = error_nV @ catalogue
-                grad_catalogue += (error_nV.T @ state[rows]).to(wide)
-        ctx.save_for_backward(
-            grad_state.to(state_ND.dtype), grad_catalogue.to(catalogue_VD.dtype), grad_bias.to(bias_V.dtype)
-        )
+        dtype = (state_ND[:0] @ catalogue_VD[:0].T).dtype  # autocast's, where it is on
+        wide = torch.promote_types(torch.float32, dtype)
+        state, catalogue, bias = state_ND.to(dtype), catalogue_VD.to(dtype), bias_V.to(wide)
+        target_N1, loss = target_N[:, None] - 1, torch.zeros((), dtype=wide, device=state_ND.device)
+        grad_state = torch.empty_like(state_ND)
+        grad_catalogue = torch.zeros_like(catalogue_VD, dtype=wide)
+        grad_bias = torch.zeros_like(bias)
+        for start in range(0, len(state), chunk):
+            rows = slice(start, start + chunk)
+            target_n1 = target_N1[rows]
+            scores_nV = (state[rows] @ catalogue.T).to(wide).add_(bias)
+            error_nV = scores_nV.softmax(-1)
+            # The largest weight is exp(largest score) / total, so it tells the total without one more exponential.
+            log_total_n1 = scores_nV.amax(-1, keepdim=True) - error_nV.amax(-1, keepdim=True).log()
+            loss += (log_total_n1 - scores_nV.gather(1, target_n1)).sum()
+            error_nV.scatter_(1, target_n1, -1, reduce="add")
+            grad_bias += error_nV.sum(0)
+            error_nV = error_nV.to(dtype)
+            grad_state[rows] = error_nV @ catalogue
+            grad_catalogue += error_nV.T @ state[rows]
+        ctx.save_for_backward(grad_state, grad_catalogue.to(catalogue_VD.dtype), grad_bias.to(bias_V.dtype))
         return loss
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        grad_state, grad_catalogue, grad_bias = ctx.saved_tensors
-        return (
-            (grad * grad_state).to(grad_state.dtype),
-            (grad * grad_catalogue).to(grad_catalogue.dtype),
-            (grad * grad_bias).to(grad_bias.dtype),
-            None,
-            None,
-        )
+        return *(grad * made for made in ctx.saved_tensors), None, None
 
 
 class NegativeSampler(nn.Module):

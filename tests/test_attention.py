@@ -106,6 +106,16 @@ def test_attend_stays_close_under_bfloat16_autocast():
         assert (rounded.float() - exact).norm() / exact.norm() < 1e-2
 
 
+@pytest.mark.parametrize("biased", [False, True])
+def test_the_fused_kernel_widens_bfloat16_on_a_cpu(biased):
+    query, key, value = (draw(i, 2, 2, 9, 16, dtype=torch.bfloat16) for i in range(3))
+    bias = draw(3, 9, 9, dtype=torch.float32) if biased else None
+    with torch.autocast("cpu", torch.bfloat16):
+        attended, _ = attend(query, key, value, bias=bias, need_weights=False)
+    exact = F.scaled_dot_product_attention(query.float(), key.float(), value.float(), bias)
+    assert torch.equal(attended, exact.bfloat16())
+
+
 @given(shapes, seeds)
 def test_permuting_the_context_permutes_the_weights_and_leaves_the_result(shape, seed):
     batch, length, context, width = shape

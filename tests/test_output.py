@@ -49,6 +49,25 @@ def test_lean_cross_entropy_passes_gradcheck_and_stays_close_in_bfloat16():
     assert (rounded - cross_entropy(*single, target)).abs() / cross_entropy(*single, target) < 1e-2
 
 
+def test_lean_cross_entropy_is_exact_where_the_targets_weight_is_too_small_for_a_float():
+    state, catalogue = torch.tensor([[1.0, 0], [0, 500.0]]).requires_grad_(), torch.tensor([[-1000.0, 1], [0, -1]])
+    loss = lean_cross_entropy(state, catalogue, None, torch.tensor([1, 2]))
+    loss.backward()
+    assert loss.item() == 2000
+    torch.testing.assert_close(state.grad, torch.tensor([[1000.0, -2], [-1000, 2]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_lean_cross_entropy_runs_where_there_is_no_autocast(dtype):
+    state, catalogue, bias = (torch.empty(size, device="meta", dtype=dtype) for size in [(3, 4), (5, 4), 5])
+    loss = lean_cross_entropy(
+        state.requires_grad_(), catalogue, bias, torch.ones(3, dtype=torch.int64, device="meta")
+    )
+    loss.backward()
+    assert loss.device.type == "meta"
+    assert loss.dtype == state.grad.dtype == dtype
+
+
 def test_cross_entropy_by_hand_has_no_padding_in_the_denominator():
     item = ItemEmbedding(3, 2)
     with torch.no_grad():
