@@ -1,4 +1,4 @@
-"""Stage 1c: attributes of items, users, events and situations become numbers. See "More than ids".
+"""Stage 1c: attributes of items, users, events and situations become numbers.
 
 A column is one of four kinds. Categories become codes: 0 is padding, 1 is unknown, and from 2 on come the values that
 training holds, in order of their text. Numbers are normalized by what training holds; a missing one is NaN. All of

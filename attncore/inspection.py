@@ -1,19 +1,32 @@
-"""Looking inside: attention weights and erasure as labelled tables. See "What attention weights explain"."""
+"""Looking inside: attention weights and erasure as labelled tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from attncore.batches import Batch
 from attncore.sequences import Histories
 
 if TYPE_CHECKING:
     from attncore.recommender import Recommender
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode within the block, and the mode before it afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def attention_frame(
@@ -96,7 +109,8 @@ def erasure_frame(
                 }
             )
         )
-    return pd.concat(frames, ignore_index=True)
+    columns = ["history", "candidate", "event", "item", "drop"]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
 
 def _chosen(
@@ -118,15 +132,13 @@ def _chosen(
 @torch.no_grad()
 def _weights(model: Recommender, batch: Batch, candidates: np.ndarray | None) -> list[torch.Tensor]:
     """Weights (1, H, L, K) of each layer, dropout off."""
-    was_training = model.training
-    model.eval()
-    context_BTD = model.embedding(batch)
-    if candidates is None:
-        _, layers = model.encoder(context_BTD, batch.times_BT, need_weights=True)
-    else:
-        query_BLD = model.item(torch.from_numpy(candidates).to(model.device).long()[None])
-        if (asker_B1D := model.asker(batch)) is not None:
-            query_BLD = query_BLD + asker_B1D
-        _, layers = model.encoder(query_BLD, context_BTD, batch.keep_BT, need_weights=True)
-    model.train(was_training)
+    with evaluating(model):
+        context_BTD = model.embedding(batch)
+        if candidates is None:
+            _, layers = model.encoder(context_BTD, batch.times_BT, need_weights=True)
+        else:
+            query_BLD = model.item(torch.from_numpy(candidates).to(model.device).long()[None])
+            if (asker_B1D := model.asker(batch)) is not None:
+                query_BLD = query_BLD + asker_B1D
+            _, layers = model.encoder(query_BLD, context_BTD, batch.keep_BT, need_weights=True)
     return layers

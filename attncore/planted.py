@@ -1,4 +1,4 @@
-"""A made-up log whose causes are known. See "What attention weights explain, and what they do not"."""
+"""A made-up log whose causes are known."""
 
 import numpy as np
 import pandas as pd

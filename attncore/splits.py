@@ -1,4 +1,4 @@
-"""Stage 1b, continued: which events train, which validate, which test. See "Data preparation"."""
+"""Stage 1b, continued: which events train, which validate, which test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 1c, continued: which attributes a model reads, and the tables it reads them from. See "More than ids"."""
+"""Stage 1c, continued: which attributes a model reads, and the tables it reads them from."""
 
 from __future__ import annotations
 
