@@ -4,19 +4,20 @@ Letters at the end of a tensor's name are its axes:
 
     B batch        T history positions   L queries       K context length   D width
     H heads        E width of one head   V catalogue     N candidates, or positions in a row
-    M negatives
+    M negatives    P moments asked about in a history         S buckets of distance or time
 
-So `weights_BHLK` holds, for each history and head, a row of K attention weights for each of L queries.
+So `weights_BHLK` holds, for each history and head, a row of K attention weights for each of L queries. A digit is an
+axis of that length.
 """
 
 from attncore import baselines, datasets
 from attncore.answering import Recommendation
-from attncore.config import RecommenderConfig
+from attncore.config import RecommenderConfig, TrainingConfig
 from attncore.interactions import DataError, Interactions, read_interactions
 from attncore.ranking import Report, compare, evaluate
 from attncore.recommender import Recommender, load
 from attncore.splits import Split, leave_one_out, split_by_time, split_by_user
-from attncore.training import Run, TrainingConfig, fit
+from attncore.training import Run, fit
 
 __all__ = [
     "DataError",

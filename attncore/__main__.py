@@ -1,4 +1,4 @@
-"""The command line: `python -m attncore train | evaluate | recommend | data`.
+"""The command line: `python -m attncore train | evaluate | recommend | bench | data`.
 
 Results go to stdout, progress to stderr. A user's mistake is one line on stderr and exit status 2.
 """
@@ -11,6 +11,7 @@ import re
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,10 +19,12 @@ import numpy as np
 from simple_parsing import ArgumentParser, DashVariant
 
 import attncore as ac
+from attncore.benchmark import measure
+from attncore.devices import choose_device
+from attncore.distributed import processes
 from attncore.interactions import DataError
 from attncore.ranking import Report, Scorer
 from attncore.runs import read_config
-from attncore.training import choose_device
 
 SPLITS = {"leave-one-out": ac.leave_one_out, "time": ac.split_by_time}
 SHOWN = ("ndcg@10", "hr@10", "mrr", "coverage@10")
@@ -35,10 +38,10 @@ class Parser(ArgumentParser):
         fail(message)
 
 
-def fail(message: str) -> NoReturn:
-    """One line on stderr, exit status 2."""
+def fail(message: str, status: int = 2) -> NoReturn:
+    """One line on stderr, and an exit status: 2 for a mistake, 130 for Ctrl-C."""
     sys.stderr.write(f"attncore: {' '.join(message.split())}\n")
-    raise SystemExit(2)
+    raise SystemExit(status)
 
 
 def parser() -> Parser:
@@ -55,11 +58,9 @@ def parser() -> Parser:
     sub = command("train", train, "Train a recommender; shows validation metrics, never test.")
     sub.add_argument("data", help="a data set's name (see `data`), or the path of a log")
     sub.add_argument("--out", required=True, help="the run folder to write")
+    sub.add_argument("--resume", action="store_true", help="go on from the run folder's newest checkpoint, if any")
     sub.add_argument("--split", choices=list(SPLITS), default="leave-one-out", help="how the log is divided")
-    for column in ("user", "item", "time"):
-        sub.add_argument(f"--{column}-column", default=column, help=f"the log's {column} column, if data is a path")
-    for kind in ("user", "item"):
-        sub.add_argument(f"--{kind}-table", metavar="FILE", help=f"what is known of its {kind}s, by {kind} column")
+    add_columns(sub)
     sub.add_arguments(ac.TrainingConfig, dest="training")
     sub.add_arguments(ac.RecommenderConfig, dest="recommender")
 
@@ -79,17 +80,44 @@ def parser() -> Parser:
     sub.add_argument("-k", type=int, default=10, help="how many items")
     sub.add_argument("--json", action="store_true", help="print one JSON object (a list for several users)")
 
+    sub = command("bench", bench, "Measure training, evaluation and requests on this machine.")
+    sub.add_argument("data", nargs="?", default="ml-100k", help="a data set's name, or the path of a log")
+    add_columns(sub)
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
+    sub.add_arguments(ac.TrainingConfig, dest="training", default=ac.TrainingConfig(epochs=4))
+    sub.add_arguments(ac.RecommenderConfig, dest="recommender")
+
     sub = command("data", data, "List the data sets, or fetch one.")
     sub.add_argument("name", nargs="?", help="the data set to fetch")
     return top
 
 
+def add_columns(sub: Any) -> None:
+    """Options that say how the log is read, if it is a file."""
+    for column in ("user", "item", "time"):
+        sub.add_argument(f"--{column}-column", default=column, help=f"the log's {column} column, if data is a path")
+    for kind in ("user", "item"):
+        sub.add_argument(f"--{kind}-table", metavar="FILE", help=f"what is known of its {kind}s, by {kind} column")
+
+
 def train(args: Namespace) -> None:
-    """Train, and show the result beside the baselines and for three users."""
-    choose_device(args.training.device)
-    out = Path(args.out)
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out}: is a file; give --out a folder")
+    """Train, and show the result beside the baselines and for three users; under torchrun, the first process does."""
+    with processes(args.training.device) as group:
+        with group.leader_first():
+            log, about = read_log(args)
+        split = SPLITS[args.split](log)
+        about["data"]["split"] = args.split
+        model = ac.Recommender(args.recommender, split, seed=args.training.seed)
+        run = ac.fit(model, split, args.training, args.out, about, args.resume)
+        if group.leads:
+            if log.summary.dropped:
+                print(f"{args.data}: {log.summary}")
+            show_training(model, split, run)
+            print(f"\nkept in {args.out}; next: python -m attncore evaluate {args.out}")
+
+
+def read_log(args: Namespace) -> tuple[ac.Interactions, dict[str, Any]]:
+    """The log that the command names, and what `config.json` says of it."""
     columns = {name: getattr(args, f"{name}_column") for name in ("user", "item", "time")}
     names = [known.name for known in ac.datasets.available()]
     if args.data in names:
@@ -98,22 +126,22 @@ def train(args: Namespace) -> None:
         log = ac.read_interactions(args.data, **columns, users=args.user_table, items=args.item_table)
     else:
         raise DataError(f"{args.data}: no such file or data set; the data sets are {', '.join(names)}")
-    split = SPLITS[args.split](log)
-    model = ac.Recommender(args.recommender, split, seed=args.training.seed)
-    about = {"data": {"name": args.data, "checksum": log.checksum, "columns": columns, "split": args.split}}
-    run = ac.fit(model, split, args.training, out=out, about=about)
+    return log, {"data": {"name": args.data, "checksum": log.checksum, "columns": columns}}
+
+
+def show_training(model: ac.Recommender, split: ac.Split, run: ac.Run) -> None:
+    """What was trained, how it compares with the baselines on validation, and three users."""
     print(f"{split.name}: {len(split.items):,} items, {split.train.lengths.sum():,} training events")
     print(f"trained {run.positions_per_s:,.0f} positions/s; best epoch {run.best_epoch} of {len(run.epochs)}\n")
     rivals: dict[str, Scorer] = {
         "popularity": ac.baselines.Popularity(split),
         "Markov chain": ac.baselines.MarkovChain(split),
-        f"attention={args.recommender.attention}": model,
+        f"attention={model.config.attention}": model,
     }
     reports = {name: ac.evaluate(rival, split.valid) for name, rival in rivals.items()}
     print(metrics_table(reports, f"validation, {len(split.valid):,} users"))
     for row in range(min(3, len(split.valid))):
         show_user(model, split, row)
-    print(f"\nkept in {out}; next: python -m attncore evaluate {out}")
 
 
 def metrics_table(reports: dict[str, Report], title: str) -> str:
@@ -132,9 +160,8 @@ def show_user(model: ac.Recommender, split: ac.Split, row: int) -> None:
     known = split.items.decode(split.valid.histories[row]).tolist()
     came = split.items.decode(split.valid.targets[row : row + 1])[0]
     situation = {name: column[[row]] for name, column in split.valid.attributes.items()}
-    picks = model.best(split.valid.histories.take(np.array([row])), split.valid.users[[row]], situation=situation)[
-        0
-    ].items
+    history, user = split.valid.histories.take(np.array([row])), split.valid.users[[row]]
+    picks = model.best(history, user, situation=situation)[0].items
     print(f"\nuser {split.users.ids[split.valid.users[row]]}, after {len(known)} items, the last of them")
     print("   " + " | ".join(split.label(item) for item in known[-5:]))
     for place, item in enumerate(picks, 1):
@@ -191,6 +218,12 @@ def recommend(args: Namespace) -> None:
             )
 
 
+def bench(args: Namespace) -> None:
+    """Measure this machine on a log."""
+    found = measure(read_log(args)[0], args.recommender, args.training)
+    print(json.dumps(asdict(found)) if args.json else found)
+
+
 def data(args: Namespace) -> None:
     """List the data sets, or fetch one and say what it holds."""
     if args.name is None:
@@ -209,8 +242,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.run(args)
     except (ValueError, OSError, FloatingPointError) as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        fail("stopped")
+    except KeyboardInterrupt as stopped:
+        fail(str(stopped) or "stopped", status=130)
 
 
 if __name__ == "__main__":

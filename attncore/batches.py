@@ -1,18 +1,20 @@
-"""Stage 1b, continued: batches. Histories become padded tensors on the device that trains.
-
-See the chapters "Data preparation" and "Training on a CPU and on GPUs".
-"""
+"""Stage 1b, continued: batches. Histories become padded tensors on the device that trains."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from attncore.sequences import Histories
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,16 @@ class Batch:
     attributes: Mapping[str, Tensor] = field(default_factory=dict)
     situation: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device."""
+
+        def sent(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return _sent(value, device)
+            return value if value is None else {name: sent(column) for name, column in value.items()}
+
+        return Batch(**{field.name: sent(getattr(self, field.name)) for field in fields(self)})
+
     @property
     def keep_BT(self) -> Tensor:
         """True at real events."""
@@ -47,15 +59,16 @@ class Batch:
 
 
 class Windows:
-    """The newest events of each row, gathered on one device into batches.
+    """The newest events of each row, gathered into batches.
 
-    The whole log lies on the device; a batch costs two small copies of row starts and lengths, and no step of
-    it waits for the device.
+    The whole log lies on the device: a batch costs one small copy, of row numbers, and no step of it waits for the
+    device. Memory-mapped histories stay on disk instead: batches are gathered there and copied, and `prefetched`
+    hides that behind the step before.
 
     Args:
         histories: what to draw from.
         length: the longest input, in events.
-        device: where batches are made.
+        device: where batches are wanted.
         targets: True makes training batches: `length + 1` events become `length` inputs and their targets.
         users: user row of each history row; the rows themselves when None.
         situation: encoded columns: a value per event with `targets`, else a value per row.
@@ -71,53 +84,58 @@ class Windows:
         situation: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.device, self.targets = torch.device(device), targets
+        self.mapped = isinstance(histories.items, np.memmap)
+        self.home = torch.device("cpu") if self.mapped else self.device  # where the columns are
         seen = np.minimum(histories.lengths, length + targets)
-        self.starts = histories.offsets[1:] - seen
         self.lengths = np.maximum(seen - targets, 0)  # inputs per row
-        self.users = np.arange(len(histories)) if users is None else np.asarray(users, np.int64)
+        users = np.arange(len(histories)) if users is None else np.asarray(users, np.int64)
+        rows = np.stack([histories.offsets[1:] - seen, self.lengths, users])
+        self._starts, self._lengths, self._users = torch.from_numpy(rows).to(self.home)
+        self._items, self._times = self._column(histories.items), self._column(histories.times)
+        self._attributes = {name: self._column(column) for name, column in histories.attributes.items()}
+        self._situation = {name: self._column(column) for name, column in (situation or {}).items()}
 
-        def on_device(column: np.ndarray) -> Tensor:
-            end = np.zeros((1, *column.shape[1:]), column.dtype)
-            padded = np.concatenate([column, end])  # an index past the end stays legal
-            return torch.from_numpy(padded).to(self.device)
-
-        self._items, self._times = on_device(histories.items), on_device(histories.times)
-        self._attributes = {name: on_device(column) for name, column in histories.attributes.items()}
-        self._situation = {name: on_device(column) for name, column in (situation or {}).items()}
+    def _column(self, column: np.ndarray) -> Tensor:
+        if len(column) == 0:  # one row of padding, so that an index is legal
+            column = np.zeros((1, *column.shape[1:]), column.dtype)
+        return torch.from_numpy(column).to(self.home)
 
     def batch(self, rows: np.ndarray) -> Batch:
         """The windows of `rows`, padded to the longest of them."""
         lengths = self.lengths[rows]
-        size, count, width = len(rows), int(lengths.sum()), max(int(lengths.max(initial=0)), 1)
-        host = torch.from_numpy(np.stack([self.starts[rows], lengths, self.users[rows], rows]).astype(np.int64))
-        if self.device.type == "cuda":
-            host = host.pin_memory()
-        starts_B, lengths_B, users_B, asked = host.to(self.device, non_blocking=True)
-        step_T = torch.arange(width, device=self.device)
+        batch = self.gathered(
+            _sent(torch.from_numpy(rows), self.home), int(lengths.max(initial=1)), int(lengths.sum())
+        )
+        return batch.to(self.device) if self.mapped else batch
+
+    def gathered(self, rows_B: Tensor, width: int, count: int) -> Batch:
+        """The windows of rows, given where the log lies, padded to `width`; they hold `count` events together."""
+        starts_B, lengths_B, asked = self._starts[rows_B], self._lengths[rows_B], rows_B[:, None]
+        step_T = torch.arange(width, device=self.home)
         keep_BT = step_T < lengths_B[:, None]
-        at_BT = torch.where(keep_BT, starts_B[:, None] + step_T, len(self._items) - 1)
-        row_N = torch.arange(size, device=self.device).repeat_interleave(lengths_B, output_size=count)
+        at_BT = (starts_B[:, None] + step_T).masked_fill(~keep_BT, 0)
+        row_N = torch.arange(len(rows_B), device=self.home).repeat_interleave(lengths_B, output_size=count)
         first_B = lengths_B.cumsum(0) - lengths_B
-        real_N = row_N * width + torch.arange(count, device=self.device) - first_B[row_N]
-        targets_BT, asked = None, asked[:, None]
+        real_N = row_N * width + torch.arange(count, device=self.home) - first_B[row_N]
+        targets_BT, asks_BT = None, torch.ones_like(asked, dtype=torch.bool)
         if self.targets:
-            asked = torch.where(keep_BT, at_BT + 1, 0)
-            targets_BT = torch.where(keep_BT, self._items[asked].long(), 0)
+            asked, asks_BT = (at_BT + 1).masked_fill(~keep_BT, 0), keep_BT
+            targets_BT = _looked_up(self._items, asked, keep_BT).long()
         return Batch(
-            self._items[at_BT].long(),
+            _looked_up(self._items, at_BT, keep_BT).long(),
             lengths_B,
-            users_B,
-            self._times[at_BT],
+            self._users[rows_B],
+            _looked_up(self._times, at_BT, keep_BT),
             real_N,
             targets_BT,
-            {name: column[at_BT] for name, column in self._attributes.items()},
-            {name: column[asked] for name, column in self._situation.items()},
+            {name: _looked_up(column, at_BT, keep_BT) for name, column in self._attributes.items()},
+            {name: _looked_up(column, asked, asks_BT) for name, column in self._situation.items()},
         )
 
     def parts(self, rows: np.ndarray) -> list[np.ndarray]:
         """Rows of one training step, sorted by length and cut into parts that pad less; one part on a GPU."""
         order = rows[np.argsort(self.lengths[rows], kind="stable")]
-        return np.array_split(order, min(4, len(rows)) if self.device.type == "cpu" else 1)
+        return np.array_split(order, max(1, min(4, len(rows))) if self.device.type == "cpu" else 1)
 
     def by_length(self, events: int) -> Iterator[np.ndarray]:
         """Groups of rows of like length, each padded to at most `events` events (one row at least); for inference."""
@@ -134,3 +152,28 @@ def shuffled_batches(rows: np.ndarray, batch_size: int, seed: int, epoch: int) -
     order = np.random.default_rng((seed, epoch)).permutation(rows)
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
+
+
+def prefetched(makes: Iterable[Callable[[], Made]]) -> Iterator[Made]:
+    """What each call makes, in order; a second thread is always one call ahead."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting: deque[Future[Made]] = deque()
+        for make in makes:
+            waiting.append(thread.submit(make))
+            if len(waiting) > 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device; a copy to a GPU goes through pinned memory, and nobody waits for it."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def _looked_up(column: Tensor, at_BT: Tensor, keep_BT: Tensor) -> Tensor:
+    """The column's values at each place (B, T) or (B, T, M); 0 where not kept."""
+    found = column[at_BT]
+    return found.masked_fill(~(keep_BT if found.dim() == 2 else keep_BT[..., None]), 0)

@@ -1,36 +1,43 @@
-"""What a recommender is made of, and the checks that every configuration shares.
+"""What a recommender is made of, and how it is trained.
 
 A wrong value fails with what was given and what is allowed.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from attncore.embedding import Positions
 from attncore.encoders import Relative
-from attncore.output import Combine
+from attncore.output import Combine, Loss
+from attncore.schedules import SCHEDULES
 
 
-def check_choices(config: Any, choices: dict[str, Any]) -> None:
-    """Raise ValueError unless each named field holds one of its Literal's values."""
-    for name, literal in choices.items():
-        value, allowed = getattr(config, name), get_args(literal)
+def check_choices(config: Any, choices: Mapping[str, Sequence[str]]) -> None:
+    """Raise ValueError unless each named field holds one of its choices."""
+    for name, allowed in choices.items():
+        value = getattr(config, name)
         if value not in allowed:
             raise ValueError(f"{name}={value!r}: must be one of {', '.join(map(str, allowed))}")
 
 
-def check_range(config: Any, name: str, low: float, high: float | None) -> None:
-    """Raise ValueError unless the named field is a number from `low` to `high`."""
+def check_range(config: Any, name: str, low: float, high: float | None = None, whole: bool = False) -> None:
+    """Raise ValueError unless the named field is a finite number from `low` to `high`, and a whole one if asked."""
     value = getattr(config, name)
-    if not isinstance(value, int | float) or not low <= value <= (float("inf") if high is None else high):
+    number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    if not number or not low <= value <= (sys.float_info.max if high is None else high):
+        kind = "a whole number, " if whole else ""
         raise ValueError(
-            f"{name}={value!r}: must be {f'at least {low}' if high is None else f'from {low} to {high}'}"
+            f"{name}={value!r}: must be {kind}{f'at least {low}' if high is None else f'from {low} to {high}'}"
         )
 
 
 Attention = Literal["self", "target", "lstm", "mean"]
+TargetScore = Literal["dot", "additive"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ class RecommenderConfig:
     hidden: int = 16
     positions: Positions = "learned"
     relative: Relative = "none"
-    score: Literal["dot", "additive"] = "dot"
+    score: TargetScore = "dot"
     normalize: bool = True
     combine: Combine = "attended"
     item_bias: bool = True
@@ -86,10 +93,16 @@ class RecommenderConfig:
     feature_dropout: float = 0.05
 
     def __post_init__(self) -> None:
-        check_choices(self, {"attention": Attention, "positions": Positions, "combine": Combine})
-        check_choices(self, {"score": Literal["dot", "additive"], "relative": Relative})
+        literals = {
+            "attention": Attention,
+            "positions": Positions,
+            "relative": Relative,
+            "score": TargetScore,
+            "combine": Combine,
+        }
+        check_choices(self, {name: get_args(literal) for name, literal in literals.items()})
         for name in ("width", "blocks", "heads", "length", "feedforward", "hidden"):
-            check_range(self, name, 1, None)
+            check_range(self, name, 1, whole=True)
         for name in ("item_features", "user_features", "event_features", "situation_features"):
             columns = getattr(self, name)
             if isinstance(columns, str) or not all(isinstance(column, str) for column in columns):
@@ -101,3 +114,69 @@ class RecommenderConfig:
             raise ValueError(f"heads={self.heads}: must divide width={self.width}")
         if self.relative != "none" and self.attention != "self":
             raise ValueError(f"relative={self.relative!r}: needs attention='self', not {self.attention!r}")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How the model is trained.
+
+    Attributes:
+        epochs: times that each user's window is shown.
+        batch_size: users per step, in each of `accumulate` batches.
+        accumulate: batches whose gradients add up to one step; memory is that of one batch.
+        lr: highest learning rate.
+        weight_decay: AdamW's decay of matrices (not of biases, norms and embeddings).
+        warmup: steps over which the learning rate rises to `lr`.
+        schedule: after warm-up, "cosine" (down to a tenth of `lr` at the last epoch), "constant", or a name that
+            was added to `schedules.SCHEDULES`.
+        clip: largest norm of the gradient; 0 does not clip.
+        ema: the model that is evaluated and kept is a moving average of the weights, of which this share stays at
+            each step (.999, say); 0 keeps the weights themselves.
+        patience: epochs without a better validation NDCG@10 before training stops; 0 never stops early.
+        loss: "auto" is "full", or "sampled" for target attention; else "full", "sampled", "gbce" or "bce".
+        negatives: items drawn per batch for losses other than "full".
+        popularity: they are drawn by training counts to this power; 0 is uniform.
+        calibration: gBCE's t, from 0 to 1.
+        seed: order of users, dropout and drawn negatives.
+        device: "auto" is CUDA where there is one, else the CPU; or "cpu", "cuda", "cuda:1", "mps".
+        precision: "auto" is bfloat16 where the device multiplies it fast, else float32.
+        progress: show a progress bar on stderr.
+        compile: let `torch.compile` fuse the model's operations; it needs a C++ compiler on a CPU.
+        log_every: steps between readings of the loss; a loss that is not finite stops training there.
+        checkpoint_every: steps between checkpoints; one is also kept after each epoch.
+    """
+
+    epochs: int = 100
+    batch_size: int = 128
+    accumulate: int = 1
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: int = 50
+    schedule: str = "cosine"
+    clip: float = 1.0
+    ema: float = 0.0
+    patience: int = 30
+    loss: Loss = "auto"
+    negatives: int = 256
+    popularity: float = 0.0
+    calibration: float = 0.75
+    seed: int = 0
+    device: str = "auto"
+    precision: Precision = "auto"
+    compile: bool = False
+    progress: bool = True
+    log_every: int = 50
+    checkpoint_every: int = 1000
+
+    def __post_init__(self) -> None:
+        check_choices(self, {"schedule": tuple(SCHEDULES), "precision": get_args(Precision), "loss": get_args(Loss)})
+        for name in ("epochs", "batch_size", "accumulate", "negatives", "log_every", "checkpoint_every"):
+            check_range(self, name, 1, whole=True)
+        for name in ("warmup", "patience", "seed"):
+            check_range(self, name, 0, whole=True)
+        for name in ("weight_decay", "clip"):
+            check_range(self, name, 0)
+        check_range(self, "lr", 1e-12)
+        check_range(self, "popularity", 0, 1)
+        check_range(self, "calibration", 0, 1)
+        check_range(self, "ema", 0, 1 - 1e-9)

@@ -1,14 +1,18 @@
-"""Pictures of attention weights. See the chapter "Query, key, value and context vectors".
+"""Pictures of attention weights, and of how a training went. See the chapter "Query, key, value and context vectors".
 
 Needs matplotlib, which `import attncore` does not: it is imported when the first picture is drawn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from attncore.interactions import DataError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,6 +121,52 @@ def weights_bars(
     ax.set_ylabel(event_label)
     ax.set_title(title)
     return ax
+
+
+def learning_curve(run: str | Path | Sequence[Mapping[str, Any]], title: str = "", metric: str = "ndcg@10") -> Axes:
+    """Draw the training loss and a validation metric of every epoch, and mark the best one.
+
+    Args:
+        run: a run folder, or the `epochs` of a `Run`.
+        title: the message of the picture; by default it names the best epoch.
+        metric: a validation metric of the epochs.
+
+    Returns:
+        The axes of the metric; those of the loss lie above them in the same figure.
+
+    Raises:
+        DataError: the folder has no log of a training, or no epoch has the metric.
+        ImportError: matplotlib is not installed.
+    """
+    epochs = _epochs(run)
+    if not epochs or metric not in epochs[0]:
+        raise DataError(f"no epoch with {metric!r}: the log has {', '.join(epochs[0]) if epochs else 'no epoch'}")
+    number = [entry["epoch"] for entry in epochs]
+    values = [entry[metric] for entry in epochs]
+    best = int(np.argmax(values))
+    ax = _axes(7.5, 5.2)
+    ax.set_subplotspec(_figure(ax).add_gridspec(2, 1)[1])
+    above = _figure(ax).add_subplot(2, 1, 1, sharex=ax, facecolor=PAPER)
+    above.plot(number, [entry["loss"] for entry in epochs], color=INK, marker="." if len(epochs) < 40 else "")
+    above.set_ylabel("training loss (nats)")
+    above.tick_params(labelbottom=False)
+    above.set_title(title or f"Best of {len(epochs)} epochs: epoch {number[best]}, {metric} {values[best]:.3f}")
+    ax.plot(number, values, color=BLUE, marker="." if len(epochs) < 40 else "")
+    ax.axvline(number[best], color=INK, linestyle="--", linewidth=1, label=f"best epoch: {number[best]}")
+    ax.legend(loc="best", frameon=True)
+    ax.set_ylabel(f"validation {metric}")
+    ax.set_xlabel("epoch")
+    return ax
+
+
+def _epochs(run: str | Path | Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    if not isinstance(run, str | Path):
+        return list(run)
+    path = Path(run) / "log.jsonl"
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: is not the log of a training ({error}); name a run folder") from None
 
 
 def _numbers(weights: Any, axes: int) -> np.ndarray:

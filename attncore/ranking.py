@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attncore.distributed import Group
 from attncore.sequences import Histories
 from attncore.splits import Holdout
 
@@ -172,6 +173,7 @@ def evaluate(
     batch_size: int = 1024,
     bootstrap: int = 1000,
     seed: int = 0,
+    group: Group | None = None,
 ) -> Report:
     """Rank the whole catalogue for every question of the holdout.
 
@@ -186,6 +188,7 @@ def evaluate(
         k: lengths of the list.
         batch_size: rows scored at a time, which bounds memory to a few batch_size x V floats.
         bootstrap, seed: resamples for the 95 % intervals (0 leaves them out) and their seed.
+        group: processes that share the questions, each of which calls this; every one gets the whole report.
 
     Raises:
         ValueError: an empty holdout, scores of a wrong shape, or NaN among them.
@@ -197,15 +200,16 @@ def evaluate(
     bits = np.append(np.log2(max(counts.sum(), 1.0) / np.maximum(counts, 1.0)), 0.0)  # the last stands for no item
     shown = np.zeros((len(cutoffs), items + 1), bool)
     batches: list[dict[str, np.ndarray]] = []
-    for start in range(0, rows, batch_size):
-        batch = np.arange(start, min(start + batch_size, rows))
+    own = np.arange(rows) if group is None else group.share(np.arange(rows))
+    for start in range(0, len(own), batch_size):
+        batch = own[start : start + batch_size]
         histories = holdout.histories.take(batch)
         known: dict[str, Any] = {}
         if getattr(scorer, "reads_situation", False):
             known["situation"] = {name: column[batch] for name, column in holdout.attributes.items()}
         scores = _checked(scorer.score(histories, holdout.users[batch], **known), len(batch), items, scorer)
         targets = torch.as_tensor(holdout.targets[batch], dtype=torch.int64).to(scores.device)
-        per_row: dict[str, np.ndarray] = {}
+        per_row: dict[str, np.ndarray] = {"row": batch}
         if getattr(scorer, "scores_are_logits", False):
             loss = torch.nn.functional.cross_entropy(scores, targets - 1, reduction="none")
             per_row["loss"] = loss.double().cpu().numpy()
@@ -220,7 +224,13 @@ def evaluate(
             per_row[f"novelty@{c}"] = bits[listed[:, :c]].sum(1) / np.maximum((listed[:, :c] < items).sum(1), 1)
         batches.append(per_row)
 
+    if group is not None:
+        parts = group.gather((batches, shown))
+        batches = [per_row for part, _ in parts for per_row in part]
+        shown = np.any([ever for _, ever in parts], axis=0)
     per_user = {name: np.concatenate([per_row[name] for per_row in batches]) for name in batches[0]}
+    order = np.argsort(per_user.pop("row"))
+    per_user = {name: figures[order] for name, figures in per_user.items()}
     coverage = {f"coverage@{c}": float(ever[:items].mean()) for ever, c in zip(shown, cutoffs, strict=True)}
     interval = {}
     if bootstrap:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from attncore.embedding import (
 )
 from attncore.encoders import LSTMAttention, MeanPooling, SelfAttention, TargetAttention
 from attncore.features import encode_columns
+from attncore.inspection import evaluating
 from attncore.interactions import DataError
 from attncore.output import Criterion, Output, catalogue_scores, lean_cross_entropy
 from attncore.runs import read_config, write_run
@@ -67,9 +67,9 @@ class Recommender(Answering):
     def _build(self) -> None:
         c, items = self.config, len(self.split.items)
         known, hide = self.features, c.feature_dropout
-        films = FeatureTable(known.item, known.table_codes(self.split, "item"), c.width) if known.item else None
+        item_table = FeatureTable(known.item, known.table_codes(self.split, "item"), c.width) if known.item else None
         event = FeatureEmbedding(known.event, c.width, hide) if known.event else None
-        self.embedding = EventEmbedding(items, c.length, c.width, c.positions, c.dropout, films, event)
+        self.embedding = EventEmbedding(items, c.length, c.width, c.positions, c.dropout, item_table, event)
         profile = situation = None
         if known.user:
             profile = FeatureTable(known.user, known.table_codes(self.split, "user"), c.width, hide)
@@ -195,20 +195,18 @@ class Recommender(Answering):
         scores_BPN = (state_BLD * item_BLD).sum(-1).view(candidates_BPN.shape)
         return scores_BPN if self.output.bias is None else scores_BPN + self.output.bias[candidates_BPN]
 
-    def _final_scores(self, batch: Batch, candidates_BN: Tensor | None = None) -> Tensor:
-        """Scores after each whole history: of the catalogue (B, V), or of the candidates (B, N)."""
+    def _final_scores(self, batch: Batch) -> Tensor:
+        """Scores of the catalogue after each whole history, (B, V)."""
         items, rows = len(self.split.items), len(batch.items_BT)
         last_B = batch.lengths_B - 1
         if self.config.attention == "target":
-            if candidates_BN is None:
-                candidates_BN = torch.arange(1, items + 1, device=self.device).expand(rows, -1)
-            moment = candidates_BN[:, None], last_B[:, None], self.asker(batch)
+            candidates_B1V = torch.arange(1, items + 1, device=self.device).expand(rows, 1, -1)
+            moment = candidates_B1V, last_B[:, None], self.asker(batch)
             return self._candidate_scores(self.embedding(batch), *moment)[:, 0]
         state_BD = self.states(batch)[torch.arange(rows, device=self.device), last_B.clamp_min(0)]
         asker_B1D = self.asker(batch)
         state_BD = torch.where((last_B >= 0)[:, None], state_BD, 0 if asker_B1D is None else asker_B1D[:, 0])
-        scores_BV = catalogue_scores(state_BD, self.item.catalogue(), self.output.catalogue_bias())
-        return scores_BV if candidates_BN is None else scores_BV.gather(1, candidates_BN - 1)
+        return catalogue_scores(state_BD, self.item.catalogue(), self.output.catalogue_bias())
 
     @torch.no_grad()
     def score(
@@ -232,7 +230,7 @@ class Recommender(Answering):
                 scores[torch.from_numpy(rows).to(self.device)] = self._final_scores(windows.batch(rows)).float()
         return scores
 
-    def save(self, folder: str | Path, about: Mapping[str, Any] | None = None) -> None:
+    def save(self, folder: str | Path, about: Mapping[str, Any] | None = None, only_weights: bool = False) -> None:
         """Write the run folder that `load` reads: configuration, weights, vocabulary, histories.
 
         Nothing is pickled. Each file replaces its old one only when it is whole, and `config.json`, which holds
@@ -241,12 +239,13 @@ class Recommender(Answering):
         Args:
             folder: made if missing.
             about: more entries for `config.json`.
+            only_weights: the folder holds this model already, so only its weights and `about` are new.
 
         Raises:
             OSError: the folder cannot be written.
         """
         config = dict(about or {}) | {"recommender": asdict(self.config), "features": self.features.to_json()}
-        write_run(Path(folder), self.split, self.state_dict(), config, self.features.event_columns)
+        write_run(Path(folder), self.split, self.state_dict(), config, self.features.event_columns, only_weights)
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Recommender:
@@ -269,14 +268,3 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Recommender:
             buffer.resize_(weights[name].shape)
     model.load_state_dict(weights)
     return model.to(device).eval()
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode within the block, and the mode before it afterwards."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)

@@ -1,12 +1,10 @@
-"""Stage 1b: from a log to histories. Ids become indices 1..V, 0 is padding, and each user is a row of a flat array.
-
-See the chapter "Data preparation".
-"""
+"""Stage 1b: from a log to histories. Ids become indices 1..V, 0 is padding; each user is a row of a flat array."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,14 +99,12 @@ class Histories:
         """Events per row, int64."""
         return np.diff(self.offsets)
 
-    def take(self, rows: np.ndarray, starts: np.ndarray | None = None, stops: np.ndarray | None = None) -> Histories:
-        """The given rows in the given order, each cut to its events `starts` (0) up to `stops` (all of them)."""
+    def take(self, rows: np.ndarray, stops: np.ndarray | None = None) -> Histories:
+        """The given rows in the given order; `stops` cuts each to its first so many events (None keeps all)."""
         rows = np.asarray(rows, np.int64)
-        begin = self.offsets[rows] + (0 if starts is None else starts)
-        end = self.offsets[rows + 1] if stops is None else self.offsets[rows] + stops
-        lengths = np.maximum(end - begin, 0)
+        lengths = self.lengths[rows] if stops is None else np.asarray(stops)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        at = np.arange(offsets[-1]) + np.repeat(begin - offsets[:-1], lengths)
+        at = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
         return self._gathered(at, offsets)
 
     def erased(self, row: int) -> Histories:
@@ -121,6 +117,25 @@ class Histories:
     def _gathered(self, at: np.ndarray, offsets: np.ndarray) -> Histories:
         attributes = {name: column[at] for name, column in self.attributes.items()}
         return Histories(self.items[at], offsets, self.times[at], attributes)
+
+    def memory_mapped(self, folder: Path) -> Histories:
+        """The same histories with their events in files of a folder instead of in memory; training reads them there.
+
+        Raises:
+            DataError: an attribute is not a number.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+
+        def mapped(name: str, column: np.ndarray) -> np.ndarray:
+            if column.dtype.kind not in "biuf":
+                raise DataError(f"attribute {name!r}: is not a number, and only numbers can be memory-mapped")
+            np.save(folder / f"{name}.npy", column)
+            return np.load(folder / f"{name}.npy", mmap_mode="c")
+
+        attributes = {name: mapped(f"attribute-{name}", column) for name, column in self.attributes.items()}
+        return replace(
+            self, items=mapped("items", self.items), times=mapped("times", self.times), attributes=attributes
+        )
 
     @classmethod
     def from_lists(cls, rows: Sequence[Sequence[int] | np.ndarray]) -> Histories:

@@ -1,85 +1,36 @@
-"""The training loop. See the chapter "Training on a CPU and on GPUs"."""
+"""The training loop: one step, an epoch of steps, a run of epochs that can stop at any moment and go on."""
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from attncore.batches import Batch, shuffled_batches
-from attncore.config import check_choices, check_range
+from attncore.batches import Batch, prefetched, shuffled_batches
+from attncore.checkpoints import RunFolder, origin_of
+from attncore.config import TrainingConfig
+from attncore.devices import choose_precision, tensor_float_32
+from attncore.distributed import Group, processes
 from attncore.interactions import DataError
+from attncore.interrupts import stop_requests
+from attncore.optimizing import LossOf, MovingAverage, adamw, backward, update
 from attncore.output import Criterion, Loss
 from attncore.ranking import Report, evaluate
 from attncore.recommender import Recommender
+from attncore.schedules import learning_rate
 from attncore.splits import Split
 
 logger = logging.getLogger(__name__)
-
-Precision = Literal["auto", "float32", "bfloat16"]
-Schedule = Literal["cosine", "constant"]
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How the model is trained.
-
-    Attributes:
-        epochs: times that each user's window is shown.
-        batch_size: users per step.
-        lr: highest learning rate.
-        weight_decay: AdamW's decay of matrices (not of biases, norms and embeddings).
-        warmup: steps over which the learning rate rises to `lr`.
-        schedule: after warm-up, "cosine" (down to a tenth of `lr` at the last epoch) or "constant".
-        clip: largest norm of the gradient; 0 does not clip.
-        patience: epochs without a better validation NDCG@10 before training stops; 0 never stops early.
-        loss: "auto" is "full", or "sampled" for target attention; else "full", "sampled", "gbce" or "bce".
-        negatives: items drawn per batch for losses other than "full".
-        popularity: they are drawn by training counts to this power; 0 is uniform.
-        calibration: gBCE's t, from 0 to 1.
-        seed: order of users, dropout and drawn negatives.
-        device: "auto" is CUDA where there is one, else the CPU; or "cpu", "cuda", "cuda:1", "mps".
-        precision: "auto" is bfloat16 where the device multiplies it fast, else float32.
-        progress: show a progress bar on stderr.
-        log_every: steps between readings of the loss.
-    """
-
-    epochs: int = 100
-    batch_size: int = 128
-    lr: float = 1e-3
-    weight_decay: float = 0.01
-    warmup: int = 50
-    schedule: Schedule = "cosine"
-    clip: float = 1.0
-    patience: int = 30
-    loss: Loss = "auto"
-    negatives: int = 256
-    popularity: float = 0.0
-    calibration: float = 0.75
-    seed: int = 0
-    device: str = "auto"
-    precision: Precision = "auto"
-    progress: bool = True
-    log_every: int = 50
-
-    def __post_init__(self) -> None:
-        check_choices(self, {"schedule": Schedule, "precision": Precision, "loss": Loss})
-        for name in ("epochs", "batch_size", "negatives", "log_every"):
-            check_range(self, name, 1, None)
-        for name in ("weight_decay", "warmup", "clip", "patience", "seed"):
-            check_range(self, name, 0, None)
-        check_range(self, "lr", 1e-12, None)
-        check_range(self, "popularity", 0, 1)
-        check_range(self, "calibration", 0, 1)
 
 
 @dataclass
@@ -88,91 +39,23 @@ class Run:
 
     Attributes:
         epochs: one entry an epoch: epoch, loss, positions_per_s, seconds, lr, and validation metrics.
-        best_epoch: the epoch whose weights the model now has.
-        valid: the validation report of those weights.
-        seconds: time of the whole run, validation included.
+        valid: the validation report of the weights that the model now has: those of the best epoch.
+        seconds: time of this call of `fit`, validation included.
     """
 
     epochs: list[dict[str, Any]] = field(default_factory=list)
-    best_epoch: int = 0
     valid: Report | None = None
     seconds: float = 0.0
+
+    @property
+    def best_epoch(self) -> int:
+        """The first epoch with the highest validation NDCG@10; 0 before the first ends."""
+        return max(self.epochs, key=lambda entry: entry["ndcg@10"])["epoch"] if self.epochs else 0
 
     @property
     def positions_per_s(self) -> float:
         """Median over epochs of real positions trained per second of training time."""
         return float(np.median([epoch["positions_per_s"] for epoch in self.epochs]))
-
-
-def choose_device(name: str) -> torch.device:
-    """The device that a configuration names.
-
-    Raises:
-        DataError: it is not a device's name, or this machine has no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise DataError(f"device={name!r}: must be auto, cpu, cuda, cuda:N or mps") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise DataError(f"device={name!r}: this machine has no CUDA device that PyTorch can use; use --device cpu")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise DataError(f"device={name!r}: this machine has {torch.cuda.device_count()} CUDA devices, counted from 0")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise DataError(f"device={name!r}: this machine has no MPS device; use --device cpu")
-    return device
-
-
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The dtype of matrix products: "auto" takes bfloat16 where the device's hardware multiplies it fast."""
-    if name != "auto":
-        return torch.bfloat16 if name == "bfloat16" else torch.float32
-    if device.type == "cuda":
-        fast = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        able = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-        fast = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-    return torch.bfloat16 if fast else torch.float32
-
-
-def learning_rate(step: int, steps: int, config: TrainingConfig) -> float:
-    """The learning rate of a step as a share of `config.lr`: linear warm-up, then cosine to a tenth, or constant.
-
-    Source: Loshchilov and Hutter 2017, eq. 5, without restarts.
-    """
-    if step < config.warmup:
-        return (step + 1) / (config.warmup + 1)
-    if config.schedule == "constant":
-        return 1.0
-    done = (step - config.warmup) / max(steps - config.warmup, 1)
-    return 0.1 + 0.45 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-
-def adamw(model: nn.Module, config: TrainingConfig, device: torch.device) -> torch.optim.AdamW:
-    """AdamW that decays matrices of linear maps, and leaves biases, norms and embeddings alone.
-
-    Source: Loshchilov and Hutter 2019.
-    """
-    linear = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear | nn.Conv1d)}
-    decayed = [p for p in model.parameters() if id(p) in linear]
-    others = [p for p in model.parameters() if id(p) not in linear]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.lr, fused=device.type in ("cpu", "cuda"))
-
-
-def backward(
-    model: Recommender, criterion: Criterion, parts: list[Batch], positions: int, dtype: torch.dtype
-) -> Tensor:
-    """Add the gradient of the mean loss over all `positions` of a step, part by part; return that mean."""
-    total = torch.zeros((), device=parts[0].items_BT.device)
-    for part in parts:
-        with torch.autocast(total.device.type, dtype, enabled=dtype != torch.float32):
-            loss = model.loss(part, criterion) / positions
-        loss.backward()
-        total += loss.detach()
-    return total
 
 
 def fit(
@@ -181,102 +64,244 @@ def fit(
     config: TrainingConfig | None = None,
     out: str | Path | None = None,
     about: dict[str, Any] | None = None,
+    resume: bool = False,
 ) -> Run:
     """Train the model in place on `split.train`, choosing the best epoch by NDCG@10 on `split.valid`.
 
     A step's users are drawn at random. They are sorted by length only within the step and worked through in
     parts, each padded to its own longest history: the gradient is that of the whole step, without the padding.
+    Under `torchrun` each process works on its own users of the step, and the first one writes.
 
     Args:
         model: what to train; it ends with the weights of the best epoch, in evaluation mode.
         split: training histories and validation questions; test is never read.
         config: how to train.
-        out: a run folder: `log.jsonl` grows by a line an epoch, the best weights are kept. None writes nothing.
+        out: a run folder: `log.jsonl` grows by a line an epoch, the best weights and the last two checkpoints are
+            kept; Ctrl-C ends the step, writes a checkpoint and stops. None writes nothing.
         about: more entries for the run folder's `config.json`, such as where the data came from.
+        resume: go on from the newest checkpoint in `out`, to the weights that a run without a break has; where
+            there is none, begin.
 
     Returns:
         losses, speeds and validation metrics of every epoch.
 
     Raises:
-        DataError: no training history has two events, or the device is missing.
-        FloatingPointError: the loss is not a finite number.
+        DataError: no training history has two events, the batch is larger than the data, the device is missing, or
+            the folder cannot be written, holds an unfinished run, or a checkpoint that does not fit.
+        FloatingPointError: a loss or gradient is not finite; weights and checkpoints are those from before.
+        KeyboardInterrupt: it was stopped by Ctrl-C or SIGTERM.
     """
     config = config or TrainingConfig()
-    device = choose_device(config.device)
-    dtype = choose_precision(config.precision, device)
-    torch.manual_seed(config.seed)
-    model.to(device)
-    windows = model.windows(split.train, np.arange(len(split.train)), targets=True)
-    rows = np.flatnonzero(windows.lengths)
-    if len(rows) == 0:
-        raise DataError(f"{split.name}: no user has two training events, so there is no next item to learn")
-    loss: Loss = config.loss
-    if loss == "auto":
-        loss = "sampled" if model.config.attention == "target" else "full"
-    counts = torch.from_numpy(split.item_counts)
-    criterion = Criterion(loss, config.negatives, config.popularity, config.calibration, counts).to(device)
-    optimizer = adamw(model, config, device)
-    steps = config.epochs * math.ceil(len(rows) / config.batch_size)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate(step, steps, config))
-    run = Run()
-    best: dict[str, Tensor] = {}
-    started = time.perf_counter()
-    bar = tqdm(total=config.epochs, unit="epoch", desc="training", disable=not config.progress)
-    for epoch in range(1, config.epochs + 1):
-        model.train()
-        epoch_started, epoch_positions = time.perf_counter(), 0
-        losses = torch.zeros((), device=device)
-        for chosen in shuffled_batches(rows, config.batch_size, config.seed, epoch):
-            positions = int(windows.lengths[chosen].sum())
-            parts = [windows.batch(part) for part in windows.parts(chosen)]
-            optimizer.zero_grad(set_to_none=True)
-            losses += backward(model, criterion, parts, positions, dtype) * positions
-            if config.clip:
-                nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-            optimizer.step()
-            scheduler.step()
-            epoch_positions += positions
-        mean_loss = losses.item() / epoch_positions
-        seconds = time.perf_counter() - epoch_started
-        if not math.isfinite(mean_loss):
-            raise FloatingPointError(f"epoch {epoch}: the loss is {mean_loss}; lower --lr (now {config.lr:g})")
-        valid = evaluate(model, split.valid, bootstrap=0)
-        entry = {
-            "epoch": epoch,
-            "loss": mean_loss,
-            "positions_per_s": epoch_positions / seconds,
-            "seconds": seconds,
-            "lr": scheduler.get_last_lr()[0],
-            **{name: valid.metrics[name] for name in ("hr@10", "ndcg@10", "mrr")},
-        }
-        run.epochs.append(entry)
-        if run.valid is None or valid.metrics["ndcg@10"] > run.valid.metrics["ndcg@10"]:
-            run.best_epoch, run.valid = epoch, valid
-            best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-        if out is not None:
-            _record(model, Path(out), config, entry, about or {}, run.best_epoch == epoch)
-        bar.update()
-        bar.set_postfix(
-            loss=f"{mean_loss:.3f}",
-            ndcg=f"{valid.metrics['ndcg@10']:.4f}",
-            positions=f"{epoch_positions / seconds:,.0f}/s",
+    with processes(config.device) as group, tensor_float_32(group.device):
+        origin = origin_of(split, asdict(model.config), asdict(config), group.size)
+        folder = RunFolder(out, origin, (about or {}) | {"training": asdict(config)}, writes=group.leads)
+        trainer = Trainer(model, split, config, group, folder)
+        if (state := group.from_leader(folder.open(resume))) is not None:
+            trainer.restore(state)
+        return trainer.train()
+
+
+class Trainer:
+    """All that changes while a model is trained, and the loop that changes it; `fit` has the arguments' meaning."""
+
+    def __init__(
+        self,
+        model: Recommender,
+        split: Split,
+        config: TrainingConfig,
+        group: Group,
+        folder: RunFolder,
+    ) -> None:
+        self.model, self.split, self.config, self.group = model, split, config, group
+        self.folder = folder
+        self.dtype = choose_precision(config.precision, group.device)
+        torch.manual_seed(config.seed + 1_000_003 * group.rank)  # dropout differs between processes
+        model.to(group.device)
+        self.windows = model.windows(split.train, np.arange(len(split.train)), targets=True)
+        self.rows = np.flatnonzero(self.windows.lengths)
+        self.users_a_step = config.batch_size * config.accumulate
+        if len(self.rows) == 0:
+            raise DataError(f"{split.name}: no user has two training events, so there is no next item to learn")
+        if self.users_a_step > max(len(self.rows), TrainingConfig.batch_size):
+            raise DataError(
+                f"{split.name}: batch_size={config.batch_size} × accumulate={config.accumulate} users a step, but "
+                f"only {len(self.rows)} have two training events; lower --batch-size"
+            )
+        self.steps_an_epoch = math.ceil(len(self.rows) / self.users_a_step)
+        self.steps = config.epochs * self.steps_an_epoch
+        loss: Loss = config.loss
+        if loss == "auto":
+            loss = "sampled" if model.config.attention == "target" else "full"
+        counts = torch.from_numpy(split.item_counts)
+        criterion = Criterion(loss, config.negatives, config.popularity, config.calibration, counts)
+        loss_of = LossOf(model, criterion.to(group.device))
+        if config.compile:
+            loss_of.compile(dynamic=True)
+        self.loss_of = group.wrap(loss_of)
+        self.optimizer = adamw(model, config.lr, config.weight_decay)
+        self.average = MovingAverage(model, config.ema)
+        self.run, self.best, self.step = Run(), dict[str, Tensor](), 0
+        self.total = torch.zeros((), device=group.device)  # summed loss of the epoch so far, not yet read
+        self.failed = torch.full((), -1, device=group.device)  # the first step that was not finite
+        self.positions, self.seconds = 0, 0.0  # of the epoch so far
+
+    def train_step(self, parts: list[Batch], positions: int) -> None:
+        """One update of the weights; nothing in it waits for the device.
+
+        Args:
+            parts: this process's batches of the step.
+            positions: real positions of the step in all processes together.
+        """
+        share = learning_rate(self.step, self.steps, self.config.warmup, self.config.schedule)
+        for settings in self.optimizer.param_groups:
+            settings["lr"] = self.config.lr * share
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.group.total(backward(self.loss_of, parts, positions, self.dtype, self.group.size))
+        finite = update(self.model, self.optimizer, loss, self.config.clip)
+        self.failed = torch.where((self.failed < 0) & ~finite, self.step, self.failed)
+        self.average.update()
+        self.total += loss * positions
+        self.positions += positions
+        self.step += 1
+
+    def train(self) -> Run:
+        """Train until the last epoch, or until `patience` is over."""
+        started = began = time.perf_counter()
+        shown = self.config.progress and self.group.leads
+        bar = tqdm(total=self.steps, initial=self.step, unit="step", desc="training", disable=not shown)
+        with bar, stop_requests(self.folder.path is not None) as stop_wanted:
+            self.model.train()
+            for parts, positions in () if self._over() else self._batches():
+                self.train_step(parts, positions)
+                bar.update()
+                epoch_ends = self.step % self.steps_an_epoch == 0
+                looks = epoch_ends or self.step % self.config.log_every == 0
+                stops = stop_wanted() if self.group.size == 1 else looks and any(self.group.gather(stop_wanted()))
+                keeps = stops or epoch_ends or self.step % self.config.checkpoint_every == 0
+                if looks or keeps:
+                    self._check()
+                    self.seconds += time.perf_counter() - began
+                    bar.set_postfix(self._shown())
+                    if epoch_ends:
+                        self._end_epoch()
+                    if keeps:
+                        self.folder.keep(self.step, self.state())
+                    began = time.perf_counter()
+                if stops:
+                    raise KeyboardInterrupt(
+                        f"stopped in epoch {1 + self.step // self.steps_an_epoch}; the same command with "
+                        f"--resume goes on from {self.folder.path}"
+                    )
+                if epoch_ends and self._over():
+                    break
+        self.model.load_state_dict(self.best)
+        self.model.eval()
+        self.folder.save(self.model, finished=True)
+        self.run.valid = evaluate(self.model, self.split.valid, group=self.group)
+        self.run.seconds = time.perf_counter() - started
+        logger.info("%d epochs; best validation NDCG@10 at epoch %d", len(self.run.epochs), self.run.best_epoch)
+        return self.run
+
+    def _batches(self) -> Iterator[tuple[list[Batch], int]]:
+        """This process's batches of every step from the present one on, and the positions of all processes."""
+        makes = (partial(self._made, rows) for rows in self._plan())
+        return prefetched(makes) if self.windows.mapped else (make() for make in makes)
+
+    def _plan(self) -> Iterator[np.ndarray]:
+        """The rows of every step from the present one on; they depend on the seed and the step alone."""
+        first, skipped = divmod(self.step, self.steps_an_epoch)
+        for epoch in range(first, self.config.epochs):
+            for number, rows in enumerate(
+                shuffled_batches(self.rows, self.users_a_step, self.config.seed, epoch + 1)
+            ):
+                if epoch > first or number >= skipped:
+                    yield rows
+
+    def _made(self, rows: np.ndarray) -> tuple[list[Batch], int]:
+        own, positions = self.group.share(rows), int(self.windows.lengths[rows].sum())
+        batches = np.array_split(own, max(1, min(self.config.accumulate, len(own))))
+        return [self.windows.batch(part) for batch in batches for part in self.windows.parts(batch)], positions
+
+    def _check(self) -> None:
+        """Wait for the device, and see whether every step was finite.
+
+        Raises:
+            FloatingPointError: one was not.
+        """
+        if (failed := int(self.failed.item())) < 0:
+            return
+        epoch, number = divmod(failed, self.steps_an_epoch)
+        order = list(shuffled_batches(self.rows, self.users_a_step, self.config.seed, epoch + 1))
+        users = ", ".join(str(user) for user in self.split.users.ids[order[number][:5]])
+        kept = f"; {self.folder.path} keeps what was saved before" if self.folder.path else ""
+        raise FloatingPointError(
+            f"epoch {epoch + 1}, step {number + 1}: the loss or its gradient is not finite, so the step was not "
+            f"taken; its users begin with {users}; lower --lr (now {self.config.lr:g}) or look at their events{kept}"
         )
-        if config.patience and epoch - run.best_epoch >= config.patience:
-            break
-    bar.close()
-    model.load_state_dict(best)
-    model.eval()
-    run.seconds = time.perf_counter() - started
-    logger.info("%d epochs in %.0f s; best validation NDCG@10 at epoch %d", epoch, run.seconds, run.best_epoch)
-    return run
 
+    def _shown(self) -> dict[str, str]:
+        """What the progress bar shows beside the steps."""
+        shown = {
+            "loss": f"{self.total.item() / self.positions:.3f}",
+            "positions": f"{self.positions / self.seconds:,.0f}/s",
+        }
+        return shown | ({"ndcg": f"{self.run.epochs[-1]['ndcg@10']:.4f}"} if self.run.epochs else {})
 
-def _record(
-    model: Recommender, out: Path, config: TrainingConfig, entry: dict[str, Any], about: dict[str, Any], best: bool
-) -> None:
-    """Keep an epoch in the run folder: its line in the log, and its weights if they are the best so far."""
-    out.mkdir(parents=True, exist_ok=True)
-    with open(out / "log.jsonl", "w" if entry["epoch"] == 1 else "a", encoding="utf-8") as log:
-        log.write(json.dumps(entry) + "\n")
-    if best:
-        model.save(out, about | {"training": asdict(config)})
+    def _end_epoch(self) -> None:
+        """Validate, and write the epoch down."""
+        self.model.eval()
+        with self.average.applied():
+            valid = evaluate(self.model, self.split.valid, bootstrap=0, group=self.group)
+            entry = {
+                "epoch": self.step // self.steps_an_epoch,
+                "loss": self.total.item() / self.positions,
+                "positions_per_s": self.positions / self.seconds,
+                "seconds": self.seconds,
+                "lr": self.optimizer.param_groups[0]["lr"],
+                **{name: valid.metrics[name] for name in ("hr@10", "ndcg@10", "mrr")},
+            }
+            self.run.epochs.append(entry)
+            if self.run.best_epoch == entry["epoch"]:
+                self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+                self.folder.save(self.model, only_weights=len(self.run.epochs) > 1)
+        self.folder.write_log(self.run.epochs)
+        self.total.zero_()
+        self.positions, self.seconds = 0, 0.0
+        self.model.train()
+
+    def _over(self) -> bool:
+        """True when there is nothing left to do."""
+        since = len(self.run.epochs) - self.run.best_epoch
+        return self.step >= self.steps or 0 < self.config.patience <= since
+
+    def state(self) -> dict[str, Any]:
+        """All that `restore` needs to go on from here; the processes' states of chance are gathered."""
+        chance = {"cpu": torch.get_rng_state()}
+        if self.group.device.type == "cuda":
+            chance["cuda"] = torch.cuda.get_rng_state(self.group.device)
+        return {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.average,
+            "best": self.best,
+            "epochs": self.run.epochs,
+            "total": self.total,
+            "positions": self.positions,
+            "seconds": self.seconds,
+            "chance": self.group.gather(chance),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave; the order of the users needs nothing, it depends on seed and step alone."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for average, kept in zip(self.average.average, state["average"], strict=True):
+            average.copy_(kept)
+        self.best, self.run.epochs, self.step = state["best"], state["epochs"], state["step"]
+        self.total.copy_(state["total"])
+        self.positions, self.seconds = state["positions"], state["seconds"]
+        chance = state["chance"][self.group.rank]
+        torch.set_rng_state(chance["cpu"])
+        if "cuda" in chance:
+            torch.cuda.set_rng_state(chance["cuda"], self.group.device)

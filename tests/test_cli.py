@@ -108,6 +108,16 @@ def test_columns_and_the_time_split_can_be_named(log_file, tmp_path, capsys):
     assert result["protocol"]["split"] == "time"
 
 
+def test_train_says_what_was_dropped_while_reading_and_nothing_where_nothing_was(log_file, tmp_path, capsys):
+    events = pd.read_csv(log_file)
+    twice, nobody = events.iloc[[0, 0]], events.iloc[[1]].assign(user="")
+    pd.concat([events, twice, nobody]).to_csv(tmp_path / "log.csv", index=False)
+    out = said(capsys, "train", tmp_path / "log.csv", "--out", tmp_path / "run", *QUICK)
+    read = f"{len(events) + 3} rows read, {len(events)} kept; dropped: 1 without user, 2 duplicates"
+    assert out.splitlines()[0] == f"{tmp_path / 'log.csv'}: {read}"
+    assert "dropped" not in said(capsys, "train", log_file, "--out", tmp_path / "clean", *QUICK)
+
+
 def test_data_lists_the_data_sets(capsys):
     out = said(capsys, "data")
     assert all(name in out for name in ("ml-100k", "ml-1m", "complete-journey", "planted"))
@@ -120,10 +130,10 @@ def test_data_lists_the_data_sets(capsys):
         (["train", "ml-99", "--out", "x"], "ml-99: no such file or data set; the data sets are ml-100k"),
         (["train", "absent.csv", "--out", "x"], "absent.csv: no such file or data set"),
         (["train", "LOG", "--out", "x", "--device", "cuda"], "no CUDA device"),
-        (["train", "LOG", "--out", "x", "--epochs", "0"], "epochs=0: must be at least 1"),
+        (["train", "LOG", "--out", "x", "--epochs", "0"], "epochs=0: must be"),
         (["train", "LOG", "--out", "x", "--epochs", "many"], "argument --epochs"),
         (["train", "LOG", "--out", "x", "--user-column", "who"], "who"),
-        (["train", "LOG", "--out", "LOG"], "is a file; give --out a folder"),
+        (["train", "LOG", "--out", "LOG"], "cannot be written (File exists); give --out another folder"),
         (["train", "LOG"], "--out"),
         (["evaluate", "nowhere"], "nowhere: is not a run folder"),
         (["recommend", "nowhere", "--user", "1"], "nowhere: is not a run folder"),

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from attncore.plotting import heat_map, weights_bars
+import attncore as ac
+from attncore.plotting import heat_map, learning_curve, weights_bars
 
 mpl.use("Agg")
 WEIGHTS = torch.tensor([[0.7, 0.2, 0.1], [0.0, 0.0, 1.0]])
@@ -110,3 +111,23 @@ except ImportError as error:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "pictures need matplotlib: pip install attncore[plot]"
+
+
+def test_a_learning_curve_shows_loss_metric_and_best_epoch_of_a_run_folder(split, small, quick, tmp_path):
+    run = ac.fit(ac.Recommender(small, split), split, quick, out=tmp_path)
+    for source in (tmp_path, str(tmp_path), run.epochs):
+        ax = learning_curve(source)
+        curve, best = ax.lines
+        assert curve.get_ydata().tolist() == [entry["ndcg@10"] for entry in run.epochs]
+        assert best.get_xdata()[0] == run.best_epoch
+        (above,) = [other for other in ax.figure.axes if other is not ax]
+        assert above.lines[0].get_ydata().tolist() == [entry["loss"] for entry in run.epochs]
+        assert f"epoch {run.best_epoch}" in above.get_title()
+        assert "nats" in above.get_ylabel()
+
+
+def test_a_learning_curve_says_what_is_missing(tmp_path):
+    with pytest.raises(ac.DataError, match=r"log\.jsonl: is not the log of a training"):
+        learning_curve(tmp_path)
+    with pytest.raises(ac.DataError, match="no epoch with 'recall': the log has epoch, loss"):
+        learning_curve([{"epoch": 1, "loss": 2.0}], metric="recall")

@@ -185,6 +185,29 @@ def test_erasure_is_the_fall_of_the_score_when_one_event_is_gone(model):
     assert row["drop"] == pytest.approx((with_all - without)[place].item(), abs=1e-5)
 
 
+def test_no_history_gives_tables_without_rows(model):
+    for ask, columns in (
+        (model.attention, ["history", "layer", "head", "query", "event", "item", "weight"]),
+        (model.erasure, ["history", "candidate", "event", "item", "drop"]),
+    ):
+        for histories in ([], [[]]):
+            frame = ask(histories=histories)
+            assert list(frame.columns) == columns
+            assert len(frame) == 0
+
+
+def test_a_question_that_fails_leaves_the_mode_as_it_was(model, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("in the middle")
+
+    model.train()
+    monkeypatch.setattr(model.encoder, "forward", fail)
+    for ask in (model.attention, model.erasure):
+        with pytest.raises(RuntimeError, match="in the middle"):
+            ask(histories=[[500, 503]])
+        assert model.training
+
+
 def test_similar_items_are_other_items_by_cosine(model):
     found = model.similar_items([500], k=3)[0]
     assert 500 not in found.items
@@ -227,10 +250,11 @@ def test_a_target_candidate_is_scored_alike_alone_among_others_and_at_an_earlier
     windows = Windows(Histories.from_lists([[1, 2, 3, 4, 5], [1, 2, 3]]), 8)
     long, short = windows.batch(np.array([0])), windows.batch(np.array([1]))
     whole = model._final_scores(short)
-    some = model._final_scores(short, torch.tensor([[4, 9]]))
-    torch.testing.assert_close(some, whole[:, [3, 8]])
-    earlier = model._candidate_scores(model.embedding(long), torch.tensor([[[4, 9]]]), torch.tensor([[2]]))
-    torch.testing.assert_close(earlier[:, 0], some)
+    asked = torch.tensor([[[4, 9]]]), torch.tensor([[2]])
+    some = model._candidate_scores(model.embedding(short), *asked)
+    torch.testing.assert_close(some[:, 0], whole[:, [3, 8]])
+    earlier = model._candidate_scores(model.embedding(long), *asked)
+    torch.testing.assert_close(earlier, some)
 
 
 def test_raw_din_weights_need_not_sum_to_one(split):
@@ -274,7 +298,7 @@ def test_positions_from_the_newest_differ_from_positions_from_the_oldest(split):
     ("wrong", "hint"),
     [
         ({"attention": "other"}, "attention='other': must be one of self, target, lstm, mean"),
-        ({"width": 0}, "width=0: must be at least 1"),
+        ({"width": 0}, "width=0: must be .*at least 1"),
         ({"width": 10, "heads": 3}, "heads=3: must divide width=10"),
         ({"dropout": 1.5}, r"dropout=1.5: must be from 0 to 0.99"),
         ({"positions": "round"}, "positions='round'"),

@@ -1,52 +1,16 @@
 import json
 import math
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import need
 
 import attncore as ac
 from attncore import training
-from attncore.batches import Windows
-from attncore.output import Criterion
-from attncore.training import adamw, backward, choose_device, choose_precision, learning_rate
-
-
-def test_the_schedule_equals_a_table():
-    config = ac.TrainingConfig(warmup=4)
-    shares = [learning_rate(step, 14, config) for step in range(14)]
-    assert shares[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
-    assert shares[4] == pytest.approx(1.0)
-    assert shares[9] == pytest.approx(0.55)
-    assert learning_rate(14, 14, config) == pytest.approx(0.1)
-    assert shares[4:] == sorted(shares[4:], reverse=True)
-    assert learning_rate(500, 14, ac.TrainingConfig(warmup=4, schedule="constant")) == 1.0
-
-
-def test_only_matrices_decay(split, small):
-    model = ac.Recommender(small, split)
-    decayed, others = adamw(model, ac.TrainingConfig(weight_decay=0.3), torch.device("cpu")).param_groups
-    assert (decayed["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
-    assert all(p.dim() >= 2 for p in decayed["params"])
-    assert any(p is model.item.id.weight for p in others["params"])
-    assert len(decayed["params"]) + len(others["params"]) == len(list(model.parameters()))
-
-
-def test_parts_add_up_to_the_gradient_of_the_whole_step(split):
-    config = ac.RecommenderConfig(width=16, length=8, dropout=0.0)
-    rows = np.arange(12)
-    gradients = []
-    for parts in ([rows], np.array_split(rows, 4)):
-        model = ac.Recommender(config, split).double()
-        windows = Windows(split.train, 8, targets=True)
-        criterion = Criterion("full", 1, 0.0, 0.0, torch.from_numpy(split.item_counts))
-        batches = [windows.batch(part) for part in parts]
-        loss = backward(model, criterion, batches, int(windows.lengths[rows].sum()), torch.float32)
-        gradients.append((loss, [p.grad for p in model.parameters()]))
-    torch.testing.assert_close(gradients[0][0].double(), gradients[1][0].double())
-    for whole, summed in zip(gradients[0][1], gradients[1][1], strict=True):
-        torch.testing.assert_close(whole, summed, atol=1e-10, rtol=1e-8)
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_real_positions(split, small):
@@ -102,24 +66,101 @@ def test_nothing_is_written_without_a_folder(split, small, quick, tmp_path, monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_clipping_bounds_the_gradient(split, small, monkeypatch):
-    norms = []
-    real = torch.nn.utils.clip_grad_norm_
-    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda p, limit: norms.append(limit) or real(p, limit))
-    config = ac.TrainingConfig(epochs=1, clip=0.5, progress=False)
-    ac.fit(ac.Recommender(small, split), split, config)
-    assert set(norms) == {0.5}
-    norms.clear()
-    ac.fit(ac.Recommender(small, split), split, ac.TrainingConfig(epochs=1, clip=0, progress=False))
-    assert norms == []
-
-
-def test_a_loss_that_is_not_finite_stops_with_the_mend(split, small, quick):
+@pytest.mark.parametrize("place", ["loss", "gradient"])
+def test_a_step_that_is_not_finite_never_reaches_the_weights_and_stops_with_the_mend(
+    split, small, tmp_path, monkeypatch, place
+):
+    config = ac.TrainingConfig(epochs=3, batch_size=16, log_every=2, precision="float32", progress=False)
     model = ac.Recommender(small, split)
-    with torch.no_grad():
-        model.item.id.weight[3] = torch.nan
-    with pytest.raises(FloatingPointError, match="lower --lr"):
-        ac.fit(model, split, quick)
+    real, before, calls = training.update, [], []
+
+    def poisoned(model, optimizer, loss, clip):
+        calls.append(len(calls))
+        if len(calls) != 5:  # the second step of the second epoch
+            return real(model, optimizer, loss, clip)
+        if place == "gradient":
+            model.item.id.weight.grad[3] = torch.inf
+        before.append({name: x.clone() for name, x in model.state_dict().items()})
+        finite = real(model, optimizer, torch.full_like(loss, torch.nan) if place == "loss" else loss, clip)
+        assert all(torch.equal(x, before[0][name]) for name, x in model.state_dict().items())
+        return finite
+
+    monkeypatch.setattr(training, "update", poisoned)
+    with pytest.raises(FloatingPointError, match=r"epoch 2, step 2: .* not finite.*; lower --lr") as error:
+        ac.fit(model, split, config, out=tmp_path)
+    assert len(calls) == 6  # read back after the sixth step, at the second look of log_every
+    batches = list(training.shuffled_batches(np.arange(len(split.train)), 16, 0, 2))
+    assert f"users begin with {', '.join(map(str, split.users.ids[batches[1][:5]]))};" in str(error.value)
+    assert "\n" not in str(error.value)
+    steps = [torch.load(path, weights_only=True)["step"] for path in (tmp_path / "checkpoints").iterdir()]
+    assert steps == [3]
+    assert torch.isfinite(ac.load(tmp_path).score(split.valid.histories)).all()
+    monkeypatch.undo()
+    assert len(ac.fit(ac.Recommender(small, split), split, config, out=tmp_path, resume=True).epochs) == 3
+
+
+def fitted(split, small, **options):
+    """Weights in float64 after training without dropout."""
+    model = ac.Recommender(replace(small, dropout=0.0), split).double()
+    config = {"epochs": 2, "lr": 1e-2, "warmup": 0, "precision": "float32", "progress": False, "device": "cpu"}
+    run = ac.fit(model, split, ac.TrainingConfig(**(config | options)))
+    return model.state_dict(), run
+
+
+def test_four_batches_of_8_accumulated_equal_one_of_32(split, small):
+    (small_batches, run), (large, other) = (
+        fitted(split, small, batch_size=8, accumulate=4, clip=0.1),
+        fitted(split, small, batch_size=32, clip=0.1),
+    )
+    for name, weight in small_batches.items():
+        torch.testing.assert_close(weight, large[name], atol=1e-10, rtol=1e-8)
+    assert run.epochs[-1]["loss"] == pytest.approx(other.epochs[-1]["loss"], rel=1e-6)
+
+
+def test_the_average_is_what_is_evaluated_and_kept(split, small):
+    model = ac.Recommender(small, split)
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    config = ac.TrainingConfig(epochs=1, lr=0.1, warmup=0, ema=0.999999, precision="float32", progress=False)
+    run = ac.fit(model, split, config)
+    for name, x in model.state_dict().items():  # an average that hardly moves is the model of before
+        torch.testing.assert_close(x, before[name], atol=1e-5, rtol=0)
+    untrained = ac.evaluate(ac.Recommender(small, split), split.valid)
+    assert run.valid.metrics["ndcg@10"] == pytest.approx(untrained.metrics["ndcg@10"])
+
+
+def test_a_memory_mapped_log_trains_to_the_same_bits(split, small, quick, tmp_path):
+    mapped = replace(split, train=split.train.memory_mapped(tmp_path))
+    assert isinstance(mapped.train.items, np.memmap)
+    weights = []
+    for one in (split, mapped):
+        model = ac.Recommender(small, one)
+        ac.fit(model, one, quick)
+        weights.append(model.state_dict())
+    assert all(torch.equal(x, weights[1][name]) for name, x in weights[0].items())
+
+
+def test_the_progress_bar_shows_loss_speed_and_validation(split, small, capsys):
+    ac.fit(ac.Recommender(small, split), split, ac.TrainingConfig(epochs=2, batch_size=16, log_every=1))
+    shown = capsys.readouterr().err
+    assert "6/6" in shown  # steps, with the time that is left
+    assert all(f"{name}=" in shown for name in ("loss", "positions", "ndcg"))
+
+
+def test_a_batch_larger_than_the_data_is_refused_and_the_default_never_is(split, small, quick):
+    with pytest.raises(
+        ac.DataError, match=r"batch_size=100 × accumulate=2 users a step, but only 40 .*lower --batch-size"
+    ):
+        ac.fit(ac.Recommender(small, split), split, replace(quick, batch_size=100, accumulate=2))
+    ac.fit(ac.Recommender(small, split), split, ac.TrainingConfig(epochs=1, progress=False))
+
+
+def test_compiled_training_equals_plain_training(split, small):
+    need(shutil.which("g++") is not None, "a C++ compiler")
+    plain, run = fitted(split, small, batch_size=16)
+    compiled, other = fitted(split, small, batch_size=16, compile=True)
+    for name, weight in plain.items():
+        torch.testing.assert_close(compiled[name], weight, atol=1e-8, rtol=1e-6)
+    assert other.epochs[-1]["loss"] == pytest.approx(run.epochs[-1]["loss"])
 
 
 def test_a_log_without_a_second_training_event_is_refused(small, quick):
@@ -132,7 +173,13 @@ def test_a_log_without_a_second_training_event_is_refused(small, quick):
 @pytest.mark.parametrize(
     ("wrong", "hint"),
     [
-        ({"epochs": 0}, "epochs=0: must be at least 1"),
+        ({"epochs": 0}, "epochs=0: must be a whole number, at least 1"),
+        ({"batch_size": 1.5}, "batch_size=1.5: must be a whole number"),
+        ({"lr": float("inf")}, "lr=inf: must be at least 1e-12"),
+        ({"clip": float("nan")}, "clip=nan: must be at least 0"),
+        ({"ema": 1.0}, "ema=1.0: must be from 0 to 0.999999999"),
+        ({"accumulate": 0}, "accumulate=0"),
+        ({"schedule": "steps"}, "schedule='steps': must be one of cosine, constant"),
         ({"lr": -1}, "lr=-1"),
         ({"precision": "int8"}, "precision='int8': must be one of auto, float32, bfloat16"),
         ({"loss": "hinge"}, "loss='hinge'"),
@@ -142,39 +189,6 @@ def test_a_log_without_a_second_training_event_is_refused(small, quick):
 def test_a_wrong_setting_says_what_was_given_and_what_is_allowed(wrong, hint):
     with pytest.raises(ValueError, match=hint):
         ac.TrainingConfig(**wrong)
-
-
-def test_devices_are_chosen_by_what_there_is(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert choose_device("auto").type == "cpu"
-    with pytest.raises(ac.DataError, match="no CUDA device"):
-        choose_device("cuda")
-    with pytest.raises(ac.DataError, match="must be auto, cpu, cuda"):
-        choose_device("gpu0")
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(ac.DataError, match="no MPS device"):
-        choose_device("mps")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert choose_device("auto").type == "cuda"
-    with pytest.raises(ac.DataError, match="has 1 CUDA devices"):
-        choose_device("cuda:3")
-
-
-def test_precision_is_asked_of_the_device(monkeypatch):
-    cpu = torch.device("cpu")
-    assert choose_precision("float32", cpu) == torch.float32
-    assert choose_precision("bfloat16", cpu) == torch.bfloat16
-    for able, dtype in (
-        ({"avx512_bf16": True}, torch.bfloat16),
-        ({"amx_bf16": True}, torch.bfloat16),
-        ({}, torch.float32),
-    ):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
-        assert choose_precision("auto", cpu) == dtype
-    for capability, dtype in (((9, 0), torch.bfloat16), ((7, 5), torch.float32)):
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
-        assert choose_precision("auto", torch.device("cuda")) == dtype
 
 
 def test_bfloat16_training_lands_near_float32(split, small):

@@ -1,0 +1,154 @@
+"""Checkpoints: the whole state of a training, so that it goes on as if it had never stopped.
+
+A file is written beside its final name, flushed to the disk and renamed, so that what has the name is whole,
+whenever the power fails. The last two are kept. Reading one never runs code.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attncore.interactions import DataError
+from attncore.recommender import Recommender
+from attncore.runs import prepare, read_config, replacing
+from attncore.splits import Split
+
+KEPT = 2
+FREE = {
+    "epochs",
+    "patience",
+    "device",
+    "compile",
+    "progress",
+    "log_every",
+    "checkpoint_every",
+}  # may differ on resume
+
+
+class RunFolder:
+    """Where a training is kept. Without a folder nothing is, and only one process writes.
+
+    Args:
+        folder: a run folder, or None.
+        origin: what the training is made from (see `origin_of`); a checkpoint must have the same.
+        about: entries of the run folder's `config.json`.
+        writes: False in all processes but one.
+    """
+
+    def __init__(
+        self, folder: str | Path | None, origin: Mapping[str, Any], about: Mapping[str, Any], writes: bool
+    ) -> None:
+        self.path = None if folder is None else Path(folder)
+        self.origin, self.about, self.writes = origin, about, writes and folder is not None
+
+    def open(self, resume: bool) -> dict[str, Any] | None:
+        """Make the folder ready to be written; the newest state in it, if that is to be taken up.
+
+        Raises:
+            DataError: it cannot be written, holds an unfinished run that is not to be resumed, or holds a checkpoint
+                that is damaged or was made from something else.
+        """
+        if self.path is None or not self.writes:
+            return None
+        prepare(self.path)
+        if resume:
+            return self._newest()
+        if self._checkpoints():
+            if not self._finished():
+                raise DataError(f"{self.path}: holds an unfinished run; add --resume, or give --out another folder")
+            shutil.rmtree(self.path / "checkpoints")
+        return None
+
+    def keep(self, step: int, state: Mapping[str, Any]) -> None:
+        """Write a checkpoint after `step` steps; of the older ones the newest stays.
+
+        Raises:
+            OSError: it could not be written, the disk being full, say; the older ones are as they were.
+        """
+        if self.path is None or not self.writes:
+            return
+        path = self.path / "checkpoints" / f"step-{step:09d}.pt"
+        path.parent.mkdir(exist_ok=True)
+        with replacing(path) as fresh:
+            torch.save(dict(state) | {"origin": self.origin}, fresh)
+        for old in self._checkpoints()[:-KEPT]:
+            old.unlink()
+
+    def save(self, model: Recommender, only_weights: bool = False, finished: bool = False) -> None:
+        """Keep the model, as `load` reads it; `finished` says that nothing is left to train."""
+        if self.path is not None and self.writes:
+            model.save(self.path, {**self.about, "finished": finished}, only_weights)
+
+    def write_log(self, epochs: Sequence[Mapping[str, Any]]) -> None:
+        """Write `log.jsonl`, a line an epoch."""
+        if self.path is not None and self.writes:
+            with replacing(self.path / "log.jsonl") as fresh:
+                fresh.write_text("".join(json.dumps(entry) + "\n" for entry in epochs), encoding="utf-8")
+
+    def _checkpoints(self) -> list[Path]:
+        """Oldest first."""
+        return [] if self.path is None else sorted((self.path / "checkpoints").glob("step-*.pt"))
+
+    def _finished(self) -> bool:
+        assert self.path is not None
+        try:
+            return bool(read_config(self.path).get("finished"))
+        except DataError:
+            return False
+
+    def _newest(self) -> dict[str, Any] | None:
+        if not (paths := self._checkpoints()):
+            return None
+        path = paths[-1]
+        try:
+            with zipfile.ZipFile(path) as file:
+                if (part := file.testzip()) is not None:  # PyTorch itself does not look at the checksums
+                    raise EOFError(f"the checksum of {part} differs")
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            theirs = state["origin"]
+        except (
+            zipfile.BadZipFile,
+            RuntimeError,
+            OSError,
+            EOFError,
+            KeyError,
+            TypeError,
+            pickle.UnpicklingError,
+        ) as error:
+            mend = (
+                "delete it, and the one before is taken" if len(paths) > 1 else "delete it, and training begins anew"
+            )
+            raise DataError(f"{path}: is damaged ({' '.join(str(error).split())[:80]}); {mend}") from None
+        for part, ours in self.origin.items():
+            for name in [name for name in ours if ours[name] != theirs[part].get(name)]:
+                raise DataError(
+                    f"{path}: was made with {name}={theirs[part].get(name)}, not {ours[name]}; "
+                    "resume with the same data and options, or give --out another folder"
+                )
+        return state
+
+
+def origin_of(split: Split, recommender: Mapping[str, Any], training: Mapping[str, Any], size: int) -> dict[str, Any]:
+    """What a checkpoint must agree on with the training that resumes from it: data, model, options, processes."""
+    data = 0
+    for column in (split.train.offsets, split.train.items):
+        data = zlib.crc32(column.tobytes(), data)
+    return {
+        "data": {
+            "items": len(split.items),
+            "training events": len(split.train.items),
+            "training data": f"{data:08x}",
+        },
+        "recommender": dict(recommender),
+        "training": {name: value for name, value in training.items() if name not in FREE},
+        "processes": {"processes": size},
+    }

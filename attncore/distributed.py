@@ -1,0 +1,105 @@
+"""Several processes that train one model together, as `torchrun` starts them; alone, a group of one.
+
+PyTorch does the work: NCCL between GPUs, gloo between CPUs, DistributedDataParallel for the gradients.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from attncore.devices import choose_device
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes that train together.
+
+    Attributes:
+        device: this process's own.
+        rank: its number, from 0.
+        size: how many there are.
+    """
+
+    device: torch.device
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """True in the one process that writes."""
+        return self.rank == 0
+
+    def share(self, rows: np.ndarray) -> np.ndarray:
+        """This process's part of the rows; together the parts are all rows, each once."""
+        return rows[self.rank :: self.size]
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum over the processes, the same in all of them."""
+        if self.size > 1:
+            dist.all_reduce(value)
+        return value
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all processes, in order of rank, in all of them."""
+        values = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(values, value)
+        return values
+
+    def from_leader(self, value: Any) -> Any:
+        """The leader's value, in all processes."""
+        values = [value]
+        if self.size > 1:
+            dist.broadcast_object_list(values)
+        return values[0]
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The module with gradients averaged over the processes in each backward pass."""
+        return module if self.size == 1 else DistributedDataParallel(module, broadcast_buffers=False)
+
+    @contextmanager
+    def leader_first(self) -> Iterator[None]:
+        """The leader runs the block before the others do, so that it alone fetches what all can then read."""
+        if self.size > 1 and not self.leads:
+            dist.barrier()
+        yield
+        if self.size > 1 and self.leads:
+            dist.barrier()
+
+
+@contextmanager
+def processes(device: str = "auto") -> Iterator[Group]:
+    """Join the processes that `torchrun` started, each GPU with one of them; without `torchrun`, a group of one.
+
+    Within another such block it is the same group.
+
+    Raises:
+        DataError: the device is missing.
+    """
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    chosen = choose_device(device)
+    if several and chosen.type == "cuda" and chosen.index is None:
+        chosen = choose_device(f"cuda:{os.environ['LOCAL_RANK']}")
+    if not several and not dist.is_initialized():
+        yield Group(chosen)
+        return
+    opened = not dist.is_initialized()
+    if opened:
+        if chosen.type == "cuda":
+            torch.cuda.set_device(chosen)
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield Group(chosen, dist.get_rank(), dist.get_world_size())
+    finally:
+        if opened:
+            dist.destroy_process_group()

@@ -1,0 +1,123 @@
+"""One step of training: from batches to gradients, from gradients to better weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from attncore.batches import Batch
+from attncore.output import Criterion
+from attncore.recommender import Recommender
+
+
+class LossOf(nn.Module):
+    """The model and its criterion as one module whose forward pass is the loss: what is compiled and distributed."""
+
+    def __init__(self, model: Recommender, criterion: Criterion) -> None:
+        super().__init__()
+        self.model, self.criterion = model, criterion
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The summed loss of a batch."""
+        return self.model.loss(batch, self.criterion)
+
+
+def backward(
+    loss_of: nn.Module, parts: Sequence[Batch], positions: int, dtype: torch.dtype, processes: int = 1
+) -> Tensor:
+    """Add the gradient of the mean loss over all `positions` of a step, part by part; return this process's share.
+
+    Args:
+        loss_of: a `LossOf`, or the same wrapped for several processes.
+        parts: this process's batches; their gradients add up.
+        positions: real positions of the step in all processes together.
+        dtype: of the matrix products.
+        processes: how many average their gradients.
+    """
+    total = torch.zeros((), device=parts[0].items_BT.device)
+    for number, part in enumerate(parts, 1):
+        exchanged = number == len(parts) or processes == 1  # gradients travel once a step, with the last part
+        with nullcontext() if exchanged else loss_of.no_sync():  # type: ignore[operator]
+            with torch.autocast(total.device.type, dtype) if dtype != torch.float32 else nullcontext():
+                loss = loss_of(part) / positions
+            (loss * processes).backward()  # they are averaged over processes; the step wants their sum
+        total += loss.detach()
+    return total
+
+
+def adamw(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW that decays matrices of linear maps, and leaves biases, norms and embeddings alone.
+
+    It is fused, one kernel for all weights, where PyTorch has that for the model's device.
+
+    Source: Loshchilov and Hutter 2019.
+    """
+    linear = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear | nn.Conv1d)}
+    decayed = [p for p in model.parameters() if id(p) in linear]
+    others = [p for p in model.parameters() if id(p) not in linear]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    fused = next(model.parameters()).device.type in ("cpu", "cuda", "mps")
+    return torch.optim.AdamW(groups, lr=lr, fused=fused)
+
+
+def update(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, clip: float = 0.0) -> Tensor:
+    """Clip the gradient and take a step, unless loss or gradient is not finite: then the weights stay as they are.
+
+    Which of both is decided on the device, so nothing waits for it.
+
+    Args:
+        model: what is trained.
+        optimizer: a fused one; only such can leave the weights alone.
+        loss: of the step.
+        clip: largest norm of the gradient; 0 does not clip.
+
+    Returns:
+        True where the step was finite, a tensor without axes.
+    """
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    if clip:
+        nn.utils.clip_grads_with_norm_(model.parameters(), clip, norm)
+    finite = (norm + loss).isfinite()
+    if optimizer.defaults.get("fused"):
+        optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # what GradScaler sets as well
+    optimizer.step()
+    return finite
+
+
+class MovingAverage:
+    """An exponential moving average of the weights: after each step, `decay` of it stays.
+
+    With decay 0 it is the weights themselves, and costs nothing.
+
+    Args:
+        model: whose weights.
+        decay: from 0 to below 1.
+
+    Source: Polyak and Juditsky 1992 for averaging.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.weights = [p.data for p in model.parameters()]
+        self.decay = decay
+        self.average = [weight.clone() for weight in self.weights] if decay else []
+
+    def update(self) -> None:
+        """Take in the present weights."""
+        if self.decay:
+            torch._foreach_lerp_(self.average, self.weights, 1 - self.decay)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The model has the average as its weights within the block."""
+        kept = [weight.clone() for weight in self.weights] if self.decay else []
+        for weight, average in zip(self.weights, self.average, strict=False):
+            weight.copy_(average)
+        try:
+            yield
+        finally:
+            for weight, before in zip(self.weights, kept, strict=False):
+                weight.copy_(before)

@@ -1,0 +1,63 @@
+"""What the timed benchmarks share: running one measurement at a time, and knowing whether the machine was quiet."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def use_threads(threads: int) -> None:
+    """Give every process that is started from here this many threads."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(threads)
+
+
+@contextmanager
+def watching() -> Iterator[dict[str, float | None]]:
+    """Note under "others" how many cores everybody else used meanwhile; a figure above 0.1 is not of a quiet machine.
+
+    It is the machine's busy time less that of this process and its finished children, per second; None where
+    there is no /proc/stat.
+    """
+    seen: dict[str, float | None] = {"others": None}
+    before, since = _busy_seconds(), time.perf_counter()
+    yield seen
+    after = _busy_seconds()
+    if before is not None and after is not None:
+        seen["others"] = round(max(0.0, after - before) / (time.perf_counter() - since), 2)
+
+
+def _busy_seconds() -> float | None:
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return None
+    user, nice, system, _idle, _wait, *stolen = map(int, stat.read_text().split("\n", 1)[0].split()[1:9])
+    everyone = (user + nice + system + sum(stolen)) / os.sysconf("SC_CLK_TCK")
+    return everyone - sum(os.times()[:4])
+
+
+def run(command: Sequence[str]) -> dict[str, Any]:
+    """Run a measurement whose last line on stdout is a JSON object; its stderr is shown if it fails."""
+    with watching() as seen:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.stderr.write(done.stderr)
+        raise SystemExit(f"{Path(command[1]).name} ended with status {done.returncode}")
+    return json.loads(done.stdout.splitlines()[-1]) | seen
+
+
+def keep(results: dict[str, Any], path: Path) -> None:
+    """Write results as JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    fresh.replace(path)

@@ -1,0 +1,181 @@
+"""Writes the tables of RESULTS.md from the JSON under results/: `python tests/bench/report.py`.
+
+Between `<!-- NAME -->` and `<!-- /NAME -->` the page is what this file makes of results/NAME.json, so it cannot drift.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+PAGE = Path(__file__).parent / "RESULTS.md"
+RESULTS = Path(__file__).parent / "results"
+Results = dict[str, Any]
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose columns also line up in a terminal; all but the first are right-aligned."""
+    cells = [list(head), *map(list, rows)]
+    wide = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    lines = ["| " + " | ".join(_pad(text, wide[c], c > 0) for c, text in enumerate(row)) + " |" for row in cells]
+    rule = "|" + "|".join("-" * (size + 2) if c == 0 else "-" * (size + 1) + ":" for c, size in enumerate(wide)) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def _pad(text: str, size: int, right: bool) -> str:
+    return text.rjust(size) if right else text.ljust(size)
+
+
+def measured(results: Results) -> str:
+    """The machine, the command, and whether the machine was quiet."""
+    runs = results.get("turns") or results["grid"] + results["growth"]
+    others = [run["others"] for run in runs if run["others"] is not None]
+    machine = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
+    quiet = f" Other processes used {max(others):.2f} cores at most." if others else ""
+    return f"`{results['command']}`\n\nMachine: {machine}.{quiet}"
+
+
+def speed(results: Results) -> str:
+    """Every round, the medians, and what was asked."""
+    turns: dict[str, list[Results]] = {}
+    for turn in results["turns"]:
+        turns.setdefault(turn["name"], []).append(turn)
+    columns = {
+        "positions/s": ("positions_per_s", ",.0f"),
+        "users/s": ("users_per_s", ",.0f"),
+        "peak memory, MiB": ("memory_mib", ",.0f"),
+        "start-up, s": ("start_up_s", ".1f"),
+        "cores used by others": ("others", ".2f"),
+    }
+
+    def figures(runs: list[Results], key: str, form: str) -> str:
+        values = [run[key] for run in runs if run[key] is not None]
+        if not values:
+            return "unknown"
+        rounds = f" ({', '.join(format(value, form) for value in values)})" if len(values) > 1 else ""
+        return format(median(values), form) + rounds
+
+    rows = [[name, *(figures(runs, *column) for column in columns.values())] for name, runs in turns.items()]
+    text = (
+        f"{measured(results)}\n\nML-100K, {results['positions']:,} real positions an epoch; width 64, 2 blocks, 2 heads,"
+        f" length 200, batch 128, dropout 0.2, full softmax. Medians, and in brackets every round.\n\n"
+        f"{markdown(['', *columns], rows)}"
+    )
+    latency = [turn["latency_ms"] for turn in turns["attncore"]]
+    p50, p99 = (median(one[share] for one in latency) for share in ("p50", "p99"))
+    text += f"\n\nOne request of ours, `model.recommend(users=[user], k=10)`: {p50:.1f} ms median, {p99:.1f} ms for 99 of 100."
+    rivals = [name for name in turns if not name.startswith("attncore")]
+    if not rivals:
+        return text
+
+    def ratio(key: str, rival: str) -> float:
+        """The median over rounds, each compared with its own neighbour in time."""
+        return median(a[key] / b[key] for a, b in zip(turns["attncore"], turns[rival], strict=True))
+
+    def start_up(name: str) -> float:
+        return median(turn["start_up_s"] for turn in turns[name])
+
+    rows = [
+        [
+            f"against {rival}",
+            f"{ratio('positions_per_s', rival):.1f}x",
+            f"{ratio('users_per_s', rival):.1f}x",
+            f"{ratio('memory_mib', rival):.2f}x",
+            f"{start_up('attncore'):.1f} s to {start_up(rival):.1f} s",
+        ]
+        for rival in rivals
+    ]
+    rows.append(["asked, against RecTools", "at least 8x", "at least 5x", "at most 1x", "under 5 s"])
+    return f"{text}\n\n{markdown(['attncore', 'training', 'evaluation', 'peak memory', 'start-up'], rows)}"
+
+
+def slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """The exponent e of y ~ x^e: the slope of a straight line through the logarithms."""
+    a, b = [math.log(value) for value in x], [math.log(value) for value in y]
+    middle_a, middle_b = sum(a) / len(a), sum(b) / len(b)
+    across = sum((p - middle_a) ** 2 for p in a)
+    return sum((p - middle_a) * (q - middle_b) for p, q in zip(a, b, strict=True)) / across
+
+
+def scaling(results: Results) -> str:
+    """Speed and memory by length and catalogue, and how they grow."""
+    grid, growth = results["grid"], results["growth"]
+
+    def where(**wanted: Any) -> list[Results]:
+        return [one for one in grid if all(one[name] == value for name, value in wanted.items())]
+
+    head = ["catalogue", "loss", "length", "positions/s", "s per million positions", "peak memory, MiB"]
+    head += ["AdamW's state, MiB", "AdamW's share of a step"]
+    rows = [
+        [
+            f"{one['items']:,}",
+            one["loss"] if one["negatives"] is None else f"{one['loss']}, {one['negatives']}",
+            f"{one['length']:,}",
+            f"{one['positions_per_s']:,.0f}",
+            f"{1e6 / one['positions_per_s']:,.0f}",
+            f"{one['memory_mib']:,.0f}",
+            f"{one['optimizer_mib']:,.0f}",
+            f"{one['optimizer_s'] / one['step_s']:.0%}",
+        ]
+        for one in sorted(grid, key=lambda one: (one["items"], one["loss"], one["length"]))
+    ]
+    big = max(grid, key=lambda one: one["items"])
+    text = (
+        f"{measured(results)}\n\nWidth {results['model']['width']}, {results['model']['blocks']} blocks,"
+        f" {results['model']['heads']} heads; about 25,600 positions a step; full histories, so no padding.\n\n"
+        f"{markdown(head, rows)}\n\n"
+        f"AdamW is dense: each step also moves the vectors of items that the step did not hold. For {big['items']:,}"
+        f" items its state takes {big['optimizer_mib']:,.0f} MiB, as much again are weights and gradients, and a step of it"
+        f" takes {big['optimizer_s']:.2f} s however few positions are trained. Larger steps spread that cost."
+    )
+    rows = [
+        [
+            f"{one['positions']:,}",
+            f"{one['seconds']:.2f}",
+            f"{1e6 * one['seconds'] / one['positions']:.1f}",
+            f"{one['memory_mib']:,.0f}",
+        ]
+        for one in growth
+    ]
+    text += "\n\n" + markdown(["training positions", "s an epoch", "s per million", "peak memory, MiB"], rows)
+    long = [one for one in where(items=1_000, loss="full") if one["length"] >= 200]
+    wide = where(length=200, loss="full")
+    exponents = {
+        "time of an epoch ~ events": slope([g["positions"] for g in growth], [g["seconds"] for g in growth]),
+        "time of a history ~ length, 200 to 1,000": 1
+        + slope([one["length"] for one in long], [1 / one["positions_per_s"] for one in long]),
+        "time of a position ~ catalogue, full softmax, 10 k to 100 k": slope(
+            [one["items"] for one in wide[-2:]], [1 / one["positions_per_s"] for one in wide[-2:]]
+        ),
+    }
+    asked = ("1", "at most 2", "at most 1")
+    rows = [[what, f"{value:.2f}", most] for (what, value), most in zip(exponents.items(), asked, strict=True)]
+    return text + "\n\n" + markdown(["grows as a power", "exponent", "asked"], rows)
+
+
+SECTIONS = {"speed": speed, "scaling": scaling}
+
+
+def render(page: str) -> str:
+    """The page with every section whose JSON is there made anew."""
+    for name, section in SECTIONS.items():
+        path = RESULTS / f"{name}.json"
+        if path.exists():
+            fresh = section(json.loads(path.read_text(encoding="utf-8")))
+            between = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+            page = between.sub(lambda found, fresh=fresh: f"{found[1]}\n{fresh}\n\n{found[2]}", page)
+    return page
+
+
+def update() -> None:
+    """Rewrite RESULTS.md."""
+    PAGE.write_text(render(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    update()

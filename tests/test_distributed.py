@@ -1,0 +1,180 @@
+"""Two processes that train together equal one, and answer every question once."""
+
+import json
+import multiprocessing
+import os
+import re
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import rhythm_log
+
+import attncore as ac
+from attncore.distributed import Group, processes
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["attncore", "conftest"])
+STEPS = 20
+
+
+def small_model(attention="self", users=41):
+    split = ac.leave_one_out(rhythm_log(users=users))
+    return ac.Recommender(ac.RecommenderConfig(attention=attention, width=16, length=8, dropout=0.0), split), split
+
+
+def train_20_steps() -> list[dict[str, torch.Tensor]]:
+    """Weights after each of 20 steps in float64, without dropout; the last step of an epoch has one user."""
+    model, split = small_model()
+    model.double()
+    kept = []
+    real = ac.training.update
+
+    def update(*given):
+        finite = real(*given)
+        kept.append({name: x.detach().clone() for name, x in model.state_dict().items()})
+        return finite
+
+    ac.training.update = update
+    config = ac.TrainingConfig(
+        epochs=10, batch_size=20, lr=1e-2, warmup=2, clip=0.3, precision="float32", progress=False, log_every=7
+    )
+    try:
+        ac.fit(model, split, config)
+    finally:
+        ac.training.update = real
+    return kept[:STEPS]
+
+
+def figures(attention="self") -> dict[str, float]:
+    """The metrics of fixed weights over 41 users."""
+    model, split = small_model(attention)
+    with processes("cpu") as group:
+        report = ac.evaluate(model, split.test, group=group)
+    return report.metrics | {f"interval of {name}": bounds for name, bounds in report.interval.items()}
+
+
+def facts() -> tuple:
+    """What the group's own functions do."""
+    with processes("cpu") as group:
+        with processes("cpu") as inner:
+            same = (inner.rank, inner.size) == (group.rank, group.size)
+        with group.leader_first():
+            pass
+        shared = group.share(np.arange(7)).tolist()
+        total = group.total(torch.tensor(float(group.rank + 1))).item()
+        return same, shared, total, group.gather(group.rank), group.from_leader(group.rank), group.leads
+
+
+def called(name, rank, size, port, queue, out=None):
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    result = globals()[name]()
+    queue.put((rank, pickled(result)))
+
+
+def pickled(result):
+    """Plain values: tensors shared through a queue need their sender alive."""
+    if isinstance(result, torch.Tensor):
+        return result.numpy().copy()
+    if isinstance(result, dict):
+        return {name: pickled(value) for name, value in result.items()}
+    return [pickled(value) for value in result] if isinstance(result, list) else result
+
+
+def on(size: int, name: str) -> list:
+    """The results of a function of this file in `size` processes, in order of rank."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    queue = CONTEXT.Queue()
+    started = [CONTEXT.Process(target=called, args=(name, rank, size, port, queue)) for rank in range(size)]
+    for process in started:
+        process.start()
+    results = dict(queue.get(timeout=120) for _ in started)
+    for process in started:
+        process.join()
+    return [results[rank] for rank in range(size)]
+
+
+def test_two_processes_train_as_one_does_at_the_same_global_batch():
+    (alone,) = on(1, "train_20_steps")
+    both = on(2, "train_20_steps")
+    assert len(alone) == STEPS
+    for together in both:
+        for step, (ours, theirs) in enumerate(zip(alone, together, strict=True)):
+            for name in ours:
+                np.testing.assert_allclose(theirs[name], ours[name], atol=1e-11, err_msg=f"step {step}, {name}")
+    assert not np.allclose(alone[0]["embedding.item.id.weight"], alone[-1]["embedding.item.id.weight"], atol=1e-3)
+
+
+def test_metrics_are_the_same_on_one_and_two_processes_for_a_count_that_does_not_divide():
+    (alone,) = on(1, "figures")
+    assert on(2, "figures") == [alone, alone]
+    model, split = small_model()
+    assert len(split.test) % 2 == 1
+    assert ac.evaluate(model, split.test).metrics == pytest.approx(
+        {name: alone[name] for name in alone if name in ac.evaluate(model, split.test).metrics}
+    )
+
+
+def test_a_group_shares_rows_sums_and_agrees():
+    assert on(2, "facts") == [
+        (True, [0, 2, 4, 6], 3.0, [0, 1], 0, True),
+        (True, [1, 3, 5], 3.0, [0, 1], 0, False),
+    ]
+
+
+def test_alone_a_group_changes_nothing():
+    group = Group(torch.device("cpu"))
+    module = torch.nn.Linear(1, 1)
+    assert group.wrap(module) is module
+    assert group.share(np.arange(3)).tolist() == [0, 1, 2]
+    assert group.total(torch.tensor(2.0)).item() == 2.0
+    assert (group.gather(5), group.from_leader(5), group.leads) == ([5], 5, True)
+
+
+@pytest.fixture
+def torchrun(tmp_path):
+    """Run `python -m attncore ...` in two processes."""
+
+    def command(*words):
+        line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        return subprocess.run(
+            [*line, "-m", "attncore", *words],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=environment,
+            timeout=240,
+        )
+
+    return command
+
+
+def test_torchrun_trains_from_the_command_line_with_one_writer_and_resumes(torchrun, tmp_path):
+    rhythm_log(users=41).events.to_csv(tmp_path / "log.csv", index=False)
+    words = ["train", "log.csv", "--out", "run", "--width", "16", "--length", "8", "--precision", "float32"]
+    first = torchrun(*words, "--epochs", "2")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.count("kept in run") == 1
+    again = torchrun(*words, "--epochs", "3", "--resume")
+    assert again.returncode == 0, again.stderr
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    model = ac.load(tmp_path / "run")
+    report = ac.evaluate(model, model.split.valid)
+    assert max(line["ndcg@10"] for line in lines) == pytest.approx(report.metrics["ndcg@10"], abs=1e-6)
+    alone = subprocess.run(
+        [sys.executable, "-m", "attncore", *words, "--epochs", "4", "--resume"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert alone.returncode == 2
+    assert re.search(r"was made with processes=2, not 1", alone.stderr)
