@@ -7,8 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +20,24 @@ def use_threads(threads: int) -> None:
         os.environ[name] = str(threads)
 
 
-@contextmanager
-def watching() -> Iterator[dict[str, float | None]]:
-    """Note under "others" how many cores everybody else used meanwhile; a figure above 0.1 is not of a quiet machine.
+def quietly(turn: Callable[[], dict[str, Any]], tries: int = 4, most: float = 0.1) -> dict[str, Any]:
+    """Take a turn, and again while everybody else used more than `most` cores meanwhile; the quietest try counts.
 
-    It is the machine's busy time less that of this process and its finished children, per second; None where
-    there is no /proc/stat.
+    A try is judged by what others did, never by its own figures. It is given "others": the machine's busy time less
+    that of this process and its finished children, in cores; None where there is no /proc/stat.
     """
-    seen: dict[str, float | None] = {"others": None}
-    before, since = _busy_seconds(), time.perf_counter()
-    yield seen
-    after = _busy_seconds()
-    if before is not None and after is not None:
-        seen["others"] = round(max(0.0, after - before) / (time.perf_counter() - since), 2)
+    taken: list[dict[str, Any]] = []
+    for _ in range(tries):
+        before, since = _busy_seconds(), time.perf_counter()
+        found = turn()
+        after, seconds = _busy_seconds(), time.perf_counter() - since
+        if before is None or after is None:
+            return found | {"others": None}
+        taken.append(found | {"others": round(max(0.0, after - before) / seconds, 2)})
+        if taken[-1]["others"] <= most:
+            break
+        sys.stderr.write(f"others used {taken[-1]['others']:.2f} cores meanwhile\n")
+    return min(taken, key=lambda found: found["others"])
 
 
 def _busy_seconds() -> float | None:
@@ -47,12 +51,11 @@ def _busy_seconds() -> float | None:
 
 def run(command: Sequence[str]) -> dict[str, Any]:
     """Run a measurement whose last line on stdout is a JSON object; its stderr is shown if it fails."""
-    with watching() as seen:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.stderr.write(done.stderr)
         raise SystemExit(f"{Path(command[1]).name} ended with status {done.returncode}")
-    return json.loads(done.stdout.splitlines()[-1]) | seen
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def keep(results: dict[str, Any], path: Path) -> None:

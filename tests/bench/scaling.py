@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def main() -> None:
     found: dict[str, list[dict[str, Any]]] = {"grid": [], "growth": []}
     for part, wanted in (("grid", GRID), ("growth", GROWTH)):
         for one in wanted:
-            figures = harness.run([sys.executable, __file__, "--cell", json.dumps(one)])
+            figures = harness.quietly(partial(harness.run, [sys.executable, __file__, "--cell", json.dumps(one)]))
             found[part].append(figures)
             sys.stderr.write(f"{part} {one}: {figures['positions_per_s']:,.0f} positions/s\n")
     machine, model = found["grid"][0]["machine"], found["grid"][0]["model"]

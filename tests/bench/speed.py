@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import venv
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,9 @@ def rectools_python(folder: Path) -> str:
 def ours(log: Path, precision: str, epochs: int) -> dict[str, Any]:
     """One turn of ours."""
     training = ac.TrainingConfig(epochs=epochs, batch_size=128, loss="full", device="cpu", precision=precision)
-    with harness.watching() as seen:
-        found = measure(log, MODEL, training)
+    found = measure(log, MODEL, training)
     names = ("positions", "positions_per_s", "users", "users_per_s", "start_up_s", "epochs", "latency_ms", "machine")
-    return {name: getattr(found, name) for name in names} | {"memory_mib": found.memory_mib["host"]} | seen
+    return {name: getattr(found, name) for name in names} | {"memory_mib": found.memory_mib["host"]}
 
 
 def peer(python: str, name: str, log: Path, epochs: int) -> dict[str, Any]:
@@ -91,12 +91,13 @@ def main() -> None:
     turns = []
     with tempfile.TemporaryDirectory() as folder:
         log, positions = write_log(Path(folder))
+        contenders = {name: partial(ours, log, precision, args.epochs) for name, precision in OURS.items()}
+        for name, script in PEERS.items() if args.peers else []:
+            where = sys.executable if script == "loop" else python
+            contenders[name] = partial(peer, where, script, log, args.epochs)
         for number in range(1, args.rounds + 1):
-            for name in [*OURS, *(PEERS if args.peers else [])]:
-                if name in OURS:
-                    turn = ours(log, OURS[name], args.epochs)
-                else:
-                    turn = peer(sys.executable if name == "plain loop" else python, PEERS[name], log, args.epochs)
+            for name in contenders:
+                turn = harness.quietly(contenders[name])
                 if turn["positions"] != positions:
                     raise SystemExit(f"{name} trained {turn['positions']:,} positions an epoch, not {positions:,}")
                 turns.append({"name": name, "round": number} | turn)
