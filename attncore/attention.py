@@ -344,12 +344,21 @@ class SelfAttentionBlock(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(
-        self, x_BTD: Tensor, bias: Tensor | None = None, need_weights: bool = False
+        self, x_BTD: Tensor, bias: Tensor | None = None, need_weights: bool = False, at_B: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """The sequence after one block, (B, T, D), and the weights (B, H, T, T) when asked for."""
-        normed_BTD = self.norm_attention(x_BTD)
+        """The sequence after one block, (B, T, D), and the weights (B, H, T, T) when asked for.
+
+        With `at_B`, only the event at that place of each row asks, and T is 1 in what is returned.
+        """
+        query_BTD = normed_BTD = self.norm_attention(x_BTD)
+        keep_B11T = None
+        if at_B is not None:
+            row_B = torch.arange(len(x_BTD), device=x_BTD.device)
+            keep_B11T = (torch.arange(x_BTD.shape[1], device=x_BTD.device) <= at_B[:, None])[:, None, None]
+            x_BTD, query_BTD = x_BTD[row_B, at_B][:, None], normed_BTD[row_B, at_B][:, None]
+            bias = bias if bias is None else bias.expand(len(row_B), -1, -1, -1)[row_B, :, at_B][:, :, None]
         attended_BTD, weights_BHTT = self.attention(
-            normed_BTD, normed_BTD, causal=True, bias=bias, need_weights=need_weights
+            query_BTD, normed_BTD, keep_B11T, causal=at_B is None, bias=bias, need_weights=need_weights
         )
         x_BTD = x_BTD + self.dropout(attended_BTD)
         return x_BTD + self.dropout(self.network(self.norm_network(x_BTD))), weights_BHTT

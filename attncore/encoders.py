@@ -50,7 +50,11 @@ class SelfAttention(nn.Module):
             self.relative = RelativeBias(heads, time_buckets=32 if relative == "time" else 0)
 
     def forward(
-        self, context_BTD: Tensor, times_BT: Tensor | None = None, need_weights: bool = False
+        self,
+        context_BTD: Tensor,
+        times_BT: Tensor | None = None,
+        need_weights: bool = False,
+        at_B: Tensor | None = None,
     ) -> tuple[Tensor, Weights]:
         """Attended vectors (B, T, D), and a list of weights (B, H, T, T) when asked for.
 
@@ -60,11 +64,13 @@ class SelfAttention(nn.Module):
             context_BTD: the history's context vectors.
             times_BT: when each event was, in Unix seconds, int64; only `relative="time"` reads it.
             need_weights: return the weights too.
+            at_B: in the last block only the event at this place of each row asks: the result is (B, 1, D).
         """
         x_BTD, layers = context_BTD, []
         bias = None if self.relative is None else self.relative(context_BTD.shape[1], times_BT)
-        for block in self.blocks:
-            x_BTD, weights_BHTT = block(x_BTD, bias, need_weights=need_weights)
+        for number, block in enumerate(self.blocks, 1):
+            at = at_B if number == len(self.blocks) else None
+            x_BTD, weights_BHTT = block(x_BTD, bias, need_weights, at)
             layers.append(weights_BHTT)
         return self.norm(x_BTD), layers if need_weights else []
 

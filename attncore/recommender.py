@@ -203,10 +203,21 @@ class Recommender(Answering):
             candidates_B1V = torch.arange(1, items + 1, device=self.device).expand(rows, 1, -1)
             moment = candidates_B1V, last_B[:, None], self.asker(batch)
             return self._candidate_scores(self.embedding(batch), *moment)[:, 0]
-        state_BD = self.states(batch)[torch.arange(rows, device=self.device), last_B.clamp_min(0)]
-        asker_B1D = self.asker(batch)
-        state_BD = torch.where((last_B >= 0)[:, None], state_BD, 0 if asker_B1D is None else asker_B1D[:, 0])
+        state_BD = torch.where((last_B >= 0)[:, None], self._newest_states(batch), 0)
+        if (asker_B1D := self.asker(batch)) is not None:
+            state_BD = state_BD + asker_B1D[:, 0]
         return catalogue_scores(state_BD, self.item.catalogue(), self.output.catalogue_bias())
+
+    def _newest_states(self, batch: Batch) -> Tensor:
+        """`states` of each row's newest event, without who asks, (B, D): the last block asks only there."""
+        context_BTD = self.embedding(batch)
+        row_B, at_B = torch.arange(len(context_BTD), device=self.device), (batch.lengths_B - 1).clamp_min(0)
+        if isinstance(self.encoder, SelfAttention):
+            attended_BD = self.encoder(context_BTD, batch.times_BT, at_B=at_B)[0][:, 0]
+        else:
+            attended_BD = self.encoder(context_BTD, batch.times_BT)[0][row_B, at_B]
+        connected_BTD = self.output.connected(context_BTD)
+        return self.output(attended_BD, None if connected_BTD is None else connected_BTD[row_B, at_B])
 
     @torch.no_grad()
     def score(
@@ -224,9 +235,8 @@ class Recommender(Answering):
         """
         windows = self.windows(histories, users, situation=situation)
         scores = torch.empty(len(histories), len(self.split.items), device=self.device)
-        budget = 4096 if self.config.attention == "target" else 32768
         with evaluating(self):
-            for rows in windows.by_length(budget):
+            for rows in windows.by_length(4096):  # events at a time: what fits a cache is quickest
                 scores[torch.from_numpy(rows).to(self.device)] = self._final_scores(windows.batch(rows)).float()
         return scores
 

@@ -19,12 +19,21 @@ SMALL = ac.RecommenderConfig(width=16, blocks=1, length=8)
 QUICK = ac.TrainingConfig(epochs=3, batch_size=16, patience=1, device="cpu", precision="float32")
 
 
-@pytest.fixture(scope="module")
-def report():
-    spec = importlib.util.spec_from_file_location("report", BENCH / "report.py")
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, BENCH / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def report():
+    return script("report")
+
+
+@pytest.fixture(scope="module")
+def harness():
+    return script("harness")
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +136,20 @@ def test_a_ratio_compares_each_turn_with_its_own_round(report):
     text = report.speed({"turns": turns, "command": "x", "machine": {}, "positions": 1})
     assert "8.0x" in text
     assert "80 (80, 8, 90)" in text
+
+
+def test_a_turn_beside_busy_neighbours_is_taken_again(harness, monkeypatch):
+    clock = iter(range(0, 1000, 10))  # every turn takes ten seconds
+    monkeypatch.setattr(harness.time, "perf_counter", lambda: next(clock))
+    busy = iter([0, 9, 9, 9.5])  # seconds that others computed: nine in the first turn, half a second in the second
+    monkeypatch.setattr(harness, "_busy_seconds", lambda: next(busy))
+    turns = iter([{"speed": 1}, {"speed": 2}])
+    assert harness.quietly(lambda: next(turns)) == {"speed": 2, "others": 0.05}
+
+
+def test_the_quietest_turn_counts_where_none_is_quiet(harness, monkeypatch):
+    clock, busy = iter(range(0, 1000, 10)), iter([0, 9, 9, 14, 14, 22])
+    monkeypatch.setattr(harness.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(harness, "_busy_seconds", lambda: next(busy))
+    turns = iter([{"speed": 1}, {"speed": 2}, {"speed": 3}])
+    assert harness.quietly(lambda: next(turns), tries=3) == {"speed": 2, "others": 0.5}

@@ -178,3 +178,23 @@ def test_help_has_an_option_for_every_setting(capsys):
     for config in (ac.TrainingConfig, ac.RecommenderConfig):
         for setting in dataclasses.fields(config):
             assert f"--{setting.name.replace('_', '-')}" in shown
+
+
+def test_ctrl_c_is_one_line_that_says_how_to_go_on_and_status_130(log_file, tmp_path, monkeypatch, capsys):
+    def stopped(*given):
+        raise KeyboardInterrupt("stopped in epoch 2; the same command with --resume goes on from run")
+
+    monkeypatch.setattr(ac, "fit", stopped)
+    with pytest.raises(SystemExit) as end:
+        main(["train", str(log_file), "--out", str(tmp_path / "run")])
+    assert end.value.code == 130
+    assert capsys.readouterr().err == (
+        "attncore: stopped in epoch 2; the same command with --resume goes on from run\n"
+    )
+
+
+def test_bench_prints_this_machines_figures(log_file, capsys):
+    main(["bench", str(log_file), "--json", "--width", "16", "--length", "8", "--epochs", "2"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["users"] == 40
+    assert min(found["positions_per_s"], found["users_per_s"], found["latency_ms"]["p50"], found["start_up_s"]) > 0

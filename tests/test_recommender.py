@@ -368,3 +368,26 @@ def test_saving_over_a_file_or_into_a_forbidden_place_leaves_it_as_it_was(split,
     with pytest.raises(OSError, match="file"):
         build(split, "self").save(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("attention", ["self", "lstm", "mean"])
+@pytest.mark.parametrize("options", [{}, {"combine": "pooled"}, {"combine": "whole"}], ids=str)
+def test_the_newest_states_are_those_of_all_positions(split, attention, options):
+    config = ac.RecommenderConfig(attention=attention, width=16, length=8, **options)
+    check_newest(config, split)
+
+
+@pytest.mark.parametrize("relative", ["position", "time"])
+def test_the_newest_states_with_a_relative_bias_are_those_of_all_positions(split, relative):
+    check_newest(ac.RecommenderConfig(width=16, length=8, relative=relative), split)
+
+
+def check_newest(config, split):
+    model = ac.Recommender(config, split).eval()
+    for name, parameter in model.named_parameters():
+        if "_SH" in name:  # biases start at 0
+            torch.nn.init.normal_(parameter)
+    windows = model.windows(Histories.from_lists([[1, 2, 3, 4, 5, 6, 7, 8, 9], [3, 1], [5, 2, 4, 1, 7]]))
+    batch = windows.batch(np.array([0, 1, 2]))
+    expected = model.states(batch)[torch.arange(3), batch.lengths_B - 1]
+    torch.testing.assert_close(model._newest_states(batch), expected, atol=1e-5, rtol=1e-4)

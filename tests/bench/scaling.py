@@ -32,7 +32,7 @@ STEP = 25_600  # positions
 ASKED = 8  # users that are evaluated: few, so that memory is training's
 LENGTHS = (50, 200, 1000)
 GRID = [
-    (length, items, "full", 4 if items < 100_000 else 2) for items in (1_000, 10_000, 100_000) for length in LENGTHS
+    (length, items, "full", 4 if items < 100_000 else 1) for items in (1_000, 10_000, 100_000) for length in LENGTHS
 ]
 GRID += [(length, 1_000_000, "sampled", 2) for length in LENGTHS]
 GRID += [(200, items, "sampled", 4) for items in (1_000, 10_000, 100_000)]
