@@ -6,15 +6,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from attncore.sequences import Histories
-
-Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -154,10 +152,10 @@ def shuffled_batches(rows: np.ndarray, batch_size: int, seed: int, epoch: int) -
         yield order[start : start + batch_size]
 
 
-def prefetched(makes: Iterable[Callable[[], Made]]) -> Iterator[Made]:
+def prefetched(makes: Iterable[Callable[[], Any]]) -> Iterator[Any]:
     """What each call makes, in order; a second thread is always one call ahead."""
     with ThreadPoolExecutor(1) as thread:
-        waiting: deque[Future[Made]] = deque()
+        waiting: deque[Future[Any]] = deque()
         for make in makes:
             waiting.append(thread.submit(make))
             if len(waiting) > 1:

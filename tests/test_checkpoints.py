@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import rhythm_log
-from killing import killed, run, train
+from processes import killed, run, train
 from safetensors.torch import load_file
 
 import attncore as ac
@@ -285,4 +285,4 @@ def test_the_training_that_is_killed_is_a_real_one(uninterrupted):
     log = [json.loads(line) for line in (uninterrupted[0] / "log.jsonl").read_text().splitlines()]
     assert len(log) == 6
     assert log[-1]["loss"] < log[0]["loss"]
-    assert train.__module__ == "killing"
+    assert train.__module__ == "processes"

@@ -1,7 +1,6 @@
 """Two processes that train together equal one, and answer every question once."""
 
 import json
-import multiprocessing
 import os
 import re
 import socket
@@ -12,12 +11,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import rhythm_log
+from processes import CONTEXT
 
 import attncore as ac
 from attncore.distributed import Group, processes
 
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["attncore", "conftest"])
 STEPS = 20
 
 

@@ -6,8 +6,12 @@ import signal
 import time
 from pathlib import Path
 
-CONTEXT = multiprocessing.get_context("forkserver")  # a fresh process with the imports done: no second of start-up
-CONTEXT.set_forkserver_preload(["attncore", "conftest"])
+PRELOADED = [  # by the server, once; torch.testing imports torch.distributed.tensor, which takes a second
+    *["numpy", "pandas", "pyarrow.parquet", "torch", "safetensors.torch", "tqdm.auto", "platformdirs"],
+    *["torch.distributed.tensor", "hypothesis", "pytest"],
+]
+CONTEXT = multiprocessing.get_context("forkserver")  # a fresh process, most imports done; all tests share its server
+CONTEXT.set_forkserver_preload(PRELOADED)
 
 
 def train(out: Path, begun, resume: bool = False, dies: tuple[str, int] | None = None) -> None:
