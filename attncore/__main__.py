@@ -105,13 +105,13 @@ def train(args: Namespace) -> None:
     with processes(args.training.device) as group:
         with group.leader_first():
             log, about = read_log(args)
+        if group.leads and log.summary.dropped:
+            print(f"{args.data}: {log.summary}", flush=True)
         split = SPLITS[args.split](log)
         about["data"]["split"] = args.split
         model = ac.Recommender(args.recommender, split, seed=args.training.seed)
         run = ac.fit(model, split, args.training, args.out, about, args.resume)
         if group.leads:
-            if log.summary.dropped:
-                print(f"{args.data}: {log.summary}")
             show_training(model, split, run)
             print(f"\nkept in {args.out}; next: python -m attncore evaluate {args.out}")
 

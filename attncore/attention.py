@@ -351,14 +351,15 @@ class SelfAttentionBlock(nn.Module):
         With `at_B`, only the event at that place of each row asks, and T is 1 in what is returned.
         """
         query_BTD = normed_BTD = self.norm_attention(x_BTD)
-        keep_B11T = None
         if at_B is not None:
-            row_B = torch.arange(len(x_BTD), device=x_BTD.device)
-            keep_B11T = (torch.arange(x_BTD.shape[1], device=x_BTD.device) <= at_B[:, None])[:, None, None]
+            row_B, step_T = (torch.arange(size, device=x_BTD.device) for size in x_BTD.shape[:2])
+            hidden_B11T = (step_T > at_B[:, None])[:, None, None]
+            if bias is not None:
+                bias = bias.expand(len(row_B), -1, -1, -1)[row_B, :, at_B][:, :, None]
+            bias = torch.where(hidden_B11T, -torch.inf, x_BTD.new_zeros(()) if bias is None else bias)
             x_BTD, query_BTD = x_BTD[row_B, at_B][:, None], normed_BTD[row_B, at_B][:, None]
-            bias = bias if bias is None else bias.expand(len(row_B), -1, -1, -1)[row_B, :, at_B][:, :, None]
         attended_BTD, weights_BHTT = self.attention(
-            query_BTD, normed_BTD, keep_B11T, causal=at_B is None, bias=bias, need_weights=need_weights
+            query_BTD, normed_BTD, causal=at_B is None, bias=bias, need_weights=need_weights
         )
         x_BTD = x_BTD + self.dropout(attended_BTD)
         return x_BTD + self.dropout(self.network(self.norm_network(x_BTD))), weights_BHTT

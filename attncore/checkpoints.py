@@ -23,15 +23,9 @@ from attncore.runs import prepare, read_config, replacing
 from attncore.splits import Split
 
 KEPT = 2
-FREE = {
-    "epochs",
-    "patience",
-    "device",
-    "compile",
-    "progress",
-    "log_every",
-    "checkpoint_every",
-}  # may differ on resume
+# Options that may differ on resume.
+FREE = {"epochs", "patience", "device", "compile", "progress", "log_every", "checkpoint_every"}
+BROKEN = (zipfile.BadZipFile, RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError)
 
 
 class RunFolder:
@@ -114,20 +108,11 @@ class RunFolder:
                 if (part := file.testzip()) is not None:  # PyTorch itself does not look at the checksums
                     raise EOFError(f"the checksum of {part} differs")
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            theirs = state["origin"]
-        except (
-            zipfile.BadZipFile,
-            RuntimeError,
-            OSError,
-            EOFError,
-            KeyError,
-            TypeError,
-            pickle.UnpicklingError,
-        ) as error:
-            mend = (
-                "delete it, and the one before is taken" if len(paths) > 1 else "delete it, and training begins anew"
-            )
-            raise DataError(f"{path}: is damaged ({' '.join(str(error).split())[:80]}); {mend}") from None
+            theirs = {part: dict(state["origin"][part]) for part in self.origin}
+        except BROKEN as error:
+            then = "the one before is taken" if len(paths) > 1 else "training begins anew"
+            what = " ".join(str(error).split())[:80]
+            raise DataError(f"{path}: is damaged ({what}); delete it, and {then}") from None
         for part, ours in self.origin.items():
             for name in [name for name in ours if ours[name] != theirs[part].get(name)]:
                 raise DataError(

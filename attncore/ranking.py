@@ -299,17 +299,18 @@ def _seen(histories: Histories, targets: Tensor, items: int) -> Tensor:
 
 def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Means of `values` over users drawn with replacement, (resamples, ...)."""
-    values, users = np.asarray(values, np.float64), len(values)
+    users = len(values)
     if users == 0 or resamples < 1:
         raise ValueError(f"a bootstrap of {users} users, {resamples} times; both must be 1 or more")
-    generator, means = np.random.default_rng(seed), []
-    at_once = max(1, 4_000_000 // users)  # holds memory near 100 MB, up to as many users
+    # PyTorch multiplies, since NumPy's own threads would wait for PyTorch's, which are still spinning.
+    figures, generator, means = torch.as_tensor(values, dtype=torch.float64), np.random.default_rng(seed), []
+    at_once = max(1, 200_000 // users)  # resamples whose counts fit a cache
     for start in range(0, resamples, at_once):
         row = np.arange(min(at_once, resamples - start))[:, None]
         drawn = generator.integers(users, size=(len(row), users)) + row * users
         times = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
-        means.append(times.astype(np.float64) @ values / users)
-    return np.concatenate(means)
+        means.append(torch.from_numpy(times).double() @ figures / users)
+    return torch.cat(means).numpy()
 
 
 def _questions(report: Report) -> tuple[Any, ...]:

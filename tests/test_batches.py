@@ -1,9 +1,11 @@
+import time
+
 import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attncore.batches import Windows, shuffled_batches
+from attncore.batches import Windows, prefetched, shuffled_batches
 from attncore.sequences import Histories
 
 ROWS = [[1, 2, 3, 4, 5], [6], [], [7, 8, 9]]
@@ -62,3 +64,18 @@ def test_times_never_pass_through_a_float():
     batch = Windows(histories, 2).batch(np.array([0]))
     assert batch.times_BT.tolist() == [[late, late + 1]]
     assert batch.times_BT.dtype == torch.int64
+
+
+def test_a_second_thread_is_one_call_ahead_and_keeps_the_order():
+    begun = []
+
+    def make(number):
+        return lambda: begun.append(number) or number
+
+    made = prefetched(make(number) for number in range(4))
+    assert next(made) == 0
+    deadline = time.monotonic() + 10
+    while begun != [0, 1] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert begun == [0, 1]
+    assert list(made) == [1, 2, 3]

@@ -156,6 +156,16 @@ def test_a_checkpoint_of_another_training_is_refused_and_nothing_is_overwritten(
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 
+class Code:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.file),))
+
+
 @pytest.mark.parametrize("harm", ["cut", "flipped", "empty", "text", "code"])
 def test_a_damaged_checkpoint_is_refused_in_one_line_and_the_one_before_still_works(
     split, small, config, tmp_path, harm
@@ -164,7 +174,7 @@ def test_a_damaged_checkpoint_is_refused_in_one_line_and_the_one_before_still_wo
     path = sorted((tmp_path / "checkpoints").glob("*"))[-1]
     whole = path.read_bytes()
     if harm == "code":
-        torch.save({"origin": os.system}, path)
+        torch.save({"origin": Code(tmp_path / "ran")}, path)
     else:
         middle = whole.index(states(tmp_path)[-1]["model"]["embedding.item.id.weight"].numpy().tobytes()) + 99
         flipped = whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :]
@@ -173,6 +183,7 @@ def test_a_damaged_checkpoint_is_refused_in_one_line_and_the_one_before_still_wo
     with pytest.raises(ac.DataError, match=r"is damaged .*; delete it, and the one before is taken") as error:
         ac.fit(model, split, config, out=tmp_path, resume=True)
     assert "\n" not in str(error.value)
+    assert not (tmp_path / "ran").exists()
     path.unlink()
     ac.fit(model, split, config, out=tmp_path, resume=True)
     assert_same(
@@ -238,6 +249,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
 def test_a_request_to_stop_saves_and_says_how_to_go_on(split, small, config, tmp_path, monkeypatch, number):
     whole = ac.Recommender(small, split)
     ac.fit(whole, split, config, out=tmp_path / "whole")
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     steps = []
     real = ac.training.update
     monkeypatch.setattr(
@@ -248,7 +260,7 @@ def test_a_request_to_stop_saves_and_says_how_to_go_on(split, small, config, tmp
     with pytest.raises(KeyboardInterrupt, match=r"stopped in epoch 2; .* with --resume goes on from"):
         ac.fit(ac.Recommender(small, split), split, config, out=tmp_path / "run")
     assert states(tmp_path / "run")[-1]["step"] == 4  # the step that was interrupted is whole
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
     monkeypatch.undo()
     ac.fit(ac.Recommender(small, split), split, config, out=tmp_path / "run", resume=True)
     assert_same_runs(tmp_path / "whole", tmp_path / "run")
@@ -286,3 +298,28 @@ def test_the_training_that_is_killed_is_a_real_one(uninterrupted):
     assert len(log) == 6
     assert log[-1]["loss"] < log[0]["loss"]
     assert train.__module__ == "processes"
+
+
+def test_what_never_changes_is_written_once_and_at_the_end(split, small, config, tmp_path, monkeypatch):
+    saved, real = [], ac.Recommender.save
+
+    def save(model, folder, about, only_weights):
+        saved.append(only_weights)
+        real(model, folder, about, only_weights)
+
+    monkeypatch.setattr(ac.Recommender, "save", save)
+    run = ac.fit(ac.Recommender(small, split), split, config, out=tmp_path)
+    improved = sum(
+        entry["ndcg@10"] > max([0, *(before["ndcg@10"] for before in run.epochs[:number])])
+        for number, entry in enumerate(run.epochs)
+    )
+    assert saved == [False, *[True] * (improved - 1), False]
+
+
+def test_a_folder_whose_weights_alone_are_new_is_whole(split, small, tmp_path):
+    first, second = ac.Recommender(small, split, seed=1), ac.Recommender(small, split, seed=2)
+    first.save(tmp_path)
+    kept = (tmp_path / "histories.safetensors").stat().st_ino
+    second.save(tmp_path, only_weights=True)
+    assert (tmp_path / "histories.safetensors").stat().st_ino == kept
+    assert torch.equal(ac.load(tmp_path).item.id.weight, second.item.id.weight)

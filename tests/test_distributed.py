@@ -115,9 +115,8 @@ def test_metrics_are_the_same_on_one_and_two_processes_for_a_count_that_does_not
     assert on(2, "figures") == [alone, alone]
     model, split = small_model()
     assert len(split.test) % 2 == 1
-    assert ac.evaluate(model, split.test).metrics == pytest.approx(
-        {name: alone[name] for name in alone if name in ac.evaluate(model, split.test).metrics}
-    )
+    for name, value in ac.evaluate(model, split.test).metrics.items():
+        assert alone[name] == pytest.approx(value)
 
 
 def test_a_group_shares_rows_sums_and_agrees():

@@ -13,7 +13,7 @@ from torch import nn
 import attncore as ac
 from attncore.__main__ import main
 from attncore.batches import Windows
-from attncore.embedding import FeatureEmbedding, FeatureVector, ItemEmbedding
+from attncore.embedding import FeatureEmbedding, FeatureVector, ItemEmbedding, PositionEmbedding, dropped
 from attncore.features import Feature
 from attncore.output import Criterion
 from attncore.sequences import Histories
@@ -421,3 +421,20 @@ def test_the_command_line_reads_tables_of_users_and_items(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(words)
     assert "item_features need a table of items; give the log one with items=" in capsys.readouterr().err
+
+
+def test_places_from_the_newest_count_back_from_each_rows_own_end():
+    position = PositionEmbedding(6, 4, newest=True)
+    batch = Windows(Histories.from_lists([[1, 2, 3], [4]]), 6).batch(np.array([0, 1]))
+    vectors, place = position(batch), position.place.weight
+    assert torch.equal(vectors[0], place[[2, 1, 0]])
+    assert torch.equal(vectors[1, 0], place[0])
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.5])
+def test_dropout_drops_its_share_and_keeps_the_mean(share):
+    kept = dropped(torch.ones(400_000), share)
+    limit = round(share * 256)
+    assert kept.unique().tolist() == pytest.approx([0, 256 / (256 - limit)])
+    assert (kept == 0).double().mean().item() == pytest.approx(limit / 256, abs=0.004)
+    assert kept.mean().item() == pytest.approx(1, abs=0.01)

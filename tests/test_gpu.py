@@ -64,13 +64,11 @@ def test_scores_equal_those_of_a_cpu(split, small, attention):
 
 
 def test_a_resumed_run_continues_the_same_chance(split, small, config, tmp_path):
-    whole = ac.fit(ac.Recommender(small, split), split, config, out=tmp_path / "whole")
-    ac.fit(ac.Recommender(small, split), split, replace(config, epochs=2, schedule="constant"), out=tmp_path / "half")
-    more = replace(config, schedule="constant")
-    resumed = ac.fit(ac.Recommender(small, split), split, more, out=tmp_path / "half", resume=True)
-    straight = ac.fit(ac.Recommender(small, split), split, more)
+    config = replace(config, schedule="constant")
+    ac.fit(ac.Recommender(small, split), split, replace(config, epochs=2), out=tmp_path)
+    resumed = ac.fit(ac.Recommender(small, split), split, config, out=tmp_path, resume=True)
+    straight = ac.fit(ac.Recommender(small, split), split, config)
     assert [e["loss"] for e in resumed.epochs] == pytest.approx([e["loss"] for e in straight.epochs], rel=1e-4)
-    assert len(whole.epochs) == 3
 
 
 def test_a_memory_mapped_log_is_copied_through_pinned_memory(split, small, config, tmp_path):

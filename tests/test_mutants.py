@@ -183,8 +183,8 @@ MUTANTS = [
         ),
         (
             "a block sees the future",
-            "keep_B11T, causal=at_B is None",
-            "keep_B11T, causal=False",
+            "normed_BTD, causal=at_B is None",
+            "normed_BTD, causal=False",
             "test_a_block_never_sees_the_future_to_the_bit",
         ),
         (

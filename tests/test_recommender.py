@@ -391,3 +391,34 @@ def check_newest(config, split):
     batch = windows.batch(np.array([0, 1, 2]))
     expected = model.states(batch)[torch.arange(3), batch.lengths_B - 1]
     torch.testing.assert_close(model._newest_states(batch), expected, atol=1e-5, rtol=1e-4)
+
+
+class Ones:
+    """A criterion whose loss is 1 a position; it keeps the scores that it was given."""
+
+    loss = "sampled"
+
+    def draw(self):
+        return torch.tensor([2, 7, 9])
+
+    def __call__(self, positive_N, negative_NM, target_N, negatives_M):
+        self.given = positive_N, negative_NM, target_N
+        return torch.ones_like(positive_N)
+
+
+def test_target_attention_weighs_its_draws_to_stand_for_all_positions(split):
+    model = ac.Recommender(ac.RecommenderConfig(attention="target", width=16, length=8), split)
+    batch = model.windows(split.train, targets=True).batch(np.array([0, 3, 5]))
+    assert model.loss(batch, Ones()).item() == pytest.approx(len(batch.real_N))
+
+
+def test_sampled_scores_are_those_of_the_catalogue_biases_included(split):
+    model = ac.Recommender(ac.RecommenderConfig(width=16, length=8), split).eval()
+    torch.nn.init.normal_(model.output.bias)
+    batch, criterion = model.windows(split.train, targets=True).batch(np.array([0, 3])), Ones()
+    model.loss(batch, criterion)
+    state_ND = model.states(batch).flatten(0, 1)[batch.real_N]
+    scores_NV = state_ND @ model.item.catalogue().T + model.output.catalogue_bias()
+    positive_N, negative_NM, target_N = criterion.given
+    torch.testing.assert_close(negative_NM, scores_NV[:, criterion.draw() - 1])
+    torch.testing.assert_close(positive_N, scores_NV.gather(1, target_N[:, None] - 1)[:, 0])

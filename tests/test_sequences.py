@@ -159,3 +159,11 @@ def test_splits_equal_a_slow_reference(rows):
         for row, user in enumerate(asked):
             assert name(part.histories[row]).tolist() == expected[user][:-back]
             assert name(part.targets)[row] == expected[user][-back]
+
+
+@pytest.mark.parametrize("repeats", [True, False])
+def test_what_was_seen_is_a_candidate_where_users_repeat_purchases(repeats):
+    rows = [(user, item % 3, item) for user in (1, 2) for item in range(6)]
+    frame = pd.DataFrame(rows, columns=["user", "item", "time"])
+    split = ac.leave_one_out(ac.Interactions.from_frame(frame, repeats=repeats))
+    assert split.valid.exclude_seen is split.test.exclude_seen is (not repeats)

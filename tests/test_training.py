@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 import shutil
@@ -11,6 +12,9 @@ from conftest import need
 
 import attncore as ac
 from attncore import training
+from attncore.batches import Windows
+from attncore.checkpoints import RunFolder
+from attncore.distributed import Group
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_real_positions(split, small):
@@ -70,27 +74,27 @@ def test_nothing_is_written_without_a_folder(split, small, quick, tmp_path, monk
 def test_a_step_that_is_not_finite_never_reaches_the_weights_and_stops_with_the_mend(
     split, small, tmp_path, monkeypatch, place
 ):
-    config = ac.TrainingConfig(epochs=3, batch_size=16, log_every=2, precision="float32", progress=False)
+    config = ac.TrainingConfig(epochs=3, batch_size=16, log_every=5, precision="float32", progress=False)
     model = ac.Recommender(small, split)
     real, before, calls = training.update, [], []
 
     def poisoned(model, optimizer, loss, clip):
         calls.append(len(calls))
-        if len(calls) != 5:  # the second step of the second epoch
+        if len(calls) < 4:  # from the first step of the second epoch on
             return real(model, optimizer, loss, clip)
         if place == "gradient":
             model.item.id.weight.grad[3] = torch.inf
-        before.append({name: x.clone() for name, x in model.state_dict().items()})
+        before.insert(0, {name: x.clone() for name, x in model.state_dict().items()})
         finite = real(model, optimizer, torch.full_like(loss, torch.nan) if place == "loss" else loss, clip)
         assert all(torch.equal(x, before[0][name]) for name, x in model.state_dict().items())
         return finite
 
     monkeypatch.setattr(training, "update", poisoned)
-    with pytest.raises(FloatingPointError, match=r"epoch 2, step 2: .* not finite.*; lower --lr") as error:
+    with pytest.raises(FloatingPointError, match=r"epoch 2, step 1: .* not finite.*; lower --lr") as error:
         ac.fit(model, split, config, out=tmp_path)
-    assert len(calls) == 6  # read back after the sixth step, at the second look of log_every
+    assert len(calls) == 5  # two such steps, read back by log_every before the epoch ends; the first is named
     batches = list(training.shuffled_batches(np.arange(len(split.train)), 16, 0, 2))
-    assert f"users begin with {', '.join(map(str, split.users.ids[batches[1][:5]]))};" in str(error.value)
+    assert f"users begin with {', '.join(map(str, split.users.ids[batches[0][:5]]))};" in str(error.value)
     assert "\n" not in str(error.value)
     steps = [torch.load(path, weights_only=True)["step"] for path in (tmp_path / "checkpoints").iterdir()]
     assert steps == [3]
@@ -126,6 +130,63 @@ def test_the_average_is_what_is_evaluated_and_kept(split, small):
         torch.testing.assert_close(x, before[name], atol=1e-5, rtol=0)
     untrained = ac.evaluate(ac.Recommender(small, split), split.valid)
     assert run.valid.metrics["ndcg@10"] == pytest.approx(untrained.metrics["ndcg@10"])
+
+
+def test_the_average_takes_in_the_weights_after_every_step(split, small, monkeypatch):
+    model = ac.Recommender(small, split)
+    expected, real = model.item.id.weight.detach().clone(), training.update
+
+    def watched(*given):
+        finite = real(*given)
+        expected.lerp_(model.item.id.weight.detach(), 0.5)
+        return finite
+
+    monkeypatch.setattr(training, "update", watched)
+    config = ac.TrainingConfig(
+        epochs=1, batch_size=16, lr=0.1, warmup=0, ema=0.5, precision="float32", progress=False
+    )
+    ac.fit(model, split, config)
+    torch.testing.assert_close(model.item.id.weight, expected)
+
+
+def trainer(split, recommender, **options):
+    model = ac.Recommender(recommender, split)
+    config = ac.TrainingConfig(progress=False, **options)
+    return training.Trainer(model, split, config, Group(torch.device("cpu")), RunFolder(None, {}, {}, writes=True))
+
+
+def test_every_epoch_shows_each_user_once_in_an_order_of_its_own(split, small):
+    steps = list(trainer(split, small, epochs=2, batch_size=16)._plan())
+    assert [len(rows) for rows in steps] == [16, 16, 8] * 2
+    first, second = np.concatenate(steps[:3]), np.concatenate(steps[3:])
+    assert sorted(first) == sorted(second) == list(range(40))
+    assert first.tolist() != second.tolist()
+
+
+@pytest.mark.parametrize(("attention", "loss"), [("target", "sampled"), ("self", "full"), ("lstm", "full")])
+def test_the_automatic_loss_is_full_where_that_can_be_paid(split, small, attention, loss):
+    assert trainer(split, replace(small, attention=attention)).loss_of.criterion.loss == loss
+
+
+def test_the_seed_decides_what_is_dropped(small):
+    """All users have one history, so their order changes nothing."""
+    rows = [(user, item, item) for user in range(8) for item in range(6)]
+    split = ac.leave_one_out(ac.Interactions.from_frame(pd.DataFrame(rows, columns=["user", "item", "time"])))
+    losses = []
+    for seed in (0, 0, 1):
+        config = ac.TrainingConfig(epochs=1, seed=seed, precision="float32", progress=False)
+        losses.append(ac.fit(ac.Recommender(small, split), split, config).epochs[0]["loss"])
+    assert losses[0] == losses[1]
+    assert losses[0] != pytest.approx(losses[2], abs=1e-7)
+
+
+def test_seconds_and_positions_are_those_of_each_epoch_alone(split, small, monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(training.time, "perf_counter", lambda: float(next(clock)))
+    run = ac.fit(ac.Recommender(small, split), split, ac.TrainingConfig(epochs=3, batch_size=16, progress=False))
+    assert [entry["seconds"] for entry in run.epochs] == [1.0, 1.0, 1.0]
+    windows = Windows(split.train, small.length, targets=True)
+    assert {entry["positions_per_s"] for entry in run.epochs} == {float(windows.lengths.sum())}
 
 
 def test_a_memory_mapped_log_trains_to_the_same_bits(split, small, quick, tmp_path):

@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
-
 
 def use_threads(threads: int) -> None:
     """Give every process that is started from here this many threads."""
@@ -56,11 +54,3 @@ def run(command: Sequence[str]) -> dict[str, Any]:
         sys.stderr.write(done.stderr)
         raise SystemExit(f"{Path(command[1]).name} ended with status {done.returncode}")
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def keep(results: dict[str, Any], path: Path) -> None:
-    """Write results as JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".tmp")
-    fresh.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    fresh.replace(path)

@@ -13,6 +13,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from attncore.runs import replacing
+
 PAGE = Path(__file__).parent / "RESULTS.md"
 RESULTS = Path(__file__).parent / "results"
 Results = dict[str, Any]
@@ -177,6 +179,16 @@ def render(page: str) -> str:
 def update() -> None:
     """Rewrite RESULTS.md."""
     PAGE.write_text(render(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def publish(name: str, results: Results, path: Path | None) -> None:
+    """Print a section of the page; keep its results at `path`, if there is one, and rewrite the page."""
+    print(SECTIONS[name](results))
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as fresh:
+            fresh.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        update()
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
-        "--json", type=Path, nargs="?", const=harness.RESULTS / "scaling.json", help="keep the figures"
+        "--json", type=Path, nargs="?", const=report.RESULTS / "scaling.json", help="keep the figures"
     )
     parser.add_argument("--cell", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -129,10 +129,7 @@ def main() -> None:
     for figures in found["grid"] + found["growth"]:
         del figures["machine"], figures["model"]
     results = {"command": "python tests/bench/scaling.py --json", "machine": machine, "model": model, **found}
-    print(report.scaling(results))
-    if args.json:
-        harness.keep(results, args.json)
-        report.update()
+    report.publish("scaling", results, args.json)
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=4, help="epochs of a turn; the first warms up")
     parser.add_argument("--threads", type=int, default=2, help="for everyone")
-    parser.add_argument("--json", type=Path, nargs="?", const=harness.RESULTS / "speed.json", help="keep the figures")
+    parser.add_argument("--json", type=Path, nargs="?", const=report.RESULTS / "speed.json", help="keep the figures")
     args = parser.parse_args()
     if args.rounds < 1 or args.epochs < 2:
         parser.error("needs at least 1 round and 2 epochs, of which one warms up")
@@ -110,10 +110,7 @@ def main() -> None:
         "epochs": args.epochs,
         "turns": [{name: value for name, value in turn.items() if name != "machine"} for turn in turns],
     }
-    print(report.speed(results))
-    if args.json:
-        harness.keep(results, args.json)
-        report.update()
+    report.publish("speed", results, args.json)
 
 
 if __name__ == "__main__":
