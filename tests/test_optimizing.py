@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,3 +123,11 @@ def test_without_a_decay_the_average_is_the_weights():
     average.update()
     with average.applied():
         assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
+
+
+@pytest.mark.parametrize("relative", ["none", "position", "time"])
+def test_a_process_without_users_gives_every_weight_a_gradient_of_zero(split, small, relative):
+    model = ac.Recommender(replace(small, relative=relative), split)
+    batch = model.windows(split.train, targets=True).batch(np.zeros(0, int))
+    assert backward(full_loss(model, split), [batch], 40, torch.float32).item() == 0
+    assert all(torch.equal(p.grad, torch.zeros_like(p)) for p in model.parameters())
