@@ -25,7 +25,7 @@ class LossOf(nn.Module):
         loss = self.model.loss(batch, self.criterion)
         if (
             len(batch.items_BT) == 0
-        ):  # a process without users has no loss, but every gradient must be there to travel
+        ):  # a process without users: its gradients, all zero, still travel
             loss = loss + 0 * torch.stack([p.sum() for p in self.parameters()]).sum()
         return loss
 
