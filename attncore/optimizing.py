@@ -23,9 +23,7 @@ class LossOf(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """The summed loss of a batch."""
         loss = self.model.loss(batch, self.criterion)
-        if (
-            len(batch.items_BT) == 0
-        ):  # a process without users: its gradients, all zero, still travel
+        if len(batch.items_BT) == 0:  # a process without users: its gradients, all zero, still travel
             loss = loss + 0 * torch.stack([p.sum() for p in self.parameters()]).sum()
         return loss
 
