@@ -61,7 +61,7 @@ UNDONE: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("no-transition", {"transition": 0}),
         ("no-relative", {"relative": "none", "positions": "learned"}),
         ("batch-128", {"batch_size": 128, "epochs": 120}),
-        ("sasrec-bce", {"loss": "bce", "negatives": 1}),
+        ("bce", {"loss": "bce", "negatives": 128}),
     ],
     "ml-1m": [],
     "beauty": [],
