@@ -103,7 +103,7 @@ def parser(defaults: Recipe) -> Parser:
 def defaults_of(words: Sequence[str]) -> Recipe:
     """What the options' defaults are: those of the recipe that the command names, if it names one."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--recipe")
+    first.add_argument("--recipe", nargs="?")  # without a name, the whole parser has the word
     name = first.parse_known_args(words)[0].recipe
     return recipe(name) if name in RECIPES else Recipe("", ac.RecommenderConfig(), ac.TrainingConfig())
 

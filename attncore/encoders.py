@@ -119,9 +119,7 @@ class Transition(nn.Module):
     def forward(self, items_BT: Tensor) -> Tensor:
         """What is added to the state after each event, (B, T, D)."""
         vectors_BTD, steps = self.item(items_BT), items_BT.shape[1]
-        past_BTD = F.pad(
-            vectors_BTD, (0, 0, len(self.lag_SD) - 1, 0)
-        )  # so that a history's first events look at zeros
+        past_BTD = F.pad(vectors_BTD, (0, 0, len(self.lag_SD) - 1, 0))  # a history's first events look at zeros
         later = range(len(self.lag_SD) - 1, -1, -1)
         return sum((past_BTD[:, at : at + steps] * lag_D for at, lag_D in zip(later, self.lag_SD, strict=True)), 0)
 

@@ -132,6 +132,8 @@ class Trainer:
         loss: Loss = config.loss
         if loss == "auto":
             loss = "sampled" if model.config.attention == "target" else "full"
+        if config.label_smoothing and loss != "full":
+            raise ValueError(f"label_smoothing={config.label_smoothing}: needs the full loss, not {loss!r}; use 0")
         counts = torch.from_numpy(split.item_counts)
         criterion = Criterion(
             loss, config.negatives, config.popularity, config.calibration, counts, config.label_smoothing

@@ -217,6 +217,13 @@ def test_an_option_cannot_be_abbreviated_so_a_recipe_is_never_overlooked(log_fil
     assert "--recip" in capsys.readouterr().err
 
 
+def test_a_recipe_without_a_name_is_one_line(log_file, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", str(log_file), "--out", str(tmp_path / "run"), "--recipe"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "attncore: argument --recipe: expected one argument\n"
+
+
 def test_an_unknown_recipe_names_those_there_are(log_file, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["train", str(log_file), "--out", str(tmp_path / "run"), "--recipe", "books"])

@@ -1,5 +1,7 @@
 """Facts about the recipes: each is a whole configuration that trains on any log."""
 
+from dataclasses import replace
+
 import pytest
 from conftest import rhythm_log
 
@@ -12,17 +14,8 @@ def test_a_recipe_trains_on_any_log_and_learns_its_rhythm(name):
     chosen = recipe(name)
     split = ac.leave_one_out(rhythm_log(users=60, events=12))
     model = ac.Recommender(chosen.recommender, split)
-    training = ac.TrainingConfig(
-        epochs=8,
-        lr=5e-3,
-        warmup=0,
-        batch_size=min(32, chosen.training.batch_size),
-        windows=chosen.training.windows,
-        loss=chosen.training.loss,
-        negatives=chosen.training.negatives,
-        progress=False,
-    )
-    ac.fit(model, split, training)
+    few_users = min(32, chosen.training.batch_size)
+    ac.fit(model, split, replace(chosen.training, epochs=8, lr=5e-3, warmup=0, batch_size=few_users, progress=False))
     ours, popular = (ac.evaluate(s, split.valid).metrics["ndcg@10"] for s in (model, ac.baselines.Popularity(split)))
     assert ours > popular + 0.1
 

@@ -418,13 +418,14 @@ def test_target_attention_weighs_its_draws_to_stand_for_all_positions(split):
     assert model.loss(batch, Ones()).item() == pytest.approx(len(batch.real_N))
 
 
-def test_sampled_scores_are_those_of_the_catalogue_biases_included(split):
-    model = ac.Recommender(ac.RecommenderConfig(width=16, length=8), split).eval()
+@pytest.mark.parametrize("temperature", [0.0, 0.1])
+def test_sampled_scores_are_those_of_the_catalogue_biases_included(split, temperature):
+    model = ac.Recommender(ac.RecommenderConfig(width=16, length=8, temperature=temperature), split).eval()
     torch.nn.init.normal_(model.output.bias)
     batch, criterion = model.windows(split.train, targets=True).batch(np.array([0, 3])), Ones()
     model.loss(batch, criterion)
     state_ND = model.states(batch).flatten(0, 1)[batch.real_N]
-    scores_NV = state_ND @ model.item.catalogue().T + model.output.catalogue_bias()
+    scores_NV = state_ND @ model.output.scaled(model.item.catalogue()).T + model.output.catalogue_bias()
     positive_N, negative_NM, target_N = criterion.given
     torch.testing.assert_close(negative_NM, scores_NV[:, criterion.draw() - 1])
     torch.testing.assert_close(positive_N, scores_NV.gather(1, target_N[:, None] - 1)[:, 0])

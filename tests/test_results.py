@@ -1,22 +1,26 @@
 """Facts about the kept runs: each is whole, of the promised form, and its users' figures give its metrics."""
 
+import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import attncore as ac
+
 RESULTS = Path(__file__).parent / "bench" / "results"
-RUNS = [
-    path
-    for path in sorted(RESULTS.glob("*.json"))
-    if '"recipe"' in path.read_text(encoding="utf-8").split("\n", 5)[3]
-]
+READ = {path: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
+RUNS = [path for path, run in READ.items() if "recipe" in run]
+SPEC = importlib.util.spec_from_file_location("quality", RESULTS.parent / "quality.py")
+quality = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(quality)
 
 
 def test_there_are_runs_and_tried_configurations():
     assert len(RUNS) > 10
-    tried = json.loads((RESULTS / "tried.json").read_text())
+    tried = READ[RESULTS / "tried.json"]
     assert tried
     for run in tried:
         assert set(run) == {"data", "changes", "epochs", "best_epoch", "ndcg@10", "hr@10"}
@@ -24,7 +28,7 @@ def test_there_are_runs_and_tried_configurations():
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_a_kept_run_has_the_promised_form_and_its_users_give_its_metrics(path):
-    run = json.loads(path.read_text())
+    run = READ[path]
     assert {"data", "split", "recipe", "seed", "kind", "config", "seconds", "valid", "test", "per_user"} == set(run)
     assert run["kind"] in ("row", "ablation", "baseline")
     assert run["data"] in path.stem
@@ -34,3 +38,24 @@ def test_a_kept_run_has_the_promised_form_and_its_users_give_its_metrics(path):
         low, high = run[part]["interval"]["ndcg@10"]
         assert low <= run[part]["metrics"]["ndcg@10"] <= high
         assert per_user[part].mean() == pytest.approx(run[part]["metrics"]["ndcg@10"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in RUNS if READ[path]["kind"] != "baseline"], ids=lambda path: path.stem
+)
+def test_a_kept_run_is_what_would_be_run_now(path):
+    run = READ[path]
+    defined = quality.rows_of(run["data"]) | quality.ablations_of(run["data"])
+    recommender, training = defined[run["recipe"]]
+    assert ac.RecommenderConfig(**run["config"]["recommender"]) == recommender
+    assert ac.TrainingConfig(**run["config"]["training"]) == replace(training, seed=run["seed"])
+    assert run["kind"] == ("ablation" if run["recipe"] in quality.ablations_of(run["data"]) else "row")
+
+
+def test_an_ablation_undoes_one_choice_after_another_down_to_plain_sasrec():
+    steps = list(quality.ablations_of("ml-100k").values())
+    assert len(steps) == 4
+    recommender, training = steps[-1]
+    assert (recommender.gated, recommender.transition, recommender.relative) == (False, 0, "none")
+    assert (recommender.positions, training.loss, training.windows) == ("learned", "bce", "last")
+    assert (training.label_smoothing, training.batch_size) == (0.0, 16)

@@ -285,3 +285,9 @@ def test_random_windows_end_anywhere_and_follow_the_seed_and_the_epoch_alone(sma
 def test_random_windows_of_short_histories_change_nothing(split, small):
     last, everywhere = (fitted(split, small, windows=windows)[0] for windows in ("last", "random"))
     assert all(torch.equal(weight, everywhere[name]) for name, weight in last.items())
+
+
+@pytest.mark.parametrize(("attention", "loss"), [("self", "sampled"), ("self", "bce"), ("target", "auto")])
+def test_label_smoothing_without_the_full_loss_is_refused(split, small, attention, loss):
+    with pytest.raises(ValueError, match=r"label_smoothing=0.1: needs the full loss, not '\w+'; use 0"):
+        trainer(split, replace(small, attention=attention), loss=loss, label_smoothing=0.1)

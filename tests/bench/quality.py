@@ -28,7 +28,7 @@ from attncore.recipes import RECIPES
 RESULTS = Path(__file__).parent / "results"
 RUNS = Path(__file__).parents[2] / "runs" / "quality"
 SPLITS = {"leave-one-out": ac.leave_one_out, "time": ac.split_by_time}
-PENALTY = {"ml-100k": 50.0, "ml-1m": 200.0, "beauty": 500.0}  # EASE's, the best on validation of 50 to 2,000
+PENALTY = {"ml-100k": 50.0, "ml-1m": 200.0, "beauty": 500.0}  # EASE's, by validation; see `tried.json`
 BASELINES: dict[str, Callable[[ac.Split, str], Any]] = {
     "popularity": lambda split, data: ac.baselines.Popularity(split),
     "recent-popularity": lambda split, data: ac.baselines.RecentPopularity(split),
@@ -52,7 +52,7 @@ def rows_of(data: str) -> dict[str, Configs]:
     return (rows if data == "ml-100k" else {}) | {data: (chosen.recommender, chosen.training)}
 
 
-# From plain SASRec to the recipe: each line undoes one more of the recipe's choices, the last one first.
+# From the recipe back to plain SASRec: each line undoes one more choice, the last one first.
 UNDONE: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "ml-100k": [
         ("plain-blocks", {"gated": False, "label_smoothing": 0.0}),
@@ -60,15 +60,13 @@ UNDONE: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("no-relative", {"relative": "none", "positions": "learned"}),
         ("bce", {"windows": "last", "loss": "bce", "negatives": 128}),
     ],
-    "ml-1m": [],
-    "beauty": [],
 }
 
 
 def ablations_of(data: str) -> dict[str, Configs]:
     """From the recipe back to plain SASRec: each differs from the one before it in a choice or two."""
     steps, (recommender, training) = {}, (RECIPES[data].recommender, RECIPES[data].training)
-    for name, changes in UNDONE[data]:
+    for name, changes in UNDONE.get(data, []):
         of_model = {field: value for field, value in changes.items() if hasattr(recommender, field)}
         of_training = {field: value for field, value in changes.items() if field not in of_model}
         recommender, training = replace(recommender, **of_model), replace(training, **of_training)
