@@ -467,3 +467,14 @@ def test_a_gate_multiplies_each_branch(split):
 def test_settings_that_do_not_go_together_are_refused(wrong, hint):
     with pytest.raises(ValueError, match=hint):
         ac.RecommenderConfig(**wrong)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_a_temperature_no_score_is_larger_than_its_inverse(split, kind):
+    model = build(split, kind, temperature=0.1, item_bias=False)
+    with torch.no_grad():
+        for parameter in model.parameters():  # long vectors, whose plain products would be far larger
+            parameter.mul_(30)
+    scores = model.score(Histories.from_lists([[1, 2, 3], [4]]))
+    assert scores.abs().max() <= 10 + 1e-3
+    assert scores.abs().max() > 1
