@@ -66,9 +66,16 @@ def load(data: str, recipe: str, folder: Path = RESULTS, how: str = "leave-one-o
     return sorted(runs, key=lambda run: run["seed"])
 
 
-def rung(data: str, recipe: str, metric: str = "ndcg@10", split: str = "test", folder: Path = RESULTS) -> Rung:
-    """What a recipe reaches on a data set: a metric of "test" or "valid"."""
-    reports = [run[split] for run in load(data, recipe, folder)]
+def rung(
+    data: str,
+    recipe: str,
+    metric: str = "ndcg@10",
+    split: str = "test",
+    folder: Path = RESULTS,
+    how: str = "leave-one-out",
+) -> Rung:
+    """What a recipe reaches on a data set that was split in one way: a metric of "test" or "valid"."""
+    reports = [run[split] for run in load(data, recipe, folder, how)]
     columns = [(report["metrics"][metric], *report["interval"][metric]) for report in reports]
     value, low, high = (sum(column) / len(reports) for column in zip(*columns, strict=True))
     return Rung(recipe, value, low, high, len(reports))

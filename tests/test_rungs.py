@@ -46,6 +46,7 @@ def test_a_rung_is_the_mean_over_the_seeds_of_its_own_data_and_split(results):
     found = rungs.rung("ml-100k", "target", folder=results)
     assert found.value == pytest.approx((0.1 + 0.7 + 0.3 + 0.1) / 4)
     assert found.seeds == 3
+    assert rungs.rung("ml-100k", "target", folder=results, how="time").value == 1.0
     assert str(found) == "0.3000 [0.0000, 0.3000]"
 
 
