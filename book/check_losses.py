@@ -115,3 +115,131 @@ def novelty(my_novelty: Mapping[str, tuple[float, float]]) -> str:
     assert len({round(float(bits), 6) for bits, _ in my_novelty.values()}) > 1, "all alike: is each its own model?"
     least = min(my_novelty, key=lambda name: my_novelty[name][0])
     return f"Right: the most popular films are shown by {least}."
+
+
+# --- Training
+
+
+def rate(my_rate: Callable[[int, int, int], float]) -> str:
+    """`my_rate(step, steps, warmup)`: share of the highest learning rate, warm-up and cosine."""
+    for step, steps, warmup in (
+        (0, 100, 9),
+        (4, 100, 9),
+        (8, 100, 9),
+        (9, 100, 9),
+        (50, 100, 0),
+        (99, 100, 9),
+        (40, 80, 20),
+    ):
+        answer, case = float(my_rate(step, steps, warmup)), f"step {step} of {steps}, warm-up {warmup}"
+        if step < warmup:
+            assert answer != step / warmup, (
+                f"{case}: {answer:.3f}; the first step must not be 0: (step + 1) / (warmup + 1)"
+            )
+            right = (step + 1) / (warmup + 1)
+        else:
+            done = (step - warmup) / (steps - warmup)
+            right = 0.1 + 0.45 * (1 + math.cos(math.pi * done))
+            assert done == 0 or not math.isclose(answer, 0.5 * (1 + math.cos(math.pi * done)), abs_tol=1e-9), (
+                f"{case}: this ends at 0: it must end at a tenth"
+            )
+            late = 0.1 + 0.45 * (1 + math.cos(math.pi * step / steps))
+            assert warmup == 0 or not math.isclose(answer, late, abs_tol=1e-9), (
+                f"{case}: the cosine begins after the warm-up"
+            )
+            whole = 0.1 + 0.45 * (1 + math.cos(2 * math.pi * done))
+            assert done == 0 or not math.isclose(answer, whole, abs_tol=1e-9), (
+                f"{case}: half a cosine, not a whole one"
+            )
+        assert math.isclose(answer, right, abs_tol=1e-9), f"{case}: {answer:.4f}, not {right:.4f}"
+    return "Right: up in a straight line, down along half a cosine, to a tenth."
+
+
+def clip(my_clip: Callable[[list[Tensor], float], list[Tensor]]) -> str:
+    """`my_clip(gradients, most)`: all tensors as one vector, shortened to `most`."""
+    gradients = [torch.tensor([[2.0, 0], [2, 0]]), torch.tensor([1.0, -4.0])]  # length 5
+    answer = [torch.as_tensor(g) for g in my_clip([g.clone() for g in gradients], 2.0)]
+    assert [g.shape for g in answer] == [g.shape for g in gradients], "the shapes of the gradients must stay"
+    each = [g / g.norm() * 2 for g in gradients]
+    assert not all(_same(a, g) for a, g in zip(answer, each, strict=True)), (
+        "each tensor is clipped by itself, which turns the direction: one length for all"
+    )
+    assert not all(_same(a, g.clamp(-2, 2)) for a, g in zip(answer, gradients, strict=True)), (
+        "each number is clipped by itself, which turns the direction: scale all by one factor"
+    )
+    assert not all(_same(a, g / 2.5 / 5) for a, g in zip(answer, gradients, strict=True)), (
+        "divided by the squared length"
+    )
+    assert not all(_same(a, g / 5) for a, g in zip(answer, gradients, strict=True)), "length 1, whatever `most` is"
+    assert all(_same(a, g * 0.4) for a, g in zip(answer, gradients, strict=True)), (
+        f"{answer} should be 0.4 times as long"
+    )
+    short = [torch.as_tensor(g) for g in my_clip([g.clone() for g in gradients], 50.0)]
+    assert all(_same(a, g) for a, g in zip(short, gradients, strict=True)), (
+        "a gradient that is short enough must stay as it is"
+    )
+    return "Right: one factor for all, and none where it is short enough."
+
+
+def mean_of_parts(my_mean: Callable[[list[float], list[int]], float]) -> str:
+    """`my_mean(means, counts)`: the mean loss of a step from that of its parts."""
+    means, counts = [2.0, 5.0, 3.0], [10, 2, 4]
+    answer, right = float(my_mean(list(means), list(counts))), 42 / 16
+    assert not math.isclose(answer, 10 / 3), "the mean of the means: parts with few positions count for too much"
+    assert not math.isclose(answer, 42), "this is the sum: divide by all positions"
+    assert not math.isclose(answer, 42 / 3), "divided by the number of parts: divide by all positions"
+    assert math.isclose(answer, right), f"{answer:.4f}, not {right:.4f}"
+    return "Right: every position counts alike."
+
+
+def adamw_step(my_step: Callable[..., tuple[Tensor, Tensor, Tensor]]) -> str:
+    """`my_step(weight, gradient, m, v, n, lr, decay)`: the new weight, m and v."""
+    generator = torch.Generator().manual_seed(0)
+    weight, gradients = torch.randn(3, generator=generator), torch.randn(3, 3, generator=generator)
+    lr, decay = 0.1, 0.5
+    parameter = torch.nn.Parameter(weight.clone())
+    optimizer = torch.optim.AdamW([parameter], lr=lr, weight_decay=decay)
+    m = v = torch.zeros(3)
+    for n, gradient in enumerate(gradients, 1):
+        parameter.grad = gradient.clone()
+        before = parameter.detach().clone()
+        optimizer.step()
+        right_m, right_v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+        given = (before.clone(), gradient.clone(), m.clone(), v.clone(), n, lr, decay)
+        new, new_m, new_v = (torch.as_tensor(part) for part in my_step(*given))
+        assert _same(new_m, right_m), f"step {n}: m is {new_m}, not {right_m}"
+        assert _same(new_v, right_v, 1e-6), f"step {n}: v is {new_v}, not {right_v}; it is the mean of the squares"
+        raw = before * (1 - lr * decay) - lr * right_m / (right_v.sqrt() + 1e-8)
+        assert not _same(new, raw), f"step {n}: m and v start at 0: divide them by 1 - 0.9^n and 1 - 0.999^n"
+        plain = parameter.detach() + lr * decay * before
+        assert not _same(new, plain), f"step {n}: the weight does not decay"
+        late = plain * (1 - lr * decay)
+        assert _same(late, parameter.detach()) or not _same(new, late), (
+            f"step {n}: the old weight decays, not the new one"
+        )
+        assert not _same(new, 2 * before - parameter.detach()), f"step {n}: this walks up the gradient"
+        assert _same(new, parameter.detach()), f"step {n}: weight {new}, not {parameter.detach()}"
+        m, v = right_m, right_v
+    return "Right: three steps in a row as PyTorch takes them."
+
+
+def flops(my_flops: Callable[[int, int, int], Mapping[str, int]]) -> str:
+    """`my_flops(T, D, V)`: operations of one forward pass over one history, by part."""
+    for T, D, V in ((10, 8, 100), (7, 16, 33)):
+        answer = {name: int(value) for name, value in my_flops(T, D, V).items()}
+        right = {"maps": 8 * T * D * D, "attention": 4 * T * T * D, "network": 4 * T * D * D, "output": 2 * T * D * V}
+        assert set(answer) == set(right), f"the parts are {', '.join(right)}, not {', '.join(answer)}"
+        for name, value in right.items():
+            said = f"{name} with T = {T}, D = {D}, V = {V}"
+            assert answer[name] != value // 2 or name == "attention", (
+                f"{said}: a multiplication and an addition count 2"
+            )
+            assert answer[name] != 3 * value, f"{said}: this is the whole step: the forward pass alone is asked"
+            assert name != "maps" or answer[name] != 3 * value // 4, (
+                f"{said}: four maps: queries, keys, values, and the joined"
+            )
+            assert name != "attention" or answer[name] != value // 2, (
+                f"{said}: two products: the scores, and the average"
+            )
+            assert answer[name] == value, f"{said}: {answer[name]:,}, not {value:,}"
+    return "Right: attention grows with the square of the history, all else in proportion."

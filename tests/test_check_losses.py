@@ -1,5 +1,7 @@
 """The checkers of the chapters on losses and training accept right answers, and name the mistake in wrong ones."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -112,4 +114,112 @@ def test_right_answers_about_losses_pass(checker, answers):
     ],
 )
 def test_wrong_answers_about_losses_get_the_hint_that_fits(checker, answers, says):
+    assert says in hint(checker, *answers)
+
+
+# --- Training
+
+
+def cosine(end=0.1, after=True, turns=1, first=1):
+    def answer(step, steps, warmup):
+        if step < warmup:
+            return (step + first) / (warmup + first)
+        done = (step - warmup) / (steps - warmup) if after else step / steps
+        return end + (1 - end) / 2 * (1 + math.cos(turns * math.pi * done))
+
+    return answer
+
+
+def shortened(power=1, always=False, most=None):
+    def answer(gradients, asked):
+        length = torch.stack([g.norm() for g in gradients]).norm() ** power
+        factor = (most or asked) / length
+        return [g * (factor if always else factor.clamp(max=1)) for g in gradients]
+
+    return answer
+
+
+def adam(unbiased=True, decays=True, sign=1, squares=True, late=False, momentum=True):
+    def answer(weight, gradient, m, v, n, lr, decay):
+        m = 0.9 * m + 0.1 * gradient if momentum else gradient
+        v = 0.999 * v + 0.001 * (gradient**2 if squares else gradient.abs())
+        high, low = (m / (1 - 0.9**n), v / (1 - 0.999**n)) if unbiased else (m, v)
+        step, shrink = lr * high / (low.sqrt() + 1e-8), lr * decay if decays else 0
+        if late:
+            return (weight - step) * (1 - shrink), m, v
+        return weight - sign * (shrink * weight + step), m, v
+
+    return answer
+
+
+def counted(scale=1, maps=4, products=2, **more):
+    def answer(T, D, V):
+        parts = {
+            "maps": maps * 2 * T * D * D,
+            "attention": products * 2 * T * T * D,
+            "network": 4 * T * D * D,
+            "output": 2 * T * D * V,
+        }
+        return {name: scale * value for name, value in parts.items()} | more
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("checker", "answers"),
+    [
+        (check.rate, (cosine(),)),
+        (check.clip, (shortened(),)),
+        (check.mean_of_parts, (lambda m, n: sum(a * b for a, b in zip(m, n, strict=True)) / sum(n),)),
+        (check.adamw_step, (adam(),)),
+        (check.flops, (counted(),)),
+    ],
+)
+def test_right_answers_about_training_pass(checker, answers):
+    assert checker(*answers).startswith("Right: ")
+
+
+@pytest.mark.parametrize(
+    ("checker", "answers", "says"),
+    [
+        (check.rate, (cosine(first=0),), "must not be 0"),
+        (check.rate, (cosine(end=0.0),), "end at a tenth"),
+        (check.rate, (cosine(after=False),), "after the warm-up"),
+        (check.rate, (cosine(turns=2),), "half a cosine"),
+        (check.rate, (lambda *q: 0.5,), "not 0.1000"),
+        (check.clip, (lambda g, most: [g[0]],), "shapes"),
+        (
+            check.clip,
+            (lambda gs, most: [g / g.norm() * most for g in gs],),
+            "by itself, which turns the direction: one length",
+        ),
+        (check.clip, (lambda gs, most: [g.clamp(-most, most) for g in gs],), "scale all by one factor"),
+        (check.clip, (shortened(power=2),), "squared length"),
+        (check.clip, (shortened(most=1.0),), "whatever `most` is"),
+        (check.clip, (lambda gs, most: gs,), "0.4 times"),
+        (check.clip, (shortened(always=True),), "must stay as it is"),
+        (check.mean_of_parts, (lambda m, n: sum(m) / 3,), "few positions count for too much"),
+        (check.mean_of_parts, (lambda m, n: sum(a * b for a, b in zip(m, n, strict=True)),), "this is the sum"),
+        (check.mean_of_parts, (lambda m, n: sum(a * b for a, b in zip(m, n, strict=True)) / 3,), "number of parts"),
+        (check.mean_of_parts, (lambda m, n: 1.0,), "not 2.6250"),
+        (check.adamw_step, (adam(momentum=False),), "m is"),
+        (check.adamw_step, (adam(squares=False),), "mean of the squares"),
+        (check.adamw_step, (adam(unbiased=False),), "start at 0"),
+        (check.adamw_step, (adam(decays=False),), "does not decay"),
+        (check.adamw_step, (adam(late=True),), "the old weight decays"),
+        (check.adamw_step, (adam(sign=-1),), "walks up"),
+        (
+            check.adamw_step,
+            (lambda w, g, m, v, *q: (w, 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2),),
+            "weight tensor",
+        ),
+        (check.flops, (counted(more=1),), "the parts are"),
+        (check.flops, (counted(scale=0.5),), "count 2"),
+        (check.flops, (counted(scale=3),), "the forward pass alone"),
+        (check.flops, (counted(maps=3),), "four maps"),
+        (check.flops, (counted(products=1),), "two products"),
+        (check.flops, (counted(network=1),), "not 2,560"),
+    ],
+)
+def test_wrong_answers_about_training_get_the_hint_that_fits(checker, answers, says):
     assert says in hint(checker, *answers)
