@@ -55,13 +55,10 @@ def rows_of(data: str) -> dict[str, Configs]:
 # From plain SASRec to the recipe: each line undoes one more of the recipe's choices, the last one first.
 UNDONE: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "ml-100k": [
-        ("no-smoothing", {"label_smoothing": 0.0}),
-        ("no-gates", {"gated": False}),
-        ("no-random-windows", {"windows": "last"}),
+        ("plain-blocks", {"gated": False, "label_smoothing": 0.0}),
         ("no-transition", {"transition": 0}),
         ("no-relative", {"relative": "none", "positions": "learned"}),
-        ("batch-128", {"batch_size": 128, "epochs": 120}),
-        ("sasrec-bce", {"loss": "bce", "negatives": 1}),
+        ("bce", {"windows": "last", "loss": "bce", "negatives": 128}),
     ],
     "ml-1m": [],
     "beauty": [],
@@ -69,7 +66,7 @@ UNDONE: dict[str, list[tuple[str, dict[str, Any]]]] = {
 
 
 def ablations_of(data: str) -> dict[str, Configs]:
-    """From the recipe back to plain SASRec: each differs from the one before it in one thing."""
+    """From the recipe back to plain SASRec: each differs from the one before it in a choice or two."""
     steps, (recommender, training) = {}, (RECIPES[data].recommender, RECIPES[data].training)
     for name, changes in UNDONE[data]:
         of_model = {field: value for field, value in changes.items() if hasattr(recommender, field)}
