@@ -9,7 +9,6 @@ import torch
 from check import _ask, _same
 from torch import Tensor
 
-
 # --- The classic recipe
 
 
