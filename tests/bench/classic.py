@@ -34,8 +34,9 @@ RECIPES: dict[str, tuple[ac.RecommenderConfig, ac.TrainingConfig]] = {
     "lstm-classic": (CLASSIC, TRAINING),
     "mean-classic": (replace(CLASSIC, attention="mean"), TRAINING),
     "self-classic": (replace(CLASSIC, attention="self", positions="learned"), TRAINING),
+    "lstm-large": (replace(CLASSIC, width=64, hidden=64, dropout=0.2), TRAINING),
+    "lstm-last-state": (CLASSIC, TRAINING),
 }
-ABLATIONS = {"lstm-last-state": RECIPES["lstm-classic"]}
 
 
 class LastState(LSTMAttention):
@@ -51,7 +52,7 @@ class LastState(LSTMAttention):
 
 def trained(recipe: str, seed: int, split: Split) -> tuple[ac.Recommender, dict[str, Any]]:
     """The model of a recipe and a seed, trained unless that was done before, and how it was made."""
-    config, training = (RECIPES | ABLATIONS)[recipe]
+    config, training = RECIPES[recipe]
     training = replace(training, seed=seed, progress=False)
     model, folder = ac.Recommender(config, split, seed=seed), ROOT / "runs" / "bench" / f"{DATA}-{recipe}-{seed}"
     if recipe == "lstm-last-state":
@@ -72,7 +73,7 @@ def measure(recipe: str, seed: int, split: Split) -> dict[str, Any]:
         "data": DATA,
         "recipe": recipe,
         "seed": seed,
-        "kind": "ablation" if recipe in ABLATIONS else "row",
+        "kind": "row",
     } | about
     found |= {name: {"metrics": report.metrics, "interval": report.interval} for name, report in reports.items()}
     per_user = {name: np.round(report.per_user["ndcg@10"], 6).tolist() for name, report in reports.items()}
@@ -88,7 +89,7 @@ def write(path: Path, found: dict[str, Any]) -> None:
 
 def main() -> None:
     """Run what is missing, and print a line for each run, of validation alone."""
-    known = [*RECIPES, *ABLATIONS]
+    known = list(RECIPES)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipes", nargs="*", default=known, metavar="RECIPE", help=", ".join(known))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from classic import DATA, RECIPES, RESULTS, trained, write
+from classic import DATA, RESULTS, trained, write
 from torch import Tensor
 
 import attncore as ac
@@ -146,7 +146,7 @@ def measure(scorers: list[Scorer], holdout: Holdout, shares: np.ndarray) -> tupl
 
 def main() -> None:
     """Measure all recipes, and compare the shares that they keep with those of the chain."""
-    known = [*BASELINES, *RECIPES]
+    known = [*BASELINES, "mean-classic", "lstm-classic", "self-classic"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipes", nargs="*", default=known, metavar="RECIPE", help=", ".join(known))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
