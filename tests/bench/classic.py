@@ -34,7 +34,7 @@ RECIPES: dict[str, tuple[ac.RecommenderConfig, ac.TrainingConfig]] = {
     "lstm-classic": (CLASSIC, TRAINING),
     "mean-classic": (replace(CLASSIC, attention="mean"), TRAINING),
     "self-classic": (replace(CLASSIC, attention="self", positions="learned"), TRAINING),
-    "lstm-large": (replace(CLASSIC, width=64, hidden=64, dropout=0.2), TRAINING),
+    "lstm-large": (replace(CLASSIC, width=64, hidden=64), replace(TRAINING, epochs=25)),
     "lstm-last-state": (CLASSIC, TRAINING),
 }
 
