@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from attncore.encoders import LSTMAttention, MeanPooling, xavier
+from attncore.encoders import LSTMAttention, MeanPooling, Transition, xavier
 
 CONTEXT = torch.randn(2, 5, 8)
 
@@ -53,3 +53,16 @@ def test_the_lstm_begins_with_xavier():
     encoder = LSTMAttention(width=8, hidden=6, layers=2, dropout=0.5)
     assert (encoder.lstm.bias_ih_l0 == 0).all()
     assert encoder.widen.weight.abs().max() <= math.sqrt(6 / (12 + 8))
+
+
+def test_a_transition_adds_what_each_of_the_newest_items_says_by_itself():
+    transition = Transition(items=9, width=4, lags=3)
+    torch.testing.assert_close(transition.lag_SD, torch.tensor([1, 1 / 2, 1 / 3])[:, None].expand(3, 4))
+    torch.nn.init.normal_(transition.lag_SD)
+    vector, lag = transition.item.weight, transition.lag_SD
+    found = transition(torch.tensor([[3, 5, 2, 7], [4, 0, 0, 0]]))
+    assert found.shape == (2, 4, 4)
+    torch.testing.assert_close(found[0, 0], vector[3] * lag[0])
+    torch.testing.assert_close(found[0, 1], vector[5] * lag[0] + vector[3] * lag[1])
+    torch.testing.assert_close(found[0, 3], vector[7] * lag[0] + vector[2] * lag[1] + vector[5] * lag[2])
+    torch.testing.assert_close(found[1, 0], vector[4] * lag[0])

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from classic import DATA, RESULTS, trained, write
+from classic import DATA, RESULTS, trained
 from torch import Tensor
 
 import attncore as ac
@@ -171,7 +171,7 @@ def main() -> None:
             apart = one["changed"][name]["kept"]["value"] - chain["changed"][name]["kept"]["value"]
             one["changed"][name]["kept_above_chain"] = with_interval(apart, samples - chain_kept[name])
         found["recipes"][recipe] = one | {"seeds": len(seeds)}
-        write(path, found)
+        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         print(f"{recipe}: NDCG@10 {one['whole']['value']:.4f}", flush=True)
 
 
