@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from quality import RESULTS, Configs, keep, path_of
+from quality import Configs, keep, path_of
 from torch import Tensor
 
 import attncore as ac

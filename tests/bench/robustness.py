@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from classic import DATA, RESULTS, trained
+from classic import DATA, trained
+from quality import RESULTS
 from torch import Tensor
 
 import attncore as ac
