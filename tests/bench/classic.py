@@ -34,11 +34,6 @@ RECIPES: dict[str, Configs] = {
     "mean-classic": (replace(CLASSIC, attention="mean"), TRAINING),
     "self-classic": (replace(CLASSIC, attention="self", positions="learned"), TRAINING),
     "lstm-large": (replace(CLASSIC, width=64, hidden=64), replace(TRAINING, epochs=25)),
-    "mean-large": (replace(CLASSIC, attention="mean", width=64), replace(TRAINING, epochs=25)),
-    "self-large": (
-        replace(CLASSIC, attention="self", positions="learned", width=64),
-        replace(TRAINING, epochs=25, lr=0.004),
-    ),
     "lstm-last-state": (CLASSIC, TRAINING),
 }
 
