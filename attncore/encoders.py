@@ -93,6 +93,24 @@ class MeanPooling(nn.Module):
         return context_BTD.cumsum(1) / count_T1, layers
 
 
+def xavier(module: nn.Module) -> None:
+    """Draw the matrices of linear maps and LSTMs by Xavier's rule, and set their biases to 0; norms stay as they are.
+
+    An LSTM keeps the matrices of its four gates in one parameter: each is drawn for its own size.
+
+    Source: Glorot and Bengio 2010, eq. 16.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.LSTM):
+            gates = 4 if isinstance(layer, nn.LSTM) else 1
+            for parameter in layer.parameters(recurse=False):
+                for part in parameter.detach().chunk(gates):
+                    if part.dim() > 1:
+                        nn.init.xavier_uniform_(part)
+                    else:
+                        nn.init.zeros_(part)
+
+
 class Transition(nn.Module):
     """What each of the newest items says of the next one by itself: a Markov chain whose counts are learned.
 
@@ -143,6 +161,7 @@ class LSTMAttention(nn.Module):
         self.attention = MultiHeadAttention(hidden, heads=1)
         self.dropout = Dropout(dropout)
         self.widen = nn.Linear(2 * hidden, width)
+        xavier(self)
 
     def forward(
         self, context_BTD: Tensor, times_BT: Tensor | None = None, need_weights: bool = False
