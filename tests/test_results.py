@@ -1,21 +1,19 @@
 """Facts about the kept runs: each is whole, of the promised form, and its users' figures give its metrics."""
 
-import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
 
+import classic
 import numpy as np
 import pytest
+import quality
 
 import attncore as ac
 
 RESULTS = Path(__file__).parent / "bench" / "results"
 READ = {path: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
 RUNS = [path for path, run in READ.items() if "recipe" in run]
-SPEC = importlib.util.spec_from_file_location("quality", RESULTS.parent / "quality.py")
-quality = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(quality)
 
 
 def test_there_are_runs_and_tried_configurations():
@@ -45,7 +43,7 @@ def test_a_kept_run_has_the_promised_form_and_its_users_give_its_metrics(path):
 )
 def test_a_kept_run_is_what_would_be_run_now(path):
     run = READ[path]
-    defined = quality.rows_of(run["data"]) | quality.ablations_of(run["data"])
+    defined = quality.rows_of(run["data"]) | quality.ablations_of(run["data"]) | classic.RECIPES
     recommender, training = defined[run["recipe"]]
     assert ac.RecommenderConfig(**run["config"]["recommender"]) == recommender
     assert ac.TrainingConfig(**run["config"]["training"]) == replace(training, seed=run["seed"])

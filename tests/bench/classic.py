@@ -28,7 +28,7 @@ DATA = "ml-100k"
 # The published sizes: embedding 32, hidden 16, two layers, dropout .5; AdamW at .01, clip 1. An LSTM reads order by
 # itself, so it needs no positions. eps is 1e-8 in PyTorch's AdamW, and the schedule moves at each step.
 CLASSIC = ac.RecommenderConfig(attention="lstm", width=32, hidden=16, blocks=2, dropout=0.5, positions="none")
-TRAINING = ac.TrainingConfig(epochs=40, batch_size=64, lr=0.01, clip=1.0, patience=10)
+TRAINING = ac.TrainingConfig(epochs=40, batch_size=64, lr=0.01, clip=1.0, patience=10, progress=False)
 RECIPES: dict[str, Configs] = {
     "lstm-classic": (CLASSIC, TRAINING),
     "mean-classic": (replace(CLASSIC, attention="mean"), TRAINING),
@@ -52,7 +52,7 @@ class LastState(LSTMAttention):
 def trained(recipe: str, seed: int, split: ac.Split) -> tuple[ac.Recommender, dict[str, Any]]:
     """The model of a recipe and a seed, trained unless that was done before, and how it was made."""
     config, training = RECIPES[recipe]
-    training = replace(training, seed=seed, progress=False)
+    training = replace(training, seed=seed)
     model = ac.Recommender(config, split, seed=seed)
     if recipe == "lstm-last-state":
         with torch.random.fork_rng():
