@@ -137,7 +137,9 @@ class Trainer:
         if loss == "auto":
             loss = "sampled" if model.config.attention == "target" else "full"
         counts = torch.from_numpy(split.item_counts)
-        criterion = Criterion(loss, config.negatives, config.popularity, config.calibration, counts)
+        criterion = Criterion(
+            loss, config.negatives, config.popularity, config.calibration, counts, config.label_smoothing
+        )
         loss_of = LossOf(model, criterion.to(group.device))
         if config.compile:
             loss_of.compile(dynamic=True)
@@ -208,23 +210,26 @@ class Trainer:
 
     def _batches(self) -> Iterator[tuple[list[Batch], int]]:
         """This process's batches of every step from the present one on, and the positions of all processes."""
-        makes = (partial(self._made, rows, positions) for rows, positions in self._plan())
+        makes = (partial(self._made, *step) for step in self._plan())
         return prefetched(makes) if self.windows.mapped else (make() for make in makes)
 
-    def _plan(self) -> Iterator[tuple[np.ndarray, int]]:
-        """This process's rows of every step from the present one on, and the positions of all processes.
+    def _plan(self) -> Iterator[tuple[np.ndarray, int, np.ndarray | None]]:
+        """Of every step from the present one on: this process's rows, the positions of all, how far back windows end.
 
-        They depend on the seed and the step alone.
+        All depend on the seed and the step alone.
         """
         first, skipped = divmod(self.step, self.steps_an_epoch)
         for epoch in range(first, self.config.epochs):
+            back = None
+            if self.config.windows == "random":
+                back = np.random.default_rng((self.config.seed, epoch + 1, 1)).integers(self.windows.earlier + 1)
             steps = self._steps(epoch)
             positions = [int(self.windows.lengths[rows].sum()) for rows in steps]
             if self.own:
                 positions = self.group.total(torch.tensor(positions, device=self.group.device)).tolist()
             for number, (rows, count) in enumerate(zip(steps, positions, strict=True)):
                 if epoch > first or number >= skipped:
-                    yield rows if self.own else self.group.share(rows), count
+                    yield rows if self.own else self.group.share(rows), count, back
 
     def _steps(self, epoch: int) -> list[np.ndarray]:
         """The rows of each step of an epoch: those of all processes, or where a process has its own, these."""
@@ -233,9 +238,13 @@ class Trainer:
         order = np.random.default_rng((self.config.seed, epoch + 1)).permutation(self.rows)
         return np.array_split(order, self.steps_an_epoch)
 
-    def _made(self, own: np.ndarray, positions: int) -> tuple[list[Batch], int]:
+    def _made(self, own: np.ndarray, positions: int, back: np.ndarray | None) -> tuple[list[Batch], int]:
         batches = np.array_split(own, max(1, min(self.config.accumulate, len(own))))
-        return [self.windows.batch(part) for batch in batches for part in self.windows.parts(batch)], positions
+        return [
+            self.windows.batch(part, None if back is None else back[part])
+            for batch in batches
+            for part in self.windows.parts(batch)
+        ], positions
 
     def _check(self) -> None:
         """Wait for the device, and see whether every step was finite.
