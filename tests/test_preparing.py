@@ -359,6 +359,7 @@ def test_the_command_line_reads_other_units_and_declared_kinds(tmp_path, capsys)
 
 
 @given(st.lists(st.lists(st.integers(-5, 5), max_size=4), min_size=1, max_size=5), st.data())
+@settings(deadline=None)
 def test_joined_arrays_read_as_one(parts, data):
     whole = np.array([entry for part in parts for entry in part], np.int64)
     joined = Joined([np.array(part, np.int64) for part in parts])

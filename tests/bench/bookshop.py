@@ -39,8 +39,8 @@ def read() -> ac.Interactions:
     )
 
 
-def measure(recipe: str, seed: int, split: ac.Split) -> dict[str, Any]:
-    """Train (a baseline only counts), and evaluate on validation and test."""
+def measure(recipe: str, seed: int, split: ac.Split) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Train (a baseline only counts), and evaluate on validation and test; each user's NDCG@10 comes apart."""
     started, config = time.perf_counter(), {}
     if recipe in BASELINES:
         scorer: Any = BASELINES[recipe](split)
@@ -49,13 +49,15 @@ def measure(recipe: str, seed: int, split: ac.Split) -> dict[str, Any]:
         scorer = ac.Recommender(MODELS[recipe], split, seed=seed)
         run = ac.fit(scorer, split, training)
         config = {"recommender": asdict(MODELS[recipe]), "training": asdict(training), "best_epoch": run.best_epoch}
-    found = {"data": "bookshop", "recipe": recipe, "seed": seed, "kind": "baseline" if not config else "row"}
-    found |= {"config": config, "seconds": round(time.perf_counter() - started, 1), "per_user": {}}
+    found = {"data": "bookshop", "split": "time", "recipe": recipe, "seed": seed}
+    found |= {"kind": "row" if config else "baseline", "config": config}
+    found |= {"seconds": round(time.perf_counter() - started, 1)}
+    per_user = {}
     for holdout in (split.valid, split.test):
         report = ac.evaluate(scorer, holdout)
         found[holdout.name] = {"metrics": report.metrics, "interval": report.interval}
-        found["per_user"][holdout.name] = np.round(report.per_user["ndcg@10"], 6).tolist()
-    return found
+        per_user[holdout.name] = report.per_user["ndcg@10"]
+    return found, per_user
 
 
 def main() -> None:
@@ -65,9 +67,11 @@ def main() -> None:
         for seed in (0, 1, 2) if recipe in MODELS else (0,):
             path = RESULTS / f"bookshop-{recipe}-{seed}.json"
             if not path.exists():
-                found = measure(recipe, seed, split)
+                found, per_user = measure(recipe, seed, split)
+                np.savez_compressed(path.with_suffix(".npz"), **per_user)
                 with replacing(path) as fresh:
-                    fresh.write_text(json.dumps(found))
+                    found["per_user"] = path.with_suffix(".npz").name
+                    fresh.write_text(json.dumps(found, indent=1) + "\n")
             shown = json.loads(path.read_text())
             print(f"{recipe:<14}{seed}  valid {shown['valid']['metrics']['ndcg@10']:.4f}")
 
