@@ -119,7 +119,7 @@ def staged(
     except duckdb.Error as error:
         raise DataError(f"memory is '{memory}': {one_line(error)}; write it like 1GB") from None
     try:
-        database.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+        database.execute("SET TimeZone = 'UTC'")
         if threads is not None:
             database.execute(f"SET threads = {int(threads)}")
         yield _Staging(database, source, roles, TICKS[time_unit]).log(drop_duplicates, shards)
