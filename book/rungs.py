@@ -87,6 +87,7 @@ def table(
     metrics: Sequence[str] = ("ndcg@10", "hr@10"),
     split: str = "test",
     folder: Path = RESULTS,
+    how: str = "leave-one-out",
 ) -> pd.DataFrame:
     """A row for each recipe, a column for each metric, as text: the value and its interval.
 
@@ -95,19 +96,21 @@ def table(
     names = recipes if isinstance(recipes, Mapping) else {name: name for name in recipes}
     rows = {}
     for recipe, called in names.items():
-        found = [rung(data, recipe, metric, split, folder) for metric in metrics]
+        found = [rung(data, recipe, metric, split, folder, how) for metric in metrics]
         rows[called] = {metric: str(one) for metric, one in zip(metrics, found, strict=True)}
         rows[called]["seeds"] = str(found[0].seeds)
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def step(data: str, recipe: str, before: str, split: str = "test", folder: Path = RESULTS) -> Step:
+def step(
+    data: str, recipe: str, before: str, split: str = "test", folder: Path = RESULTS, how: str = "leave-one-out"
+) -> Step:
     """How far `recipe` stands above `before` in NDCG@10: a paired bootstrap over users.
 
     Each user's figure is first averaged over seeds. `seeds` is the larger number of the two, since a baseline
     that only counts has no need of more than one.
     """
-    sides = [load(data, name, folder) for name in (recipe, before)]
+    sides = [load(data, name, folder, how) for name in (recipe, before)]
     means = [np.mean([np.load(folder / run["per_user"])[split] for run in runs], axis=0) for runs in sides]
     difference = means[0] - means[1]
     low, high = bootstrap_interval(difference, resamples=10_000)
