@@ -68,13 +68,14 @@ def write_run(
             else:
                 split.save(fresh, attributes)
             save_file({name: x.detach().cpu().contiguous() for name, x in weights.items()}, fresh / names[0])
-        except SafetensorError as error:  # it says so of a full disk
-            raise OSError(f"{folder}: cannot be written ({error}); what was there is unchanged") from None
-        files = file_checksums(folder, RUN_FILES[1:-1]) if only_weights else {}
-        config = config | {"files": files | file_checksums(fresh, names[:-1])}
-        (fresh / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
-        for name in names:
-            on_disk(fresh / name)
+            files = file_checksums(folder, RUN_FILES[1:-1]) if only_weights else {}
+            config = config | {"files": files | file_checksums(fresh, names[:-1])}
+            (fresh / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+            for name in names:
+                on_disk(fresh / name)
+        except (OSError, SafetensorError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise OSError(f"{folder}: cannot be written ({why}); what was there is unchanged") from None
         for name in names:
             (fresh / name).replace(folder / name)
         on_disk(folder)
