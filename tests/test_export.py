@@ -17,8 +17,14 @@ from attncore.__main__ import main
 from attncore.sequences import Histories
 
 MODELS = {  # between them they hold every choice that the graph depends on
-    "self": {"relative": "time", "combine": "whole", "positions": "newest"},
-    "self, plain": {},
+    "self": {
+        "relative": "time",
+        "combine": "whole",
+        "positions": "newest",
+        "gated": True,
+        "transition": 3,
+        "temperature": 0.1,
+    },
     "target": {"score": "additive", "combine": "pooled"},
     "mean": {"combine": "pooled", "item_bias": False},
     "lstm": {"hidden": 5},
@@ -84,7 +90,7 @@ def test_the_exported_model_is_asked_and_evaluated_like_the_other(both):
 
 
 def test_the_file_alone_serves_without_attncore(split, tmp_path):
-    model = saved(tmp_path, split)
+    model = saved(tmp_path, split, "mean")
     session = onnxruntime.InferenceSession(export.to_onnx(tmp_path), providers=["CPUExecutionProvider"])
     about = json.loads(session.get_modelmeta().custom_metadata_map["attncore"])
     history = [500, 503, 501]
@@ -95,11 +101,11 @@ def test_the_file_alone_serves_without_attncore(split, tmp_path):
     scores[items[0] - 1] = -np.inf
     best = [about["items"][place] for place in np.argsort(-scores)[:4]]
     assert best == model.recommend(histories=[history], k=4)[0].items
-    assert (about["length"], about["exclude_seen"], about["attention"]) == (8, True, "self")
+    assert (about["length"], about["exclude_seen"], about["attention"]) == (8, True, "mean")
 
 
 def test_a_situation_reaches_the_graph(split, tmp_path):
-    model = saved(tmp_path, split, situation_features=("place",))
+    model = saved(tmp_path, split, "mean", situation_features=("place",))
     export.to_onnx(tmp_path)
     onnx = export.OnnxRecommender(tmp_path)
     scores = []
@@ -111,10 +117,18 @@ def test_a_situation_reaches_the_graph(split, tmp_path):
     assert scores[0] != pytest.approx(scores[1], abs=1e-3)
 
 
-def test_exporting_leaves_the_model_as_it_was(split, tmp_path):
-    model = saved(tmp_path, split, "lstm").train()
+def test_an_export_that_fails_leaves_the_model_as_it_was(split, tmp_path, monkeypatch):
+    model, met = saved(tmp_path, split, "lstm").train(), []
     lstm = model.encoder.lstm
-    export._traced(model, export._example(model))
+
+    def fails(graph, *args, **how):
+        met.append((type(graph.model.encoder.lstm), graph.model.training))
+        raise RuntimeError
+
+    monkeypatch.setattr(torch.export, "export", fails)
+    with pytest.raises(ac.DataError, match=r"attention='lstm': this model cannot be exported \(RuntimeError\)"):
+        export._traced(model, export._example(model))
+    assert met == [(export._OnnxLSTM, False)]
     assert model.encoder.lstm is lstm
     assert model.training
 
