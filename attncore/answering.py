@@ -22,7 +22,7 @@ from attncore.tables import FeatureSet
 if TYPE_CHECKING:
     from attncore.recommender import Recommender
 
-PART = 2**22  # scores that exist at a time, whatever the catalogue's size: 16 MiB of float32
+PART = 2**20  # scores that exist at a time, whatever the size of the catalogue: 4 MiB stay in a cache
 
 
 @dataclass(frozen=True)

@@ -224,23 +224,23 @@ def test_what_changes_between_reading_and_checking_is_read_again(run, split, tmp
 # --- two processes -----------------------------------------------------------------------------------------------
 
 
-def hold(folder, begun, over):
-    """Write a folder for as long as it is asked to."""
+def hold(folder, begun):
+    """Write a folder until it is killed."""
     with runs.alone(folder):
         begun.set()
-        over.wait(400)
+        time.sleep(1000)
 
 
 @pytest.fixture
 def held(run):
     """A run folder that another process is writing."""
-    begun, over = CONTEXT.Event(), CONTEXT.Event()
-    process = CONTEXT.Process(target=hold, args=(run, begun, over))
+    begun = CONTEXT.Event()
+    process = CONTEXT.Process(target=hold, args=(run, begun))
     process.start()
     assert begun.wait(400)
     yield run, process
-    over.set()
-    process.join(60)
+    process.kill()
+    process.join()
 
 
 def test_a_second_writer_is_refused_in_one_line_and_changes_nothing(held, split, quick, capsys):

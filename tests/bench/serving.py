@@ -30,6 +30,7 @@ import report
 import torch
 
 import attncore as ac
+from attncore.answering import PART
 from attncore.benchmark import describe_machine, peak_memory
 from attncore.export import OnnxRecommender, to_onnx
 from attncore.output import catalogue_scores
@@ -100,7 +101,7 @@ def search(folder: Path) -> dict[str, Any]:
     items_VD, queries_ND = (torch.from_numpy(np.load(folder / f"{name}.npy")) for name in ("items", "queries"))
 
     def exact(state_ND: torch.Tensor) -> np.ndarray:
-        part = max(1, 2**22 // len(state_ND))
+        part = max(1, PART // len(state_ND))
         score = lambda places: catalogue_scores(state_ND, items_VD[places], None)  # noqa: E731
         return top_k_in_parts(score, len(items_VD), K, part)[1].numpy()
 
