@@ -238,7 +238,7 @@ def _traced(model: Recommender, batch: Batch) -> Any:
             graph, tensors = _Graph(model, list(inputs)), tuple(inputs.values())
             # Strict: Dynamo reads len() of a tensor as an open size, where plain tracing takes it for a constant.
             program = torch.export.export(graph, tensors, dynamic_shapes=(open_axes,), strict=True)
-            return torch.onnx.export(
+            exported: Any = torch.onnx.export(
                 program,
                 dynamo=True,
                 input_names=list(inputs),
@@ -246,12 +246,23 @@ def _traced(model: Recommender, batch: Batch) -> Any:
                 custom_translation_table={torch.ops.attncore.onnx_lstm.default: _translated_lstm},
                 verbose=False,
             )
+        _name_axes(exported.model.graph, of_events)
+        return exported
     except Exception as error:  # the exporter raises whatever it meets
         what = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise DataError(f"attention={model.config.attention!r}: this model cannot be exported ({what})") from None
     finally:
         if lstm is not None:
             encoder.lstm = lstm
+
+
+def _name_axes(graph: Any, of_events: Sequence[bool]) -> None:
+    """Call the open axes of what goes in and comes out by their names; the exporter numbers them."""
+    for value, each in zip((*graph.inputs, *graph.outputs), (*of_events, False), strict=True):
+        names = {0: "batch", 1: "length"} if each else {0: "batch"}
+        value.shape = type(value.shape)(
+            [names.get(axis, size) if not isinstance(size, int) else size for axis, size in enumerate(value.shape)]
+        )
 
 
 @contextmanager

@@ -95,7 +95,10 @@ def test_the_file_alone_serves_without_attncore(split, tmp_path):
     about = json.loads(session.get_modelmeta().custom_metadata_map["attncore"])
     history = [500, 503, 501]
     items = np.array([[about["items"].index(item) + 1 for item in history]])
-    assert [(one.name, one.type) for one in session.get_inputs()] == [("items", "tensor(int64)")]
+    assert [(one.name, one.type, one.shape) for one in session.get_inputs()] == [
+        ("items", "tensor(int64)", ["batch", "length"])
+    ]
+    assert session.get_outputs()[0].shape == ["batch", 12]
     scores = session.run(["scores"], {"items": items})[0][0]
     assert scores.dtype == np.float32
     scores[items[0] - 1] = -np.inf
