@@ -58,8 +58,7 @@ UNDONE: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("plain-blocks", {"gated": False, "label_smoothing": 0.0}),
         ("no-transition", {"transition": 0}),
         ("no-relative", {"relative": "none", "positions": "learned"}),
-        ("last-window", {"windows": "last"}),
-        ("bce", {"loss": "bce", "negatives": 128}),
+        ("bce", {"windows": "last", "loss": "bce", "negatives": 128}),
     ],
     "ml-1m": [],
     "beauty": [],
@@ -67,7 +66,7 @@ UNDONE: dict[str, list[tuple[str, dict[str, Any]]]] = {
 
 
 def ablations_of(data: str) -> dict[str, Configs]:
-    """From the recipe back to plain SASRec: each differs from the one before it in one choice."""
+    """From the recipe back to plain SASRec: each differs from the one before it in a choice or two."""
     steps, (recommender, training) = {}, (RECIPES[data].recommender, RECIPES[data].training)
     for name, changes in UNDONE[data]:
         of_model = {field: value for field, value in changes.items() if hasattr(recommender, field)}
