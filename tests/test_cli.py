@@ -71,6 +71,9 @@ def test_recommend_gives_the_promised_object(trained, capsys):
     after = json.loads(said(capsys, "recommend", trained, "--history", 500, 501, "--candidates", 505, 506, "--json"))
     assert set(after["items"]) == {505, 506}
     assert "user 100" in said(capsys, "recommend", trained, "--user", 100)
+    filters = ["--only", 503, 504, 505, 999, "--exclude", 504]
+    left = json.loads(said(capsys, "recommend", trained, "--history", 500, 501, *filters, "--json"))
+    assert set(left["items"]) == {503, 505}
 
 
 def test_the_run_works_when_the_log_has_moved(log_file, trained, capsys):

@@ -485,6 +485,18 @@ MUTANTS = [
             "test_the_p_value_agrees_with_a_normal_test",
         ),
         (
+            "places in a part are taken for places in the catalogue",
+            "found.append((values, columns + start))",
+            "found.append((values, columns))",
+            "test_top_k_in_parts_equals_top_k_ties_included",
+        ),
+        (
+            "the last item of a part is skipped",
+            "score(slice(start, min(start + part, items)))",
+            "score(slice(start, min(start + part, items) - (part < items)))",
+            "test_top_k_in_parts_equals_top_k_ties_included",
+        ),
+        (
             "users are drawn without replacement",
             "generator.integers(users, size=(len(row), users))",
             "generator.permuted(np.tile(np.arange(users), (len(row), 1)), axis=1)",
