@@ -2,7 +2,8 @@
 
 A query is compared with every key; softmax turns the scores into weights that sum to 1; the values are averaged
 by those weights. All the rest of this file says who asks, who is looked at, and who may not look where.
-See the chapters "Query, key, value and context vectors" and "Softmax and attention weights".
+See the chapters "Query, key, value and context vectors", "Softmax and attention weights", "The attention layer" and
+"Self-attention".
 """
 
 from __future__ import annotations
