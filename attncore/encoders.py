@@ -119,11 +119,27 @@ class Transition(nn.Module):
     def forward(self, items_BT: Tensor) -> Tensor:
         """What is added to the state after each event, (B, T, D)."""
         vectors_BTD, steps = self.item(items_BT), items_BT.shape[1]
-        past_BTD = F.pad(
-            vectors_BTD, (0, 0, len(self.lag_SD) - 1, 0)
-        )  # so that a history's first events look at zeros
+        past_BTD = F.pad(vectors_BTD, (0, 0, len(self.lag_SD) - 1, 0))  # a history's first events look at zeros
         later = range(len(self.lag_SD) - 1, -1, -1)
         return sum((past_BTD[:, at : at + steps] * lag_D for at, lag_D in zip(later, self.lag_SD, strict=True)), 0)
+
+
+def xavier(module: nn.Module) -> None:
+    """Draw the matrices of linear maps and LSTMs by Xavier's rule, and set their biases to 0; norms stay as they are.
+
+    An LSTM keeps the matrices of its four gates in one parameter: each is drawn for its own size.
+
+    Source: Glorot and Bengio 2010, eq. 16.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.LSTM):
+            gates = 4 if isinstance(layer, nn.LSTM) else 1
+            for parameter in layer.parameters(recurse=False):
+                for part in parameter.detach().chunk(gates):
+                    if part.dim() > 1:
+                        nn.init.xavier_uniform_(part)
+                    else:
+                        nn.init.zeros_(part)
 
 
 class LSTMAttention(nn.Module):
@@ -145,6 +161,7 @@ class LSTMAttention(nn.Module):
         self.attention = MultiHeadAttention(hidden, heads=1)
         self.dropout = Dropout(dropout)
         self.widen = nn.Linear(2 * hidden, width)
+        xavier(self)
 
     def forward(
         self, context_BTD: Tensor, times_BT: Tensor | None = None, need_weights: bool = False

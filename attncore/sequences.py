@@ -41,7 +41,7 @@ class Vocabulary:
         is_number, known_number = wanted.dtype.kind in "iu", self.ids.dtype.kind in "iu"
         if is_number != known_number:
             expected = "an integer" if known_number else "text"
-            raise DataError(f"unknown {self.kind} {wanted.flat[0]!r}: an id of this log is {expected}")
+            raise DataError(f"unknown {self.kind} {wanted.ravel().tolist()[0]!r}: an id of this log is {expected}")
         index = pd.Index(self.ids).get_indexer(pd.Index(wanted.astype(self.ids.dtype)))
         if (index < 0).any():
             unknown = wanted[index < 0][0]

@@ -513,6 +513,8 @@ def users_needed(my_users_needed: Callable[[float, float], float]) -> str:
         )
         assert answer <= right + 1, f"{answer:,.0f} users for {difference}, not {right:,.0f}"
     return "Right: half the difference asks for four times the users."
+
+
 def running_mean(my_running_mean: Callable[[Tensor], Tensor]) -> str:
     """`my_running_mean(context)`: row t is the mean of the rows 0 to t, (T, D)."""
     context = torch.tensor([[2.0, 0], [4, 3], [0, 3], [2, 6]])

@@ -442,6 +442,8 @@ def test_right_answers_about_the_scoreboard():
 def test_a_wrong_answer_about_the_scoreboard_gets_its_hint(checker, answer, hint):
     with pytest.raises(AssertionError, match=hint):
         getattr(check, checker)(answer)
+
+
 # --- A first recommender, in four stages
 
 

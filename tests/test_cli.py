@@ -93,10 +93,17 @@ def test_the_log_line_of_an_epoch_has_the_promised_fields(trained):
     assert {"epoch", "loss", "positions_per_s", "seconds", "ndcg@10"} <= set(line)
 
 
-def test_every_kind_trains_from_the_command_line(log_file, tmp_path, capsys):
-    for kind in ("target", "lstm", "mean"):
-        out = said(capsys, "train", log_file, "--out", tmp_path / kind, "--attention", kind, *QUICK)
-        assert f"attention={kind}" in out
+@pytest.mark.parametrize("kind", ["self", "target", "lstm", "mean"])
+def test_every_kind_trains_is_evaluated_and_recommends_from_the_command_line(kind, log_file, tmp_path, capsys):
+    run = tmp_path / kind
+    assert f"attention={kind}" in said(capsys, "train", log_file, "--out", run, "--attention", kind, *QUICK)
+    result = json.loads(said(capsys, "evaluate", run, "--json"))
+    assert (result["attention"], result["users"]) == (kind, 40)
+    assert 0 <= result["metrics"]["ndcg@10"] <= 1
+    picks = json.loads(said(capsys, "recommend", run, "--user", 100, "-k", 3, "--json"))
+    assert picks["items"] == ac.load(run).recommend(users=[100], k=3)[0].items
+    after = json.loads(said(capsys, "recommend", run, "--history", 500, 501, "-k", 3, "--json"))
+    assert len(set(after["items"]) - {500, 501}) == 3
 
 
 def test_columns_and_the_time_split_can_be_named(log_file, tmp_path, capsys):

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import rhythm_log
@@ -27,8 +28,13 @@ def build(split, kind, **changes):
 
 
 @pytest.fixture(params=KINDS)
-def model(request, split):
-    return build(split, request.param)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def model(kind, split):
+    return build(split, kind)
 
 
 # --- every kind ------------------------------------------------------------------------------------------------
@@ -85,6 +91,34 @@ def test_an_empty_history_is_scored_by_the_item_biases_with_finite_gradients(mod
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
+def test_nobody_known_is_recommended_what_the_biases_say(model):
+    nobody, somebody = model.recommend(histories=[[], [500]], k=12)
+    biases = model.output.bias[1:].detach()
+    order = biases.argsort(descending=True, stable=True).numpy() + 1
+    assert nobody.items == model.split.items.decode(order).tolist()
+    assert nobody.scores == pytest.approx(biases.sort(descending=True).values.tolist())
+    assert 500 not in somebody.items
+
+
+def test_a_user_whose_events_are_too_few_to_train_on_is_served_after_those(kind):
+    new = pd.DataFrame({"user": [99, 99], "item": [500, 501], "time": [0, 1]})
+    few = ac.Interactions.from_frame(pd.concat([rhythm_log().events, new]), name="with a newcomer")
+    cold = build(ac.leave_one_out(few), kind)
+    assert 99 not in cold.split.users.ids[cold.split.test.users]
+    served, typed = cold.recommend(users=[99], k=3)[0], cold.recommend(histories=[[500, 501]], k=3)[0]
+    assert served.items == typed.items
+    assert served.scores == pytest.approx(typed.scores)
+
+
+def test_held_out_users_are_served_after_the_few_events_that_they_show(kind):
+    for known in (0, 1, 3):
+        cold = build(ac.split_by_user(rhythm_log(), known=known), kind)
+        report = ac.evaluate(cold, cold.split.test, k=10)
+        assert report.users == 8
+        assert np.isfinite(report.metrics["loss"])
+        assert set(cold.split.test.histories.lengths) == {known}
+
+
 def test_the_padding_row_stays_zero_through_training(model, split, quick):
     ac.fit(model, split, quick)
     assert (model.item.id.weight[0] == 0).all()
@@ -127,6 +161,18 @@ def test_recommend_gives_the_logs_ids_best_first_and_nothing_seen(model, split):
     assert len(model.recommend(users=[100], k=20, exclude_seen=False)[0].items) == 12
 
 
+def test_what_was_seen_is_left_out_unless_the_log_repeats_or_one_asks_otherwise(kind):
+    events = rhythm_log().events
+    once, again = (
+        build(ac.leave_one_out(ac.Interactions(events, repeats=repeats)), kind) for repeats in (False, True)
+    )
+    history = [500, 503, 501]
+    assert not set(history) & set(once.recommend(histories=[history], k=12)[0].items)
+    assert set(history) <= set(again.recommend(histories=[history], k=12)[0].items)
+    assert set(history) <= set(once.recommend(histories=[history], k=12, exclude_seen=False)[0].items)
+    assert not set(history) & set(again.recommend(histories=[history], k=12, exclude_seen=True)[0].items)
+
+
 def test_candidates_limit_the_choice(model):
     picks = model.recommend(histories=[[500, 501]], k=5, candidates=[501, 505, 507])[0]
     assert set(picks.items) == {505, 507}
@@ -149,6 +195,7 @@ def test_recommend_in_bulk_equals_one_by_one(model, split):
         ({"users": [100], "candidates": [1]}, "unknown item 1"),
         ({}, "either users= or histories="),
         ({"users": [100], "histories": [[500]]}, "either users= or histories="),
+        ({"histories": [["500"]]}, "unknown item '500': an id of this log is an integer"),
         ({"users": [100], "k": 0}, "k=0: must be at least 1"),
     ],
 )
