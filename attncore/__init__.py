@@ -10,7 +10,7 @@ So `weights_BHLK` holds, for each history and head, a row of K attention weights
 axis of that length.
 """
 
-from attncore import baselines, datasets
+from attncore import baselines, datasets, export
 from attncore.answering import Recommendation
 from attncore.config import RecommenderConfig, TrainingConfig
 from attncore.interactions import DataError, Interactions, read_interactions
@@ -33,6 +33,7 @@ __all__ = [
     "compare",
     "datasets",
     "evaluate",
+    "export",
     "fit",
     "leave_one_out",
     "load",

@@ -1,4 +1,4 @@
-"""The command line: `python -m attncore train | evaluate | recommend | bench | data`.
+"""The command line: `python -m attncore train | evaluate | recommend | export | bench | data`.
 
 Results go to stdout, progress to stderr. A user's mistake is one line on stderr and exit status 2.
 """
@@ -23,6 +23,7 @@ import attncore as ac
 from attncore.benchmark import measure
 from attncore.devices import choose_device
 from attncore.distributed import processes
+from attncore.export import to_onnx
 from attncore.interactions import DataError
 from attncore.ranking import Report, Scorer
 from attncore.recipes import RECIPES, Recipe, recipe
@@ -84,9 +85,16 @@ def parser(defaults: Recipe) -> Parser:
     asked.add_argument("--user", nargs="+", metavar="ID", help="users of the log")
     asked.add_argument("--history", nargs="+", metavar="ID", help="items, oldest first")
     sub.add_argument("--candidates", nargs="+", metavar="ID", help="choose among these items only")
+    sub.add_argument("--exclude", nargs="+", metavar="ID", default=[], help="never show these items")
+    sub.add_argument("--only", nargs="+", metavar="ID", help="show these items only, such as what is in stock")
     sub.add_argument("--situation", nargs="+", metavar="K=V", default=[], help="the moment of asking, by feature")
     sub.add_argument("-k", type=int, default=10, help="how many items")
     sub.add_argument("--json", action="store_true", help="print one JSON object (a list for several users)")
+
+    sub = command("export", export, "Write a trained recommender for use outside PyTorch.")
+    sub.add_argument("folder", metavar="RUN", help="a run folder")
+    sub.add_argument("--to", choices=["onnx"], default="onnx", help="the format")
+    sub.add_argument("--out", metavar="FILE", help="the file to write; unless given, model.onnx in the run folder")
 
     sub = command("bench", bench, "Measure training, evaluation and requests on this machine.")
     sub.add_argument("data", nargs="?", default="ml-100k", help="a data set's name, or the path of a log")
@@ -217,7 +225,13 @@ def recommend(args: Namespace) -> None:
     for pair in args.situation:
         if "=" not in pair:
             raise DataError(f"--situation {pair}: must be NAME=VALUE")
-    options = {"k": args.k, "candidates": candidates, "situation": dict(p.split("=", 1) for p in args.situation)}
+    options = {
+        "k": args.k,
+        "candidates": candidates,
+        "situation": dict(p.split("=", 1) for p in args.situation),
+        "exclude": split.items.parse(args.exclude),
+        "only": None if args.only is None else split.items.parse(args.only),
+    }
     if args.user is not None:
         found = model.recommend(users=split.users.parse(args.user), **options)
     else:
@@ -232,6 +246,11 @@ def recommend(args: Namespace) -> None:
             print(
                 f"{place:>4}  {score:8.3f}  {item}  {split.label(item) if split.titles is not None else ''}".rstrip()
             )
+
+
+def export(args: Namespace) -> None:
+    """Write a run as an ONNX file."""
+    print(f"kept in {to_onnx(args.folder, args.out)}; what it takes and gives: see attncore.export")
 
 
 def bench(args: Namespace) -> None:

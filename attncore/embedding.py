@@ -202,7 +202,8 @@ class ItemEmbedding(nn.Module):
         """Vectors (..., D) of item indices (...)."""
         if self.features is None:
             return self.id(items)
-        few = items.numel() < len(self.id.weight)  # many items repeat: the whole table, once, is then less work
+        # Many items repeat: the whole table, once, is then less work. In an exported graph it is a constant.
+        few = not torch.compiler.is_compiling() and items.numel() < len(self.id.weight)
         vectors = self.features(items) if few else F.embedding(items, self.features())
         return self.id(items) + torch.where(items[..., None] > 0, vectors, 0)
 

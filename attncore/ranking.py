@@ -5,7 +5,7 @@ random order: how a sort breaks ties never matters, and a constant scorer earns 
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -149,6 +149,26 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     columns = columns.sort(dim=1).values
     values, order = scores.gather(1, columns).sort(dim=1, descending=True, stable=True)
     return values, columns.gather(1, order)
+
+
+def top_k_in_parts(score: Callable[[slice], Tensor], items: int, k: int, part: int) -> tuple[Tensor, Tensor]:
+    """`top_k` of scores that are made a part at a time, so that a large catalogue's never exist together.
+
+    Args:
+        score: gives the scores (rows, n) of a slice of n columns.
+        items: how many columns there are, 1 or more.
+        k: how many are wanted.
+        part: columns at a time.
+    """
+    found = []
+    for start in range(0, items, part):
+        values, columns = top_k(score(slice(start, min(start + part, items))), k)
+        found.append((values, columns + start))
+    if len(found) == 1:
+        return found[0]
+    # Parts lie in order of their columns, and so do equal scores within one: `top_k` keeps that order.
+    values, place = top_k(torch.cat([values for values, _ in found], 1), k)
+    return values, torch.cat([columns for _, columns in found], 1).gather(1, place)
 
 
 def bootstrap_interval(values: np.ndarray, resamples: int = 1000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -27,7 +28,7 @@ from attncore.features import encode_columns
 from attncore.inspection import evaluating
 from attncore.interactions import DataError
 from attncore.output import Criterion, Output, catalogue_scores, lean_cross_entropy
-from attncore.runs import read_config, write_run
+from attncore.runs import read_whole, write_run
 from attncore.sequences import Histories
 from attncore.splits import Split
 from attncore.tables import FeatureSet, label
@@ -200,19 +201,33 @@ class Recommender(Answering):
         scores_BPN = scores_BL.view(candidates_BPN.shape)
         return scores_BPN if self.output.bias is None else scores_BPN + self.output.bias[candidates_BPN]
 
-    def _final_scores(self, batch: Batch) -> Tensor:
-        """Scores of the catalogue after each whole history, (B, V)."""
-        items, rows = len(self.split.items), len(batch.items_BT)
+    def scorer(self, batch: Batch) -> Callable[[slice | Tensor], Tensor]:
+        """A function that gives scores (B, n) after each whole history, of the n items at some places.
+
+        An item's place in the catalogue is its index less 1. What does not depend on the items is computed once.
+        """
         last_B = batch.lengths_B - 1
         if self.config.attention == "target":
-            candidates_B1V = torch.arange(1, items + 1, device=self.device).expand(rows, 1, -1)
-            moment = candidates_B1V, last_B[:, None], self.asker(batch)
-            return self._candidate_scores(self.embedding(batch), *moment)[:, 0]
+            items_V = torch.arange(1, len(self.split.items) + 1, device=self.device)
+            context_BTD, asker_B1D = self.embedding(batch), self.asker(batch)
+
+            def asked_by_each(places: slice | Tensor) -> Tensor:
+                candidates_B1N = items_V[places].expand(len(last_B), 1, -1)
+                return self._candidate_scores(context_BTD, candidates_B1N, last_B[:, None], asker_B1D)[:, 0]
+
+            return asked_by_each
         state_BD = torch.where((last_B >= 0)[:, None], self._newest_states(batch), 0)
         if (asker_B1D := self.asker(batch)) is not None:
             state_BD = state_BD + asker_B1D[:, 0]
-        catalogue_VD = self.output.scaled(self.item.catalogue())
-        return catalogue_scores(self.output.scaled(state_BD), catalogue_VD, self.output.catalogue_bias())
+        state_BD = self.output.scaled(state_BD)
+        catalogue_VD, bias_V = self.item.catalogue(), self.output.catalogue_bias()
+        return lambda places: catalogue_scores(
+            state_BD, self.output.scaled(catalogue_VD[places]), None if bias_V is None else bias_V[places]
+        )
+
+    def _final_scores(self, batch: Batch) -> Tensor:
+        """Scores of the catalogue after each whole history, (B, V)."""
+        return self.scorer(batch)(slice(None))
 
     def _newest_states(self, batch: Batch) -> Tensor:
         """`states` of each row's newest event, without who asks, (B, D): the last block asks only there."""
@@ -264,24 +279,55 @@ class Recommender(Answering):
         config = dict(about or {}) | {"recommender": asdict(self.config), "features": self.features.to_json()}
         write_run(Path(folder), self.split, self.state_dict(), config, self.features.event_columns, only_weights)
 
+    def take_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Take weights of a model made alike, and its tables of codes, which are made without the log.
+
+        Raises:
+            RuntimeError: a name or a shape does not fit.
+        """
+        for name, buffer in self.named_buffers():
+            if name in weights:
+                buffer.resize_(weights[name].shape)
+        self.load_state_dict(weights)
+        for table, ids in ((self.item.features, self.split.items), (self.asker.profile, self.split.users)):
+            if table is not None and any(len(codes) != len(ids) + 1 for codes in table.codes()):
+                raise RuntimeError(f"a table of codes is not that of {len(ids):,} {ids.kind}s")
+
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Recommender:
     """Read a model that `Recommender.save` or `fit(out=...)` wrote, ready to recommend.
 
     Raises:
-        DataError: the folder is not a run folder, or a file in it is missing, damaged or of another run.
+        DataError: the folder is not a run folder, or a file in it is missing, damaged, of another run, or does not
+            fit the others.
     """
-    folder = Path(folder)
-    config = read_config(folder)
+    return read_whole(Path(folder), read_model).to(device).eval()
+
+
+def read_model(folder: Path, config: Mapping[str, Any]) -> Recommender:
+    """`load` of a run folder whose `config.json` was read already, on the CPU."""
+    model = Recommender(*described(folder, config))
+    weights = load_file(folder / "weights.safetensors")
+    try:
+        model.take_weights(weights)
+    except (RuntimeError, TypeError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise DataError(f"{folder / 'weights.safetensors'}: does not fit config.json ({why}); train again") from None
+    return model
+
+
+def described(folder: Path, config: Mapping[str, Any]) -> tuple[RecommenderConfig, Split, int, FeatureSet]:
+    """What `Recommender` is made of, from a run folder and its `config.json`: all but the weights.
+
+    Raises:
+        DataError: as for `load`.
+    """
     try:
         recommender = RecommenderConfig(**config["recommender"])
         features = FeatureSet.from_json(config.get("features", {}))
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise DataError(f"{folder / 'config.json'}: does not describe a recommender ({error}); train again") from None
-    model = Recommender(recommender, Split.load(folder), features=features)
-    weights = load_file(folder / "weights.safetensors")
-    for name, buffer in model.named_buffers():
-        if name in weights:  # tables of codes, which were made without the log
-            buffer.resize_(weights[name].shape)
-    model.load_state_dict(weights)
-    return model.to(device).eval()
+    try:
+        return recommender, Split.load(folder), 0, features
+    except (KeyError, TypeError, IndexError, AttributeError, SafetensorError) as error:
+        raise DataError(f"{folder}: vocabulary and histories do not fit together ({error!r}); train again") from None

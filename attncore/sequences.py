@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,33 @@ class Vocabulary:
         """Number of ids, padding not counted."""
         return len(self.ids)
 
+    @cached_property
+    def _index(self) -> pd.Index:
+        return pd.Index(self.ids)
+
     def encode(self, ids: Sequence[Any] | np.ndarray) -> np.ndarray:
         """Indices of `ids`, int32, same length.
 
         Raises:
             DataError: an id is not in the vocabulary.
         """
+        index = self._sought(ids)
+        if not index.all():
+            unknown = np.asarray(ids)[index == 0][0]
+            raise DataError(f"unknown {self.kind} {unknown}: it is not among the log's {len(self):,} {self.kind}s")
+        return index
+
+    def known(self, ids: Sequence[Any] | np.ndarray) -> np.ndarray:
+        """Indices of those `ids` that are in the vocabulary, int32; the others are passed over.
+
+        Raises:
+            DataError: the ids are of another type than the log's.
+        """
+        index = self._sought(ids)
+        return index[index > 0]
+
+    def _sought(self, ids: Sequence[Any] | np.ndarray) -> np.ndarray:
+        """Indices of `ids`, int32, 0 where one is unknown."""
         wanted = np.asarray(ids)
         if wanted.size == 0:
             return np.zeros(0, np.int32)
@@ -42,11 +64,7 @@ class Vocabulary:
         if is_number != known_number:
             expected = "an integer" if known_number else "text"
             raise DataError(f"unknown {self.kind} {wanted.ravel().tolist()[0]!r}: an id of this log is {expected}")
-        index = pd.Index(self.ids).get_indexer(pd.Index(wanted.astype(self.ids.dtype)))
-        if (index < 0).any():
-            unknown = wanted[index < 0][0]
-            raise DataError(f"unknown {self.kind} {unknown}: it is not among the log's {len(self):,} {self.kind}s")
-        return (index + 1).astype(np.int32)
+        return (self._index.get_indexer(pd.Index(wanted.astype(self.ids.dtype))) + 1).astype(np.int32)
 
     def decode(self, index: np.ndarray) -> np.ndarray:
         """The ids at `index` (entries from 1 to len), in the same shape."""

@@ -87,7 +87,8 @@ def fit(
 
     Raises:
         DataError: no training history has two events, the batch is larger than the data, the device is missing, or
-            the folder cannot be written, holds an unfinished run, or a checkpoint that does not fit.
+            the folder cannot be written, is written by another process, holds an unfinished run, or a checkpoint that
+            does not fit.
         FloatingPointError: a loss or gradient is not finite; weights and checkpoints are those from before.
         KeyboardInterrupt: it was stopped by Ctrl-C or SIGTERM.
     """
@@ -95,10 +96,11 @@ def fit(
     with processes(config.device) as group, tensor_float_32(group.device):
         origin = origin_of(split, asdict(model.config), asdict(config), group.size)
         folder = RunFolder(out, origin, (about or {}) | {"training": asdict(config)}, writes=group.leads)
-        trainer = Trainer(model, split, config, group, folder)
-        if (state := group.from_leader(folder.open(resume))) is not None:
-            trainer.restore(state)
-        return trainer.train()
+        with folder.held():
+            trainer = Trainer(model, split, config, group, folder)
+            if (state := group.from_leader(folder.open(resume))) is not None:
+                trainer.restore(state)
+            return trainer.train()
 
 
 class Trainer:
