@@ -58,7 +58,8 @@ class Answering(nn.Module):
             k: how many items.
             candidates: item ids to choose from; None is the whole catalogue.
             exclude_seen: leave out items of the history; None does so unless the log has repeats.
-            situation: values of situation features, by column, that hold for all; what is absent is unknown.
+            situation: values of situation features, by column, that hold for all; what is absent is unknown. Values
+                of user features describe who asks, in place of the table of users.
 
         Raises:
             DataError: an unknown user, item or situation feature; ValueError: k below 1, or neither or both of users

@@ -67,6 +67,7 @@ class RecommenderConfig:
         user_features: columns of its table of users that say who asks.
         event_features: columns of its events that join the vector of a past event.
         situation_features: columns of its events, known before the answer, that say in what situation is asked.
+        cold: learn to answer an empty history too: the first event of each window is asked of the asker alone.
         feature_dropout: share of askers, situations and events that are unknown while training, so that "unknown"
             is learned.
     """
@@ -90,6 +91,7 @@ class RecommenderConfig:
     user_features: tuple[str, ...] = ()
     event_features: tuple[str, ...] = ()
     situation_features: tuple[str, ...] = ()
+    cold: bool = False
     feature_dropout: float = 0.05
 
     def __post_init__(self) -> None:
@@ -112,6 +114,8 @@ class RecommenderConfig:
             check_range(self, name, 0, 0.99)
         if self.width % self.heads:
             raise ValueError(f"heads={self.heads}: must divide width={self.width}")
+        if self.cold and self.situation_features:
+            raise ValueError("cold=True: a window has no situation of its first event; leave situation_features out")
         if self.relative != "none" and self.attention != "self":
             raise ValueError(f"relative={self.relative!r}: needs attention='self', not {self.attention!r}")
 
