@@ -71,7 +71,7 @@ class ProfilePopularity:
         smoothing: how many events the group around counts for, above 0; a large one gives plain popularity.
         bands: how many parts, with equally many training users, a number is cut into.
 
-    Source: MacKay and Peto 1995, §3 (a prior that leans on a larger group's shares).
+    Source: MacKay and Peto 1995 (a prior that leans on the shares of a larger group).
 
     Raises:
         DataError: the log has no table of users, or no such column.
