@@ -76,7 +76,9 @@ def parser() -> Parser:
     asked.add_argument("--user", nargs="+", metavar="ID", help="users of the log")
     asked.add_argument("--history", nargs="+", metavar="ID", help="items, oldest first")
     sub.add_argument("--candidates", nargs="+", metavar="ID", help="choose among these items only")
-    sub.add_argument("--situation", nargs="+", metavar="K=V", default=[], help="the moment of asking, by feature")
+    sub.add_argument(
+        "--situation", nargs="+", metavar="K=V", default=[], help="the moment of asking, or who asks, by feature"
+    )
     sub.add_argument("-k", type=int, default=10, help="how many items")
     sub.add_argument("--json", action="store_true", help="print one JSON object (a list for several users)")
 
