@@ -179,8 +179,8 @@ def test_an_item_that_training_never_shows_is_scored_by_its_attributes(kind, los
     assert not model.item.id.weight[index].any()
     assert model.output.bias[index] == 0
     odd, even = (model.score(Histories.from_lists([split.items.encode(h)]))[0] for h in ([1, 3, 5], [0, 2, 4]))
-    assert odd[index - 1] - odd.mean() > 0.5
-    assert even[index - 1] - even.mean() < 0
+    assert odd[index - 1] > odd[:8:2].max()  # above all of the other kind, which were trained
+    assert even[index - 1] < even[:8:2].min()
 
 
 def test_without_attributes_nothing_is_hidden_and_a_new_item_is_a_negative(split, quick):
