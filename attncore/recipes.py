@@ -46,10 +46,9 @@ RECIPES = {
             dropout=0.4,
             positions="none",
             relative="position",
-            transition=3,
             temperature=0.07,
         ),
-        TrainingConfig(epochs=30, clip=0, patience=0, loss="sampled", negatives=1024),
+        TrainingConfig(epochs=25, clip=0, patience=0, loss="sampled", negatives=1024),
     ),
 }
 
