@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attncore.sequences import Histories
+from attncore.sequences import Histories, Joined
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Windows:
         situation: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.device, self.targets = torch.device(device), targets
-        self.mapped = isinstance(histories.items, np.memmap)
+        self.mapped = isinstance(histories.items, np.memmap | Joined)
         self.home = torch.device("cpu") if self.mapped else self.device  # where the columns are
         seen = np.minimum(histories.lengths, length + targets)
         self.lengths = np.maximum(seen - targets, 0)  # inputs per row
@@ -94,7 +94,9 @@ class Windows:
         self._attributes = {name: self._column(column) for name, column in histories.attributes.items()}
         self._situation = {name: self._column(column) for name, column in (situation or {}).items()}
 
-    def _column(self, column: np.ndarray) -> Tensor:
+    def _column(self, column: np.ndarray | Joined) -> Tensor | Joined:
+        if isinstance(column, Joined):
+            return column
         if len(column) == 0:  # one row of padding, so that an index is legal
             column = np.zeros((1, *column.shape[1:]), column.dtype)
         return torch.from_numpy(column).to(self.home)
@@ -182,7 +184,7 @@ def _sent(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device, non_blocking=True)
 
 
-def _looked_up(column: Tensor, at_BT: Tensor, keep_BT: Tensor) -> Tensor:
+def _looked_up(column: Tensor | Joined, at_BT: Tensor, keep_BT: Tensor) -> Tensor:
     """The column's values at each place (B, T) or (B, T, M); 0 where not kept."""
-    found = column[at_BT]
+    found = torch.from_numpy(column[at_BT.numpy()]) if isinstance(column, Joined) else column[at_BT]
     return found.masked_fill(~(keep_BT if found.dim() == 2 else keep_BT[..., None]), 0)

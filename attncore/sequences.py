@@ -19,7 +19,7 @@ class Vocabulary:
     """The ids of a log, each with an index from 1; index 0 is padding and has no id.
 
     Attributes:
-        ids: distinct ids in ascending order, int64 or str; `ids[i]` has index `i + 1`.
+        ids: distinct ids, int64 or str, in ascending order, or in that of a prepared log; `ids[i]` has index `i + 1`.
         kind: what the ids name, for error lines: "item" or "user".
     """
 
@@ -83,6 +83,34 @@ class Vocabulary:
         except ValueError:
             bad = next(text for text in texts if not text.strip().lstrip("+-").isdigit())
             raise DataError(f"unknown {self.kind} {bad!r}: an id of this log is an integer") from None
+
+
+class Joined:
+    """Arrays one behind the other, read as one, so that files of several shards need not become one.
+
+    Args:
+        parts: one-dimensional arrays of one type.
+    """
+
+    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+        self.parts, self.dtype = parts, parts[0].dtype
+        self.starts = np.cumsum([0, *map(len, parts)])
+        self.shape = (int(self.starts[-1]),)
+
+    def __len__(self) -> int:
+        """How many entries the parts have together."""
+        return self.shape[0]
+
+    def __getitem__(self, at: Any) -> np.ndarray:
+        """The entries at some places, in memory; `at` is an array of integers or a slice."""
+        if isinstance(at, slice):
+            at = np.arange(*at.indices(len(self)))
+        found = np.empty(at.shape, self.dtype)
+        owner = np.searchsorted(self.starts, at, side="right") - 1
+        for number in np.unique(owner):
+            here = owner == number
+            found[here] = self.parts[number][at[here] - self.starts[number]]
+        return found
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ class Holdout:
         protocol: how the split was made, in words and numbers.
         attributes: event attributes of the targets, raw, by name. Of these a model may read only what its
             `situation_features` name: what is known before the answer.
+        own: True where these are the questions of this process alone, and the others of its group have theirs.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Holdout:
     exclude_seen: bool
     protocol: dict[str, Any]
     attributes: Mapping[str, np.ndarray] = field(default_factory=dict)
+    own: bool = False
 
     def __len__(self) -> int:
         """Number of questions."""
@@ -93,7 +95,7 @@ class Split:
             "offsets": self.histories.offsets,
             "times": self.histories.times,
         }
-        arrays["train_stops"] = self.train.lengths
+        arrays |= {"train_stops": self.train.lengths, "item_counts": self.item_counts}
         for holdout in (self.valid, self.test):
             arrays[f"{holdout.name}_rows"] = holdout.users
             arrays[f"{holdout.name}_places"] = holdout.histories.lengths
@@ -126,7 +128,7 @@ class Split:
             for number, kept in enumerate(about.get("attributes", []))
         }
         histories = Histories(arrays["items"], arrays["offsets"], arrays["times"], attributes)
-        return _split(
+        return split_at(
             about["name"],
             about["checksum"],
             Vocabulary(plain_ids(pd.Index(about["users"])), "user"),
@@ -136,6 +138,7 @@ class Split:
             {name: (arrays[f"{name}_rows"], arrays[f"{name}_places"]) for name in ("valid", "test")},
             about["protocol"],
             titles=None if about["titles"] is None else np.array(about["titles"], object),
+            counts=arrays.get("item_counts"),
         )
 
 
@@ -156,7 +159,7 @@ def _unpacked(column: np.ndarray, values: list[Any] | None) -> np.ndarray:
     return pd.Series([*known, None], dtype=object).to_numpy()[column]
 
 
-def _split(
+def split_at(
     name: str,
     checksum: str,
     users: Vocabulary,
@@ -167,13 +170,16 @@ def _split(
     protocol: dict[str, Any],
     log: Interactions | None = None,
     titles: np.ndarray | None = None,
+    counts: np.ndarray | None = None,
 ) -> Split:
     """A split that trains on each row up to `train_stops` and asks `questions[name] = rows, places`.
 
-    A question is: which item stands at that place of that row, given all before it?
+    A question is: which item stands at that place of that row, given all before it? `counts` are the training events
+    of each item, where there are more than those of `histories`.
     """
     train = histories.take(np.arange(len(users)), stops=train_stops)
-    counts = np.bincount(train.items, minlength=len(items) + 1)[1:].astype(np.int64)
+    if counts is None:
+        counts = np.bincount(train.items, minlength=len(items) + 1)[1:].astype(np.int64)
     holdouts = {}
     for part, (rows, places) in questions.items():
         if len(rows) == 0:
@@ -198,19 +204,24 @@ def _split_log(
     questions: Mapping[str, tuple[np.ndarray, np.ndarray]],
     protocol: dict[str, Any],
 ) -> Split:
-    """`_split` of a log, with the protocol's fixed part and the items' titles."""
+    """`split_at` of a log, with the protocol's fixed part and the items' titles."""
     users, items, histories = indexed
     titles = None
     if log.items is not None and "title" in log.items.columns:
         known = log.items["title"].reindex(items.ids)
         titles = known.where(known.notna(), pd.Series(items.ids, index=items.ids).astype(str)).to_numpy(object)
-    protocol = protocol | {
+    protocol = protocol_of(protocol, log.repeats)
+    return split_at(log.name, log.checksum, users, items, histories, train_stops, questions, protocol, log, titles)
+
+
+def protocol_of(split: dict[str, Any], repeats: bool) -> dict[str, Any]:
+    """How a split was made, with what holds for every split."""
+    return split | {
         "catalogue": "full",
-        "exclude_seen": not log.repeats,
+        "exclude_seen": not repeats,
         "time_ties": "order of the log's rows",
         "score_ties": "expected over random order",
     }
-    return _split(log.name, log.checksum, users, items, histories, train_stops, questions, protocol, log, titles)
 
 
 def leave_one_out(log: Interactions) -> Split:

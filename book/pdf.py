@@ -54,7 +54,9 @@ def print_page(page_file: Path, pdf: Path) -> None:
         page.evaluate("MathJax.startup.promise.then(() => true)")
         page.add_style_tag(content=PRINT)
         page.evaluate("document.querySelectorAll('details').forEach((folded) => { folded.open = true; })")
-        page.evaluate("document.querySelectorAll('img[loading=lazy]').forEach((image) => { image.loading = 'eager'; })")
+        page.evaluate(
+            "document.querySelectorAll('img[loading=lazy]').forEach((image) => { image.loading = 'eager'; })"
+        )
         page.pdf(
             path=pdf,
             format="A4",

@@ -135,7 +135,10 @@ def test_the_script_is_short_and_fetches_nothing():
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: explore_temperature(SCORES, FILMS[:3], "t"), r"scores \(4,\) for 3 events; give one number for each"),
+        (
+            lambda: explore_temperature(SCORES, FILMS[:3], "t"),
+            r"scores \(4,\) for 3 events; give one number for each",
+        ),
         (lambda: explore_mask(SCORES, FILMS, "t"), "give a row and a column for each"),
         (lambda: explore_runs({}, "t"), "0 runs; give 1 to 4"),
         (lambda: explore_attention(None, {}, {}, "t"), "at least one history"),

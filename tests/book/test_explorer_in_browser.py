@@ -48,7 +48,9 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--headless", "--no-sandbox", "--disable-gpu"])
+        browser = driver.chromium.launch(
+            executable_path=CHROMIUM, args=["--headless", "--no-sandbox", "--disable-gpu"]
+        )
         yield browser
         browser.close()
 
@@ -143,7 +145,10 @@ def test_another_history_brings_its_own_events_and_candidates(show):
     assert said(page).startswith("Most weight: An Affair to Remember, once more 0.70, Groundhog Day 0.20")
     assert page.locator("label:visible input[type=radio]").count() == 3
     page.locator("label", has_text="Heat").click()
-    assert said(page, 1) == "Largest change: Casablanca -0.60, An Affair to Remember, once more 0.20, Groundhog Day 0.10."
+    assert (
+        said(page, 1)
+        == "Largest change: Casablanca -0.60, An Affair to Remember, once more 0.20, Groundhog Day 0.10."
+    )
     page.locator("select").first.select_option("0")  # it has no third candidate: the last one is chosen
     assert said(page) == "Most weight: Star Wars 0.60, Alien 0.40."
     assert page.locator("label:visible input[type=radio]").count() == 2

@@ -71,7 +71,9 @@ def visit(browser):
         page.set_default_timeout(180_000)
         page.wrong = []
         page.on("pageerror", lambda error: page.wrong.append(f"script: {error}"))
-        page.on("console", lambda m: page.wrong.append(f"console: {m.text}") if m.type in ("error", "warning") else None)
+        page.on(
+            "console", lambda m: page.wrong.append(f"console: {m.text}") if m.type in ("error", "warning") else None
+        )
         page.on("requestfailed", lambda request: page.wrong.append(f"failed: {request.url}"))
         page.on(
             "request",
@@ -131,7 +133,9 @@ def test_all_that_a_page_loads_lies_in_the_build(html):
     for path in html.rglob("*.html"):
         text = path.read_text(encoding="utf-8")
         loaded = re.findall(r"<(?:script|img|iframe|source|video|audio|embed)\b[^>]*?\ssrc=\"([^\"]+)\"", text)
-        loaded += re.findall(r"<link\b(?=[^>]*rel=\"(?:stylesheet|preload|icon|shortcut icon)\")[^>]*href=\"([^\"]+)\"", text)
+        loaded += re.findall(
+            r"<link\b(?=[^>]*rel=\"(?:stylesheet|preload|icon|shortcut icon)\")[^>]*href=\"([^\"]+)\"", text
+        )
         if path.name not in ("webpack-macros.html", "sbt-webpack-macros.html"):
             absent += [
                 (path.name, link)
@@ -140,7 +144,10 @@ def test_all_that_a_page_loads_lies_in_the_build(html):
             ]
     for path in html.rglob("*.css"):
         for link in re.findall(r"url\([\"']?([^\"')]+)", path.read_text(encoding="utf-8")):
-            if not link.startswith(("data:", "#")) and not (path.parent / re.split(r"[?#]", link)[0]).resolve().exists():
+            if (
+                not link.startswith(("data:", "#"))
+                and not (path.parent / re.split(r"[?#]", link)[0]).resolve().exists()
+            ):
                 absent.append((path.name, link))
     assert absent == []
 
@@ -192,7 +199,9 @@ def test_the_search_gives_the_right_page_first_without_a_network(html, visit):
     for query in QUERIES:
         page.goto(f"{(html / 'search.html').as_uri()}?q={query}", wait_until="load")
         page.wait_for_selector("#search-results li a")
-        page.wait_for_function("!/Searching|Preparing/.test(document.querySelector('#search-results h2')?.textContent)")
+        page.wait_for_function(
+            "!/Searching|Preparing/.test(document.querySelector('#search-results h2')?.textContent)"
+        )
         first[query] = Path(page.eval_on_selector("#search-results li a", "a => a.pathname")).stem
     assert first == QUERIES
     assert page.wrong == []
