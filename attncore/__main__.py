@@ -56,7 +56,7 @@ def parser(defaults: Recipe) -> Parser:
     """
 
     def command(name: str, run: Callable[[Namespace], None], text: str) -> Any:
-        dashes = {"add_option_string_dash_variants": DashVariant.DASH}
+        dashes: Any = {"add_option_string_dash_variants": DashVariant.DASH}  # simple-parsing's own
         sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False, **dashes)
         sub.set_defaults(run=run)
         return sub

@@ -148,7 +148,12 @@ def explore_mask(scores: Any, events: Sequence[str], title: str, padding: int = 
     values = []
     for keep in (torch.ones_like(causal), causal, filled):
         weights = attention.softmax(table, keep)
-        values.append([[v if k else None for v, k in zip(_rounded(w, 2), ks)] for w, ks in zip(weights, keep)])
+        values.append(
+            [
+                [v if k else None for v, k in zip(_rounded(w, 2), ks, strict=False)]
+                for w, ks in zip(weights, keep, strict=False)
+            ]
+        )
     masks = ["none", "causal", f"causal, and the oldest {padding} padded"]
     controls = [Control("mask", masks, start=1), Control("who asks", list(events), "slide", count - 1)]
     panel = Panel("Weights", "table", "It looks at", list(events), values, [0], row=1, width=WIDTH - LEFT - 40)
@@ -163,7 +168,7 @@ def explore_attention(
     candidates: Sequence[Any] | None = None,
     newest: int = 12,
 ) -> Explorer:
-    """Choose a history, a layer and a head, and see what is looked at; choose a candidate, and see what matters to it.
+    """Choose a history, a layer and a head: what is looked at? Choose a candidate: what matters to it?
 
     With target attention each candidate has weights of its own. With the other kinds of attention all candidates
     share one row of weights; what differs between them is shown by erasure, how much a candidate's score falls when
@@ -187,7 +192,7 @@ def explore_attention(
     for history in histories.values():
         ids = list(candidates or model.recommend(histories=[list(history)], k=5)[0].items)
         asked.append([str(names[i]) for i in ids])
-        told = model.attention(histories=[list(history)], **({"candidates": ids} if _is_target(model) else {}))
+        told = model.attention(histories=[list(history)], candidates=ids if _is_target(model) else None)
         weights.append(_nested(told, "weight", ids if _is_target(model) else ["next"])[..., -newest:])
         drops.append(_erased(model, history, ids)[:, -newest:])
     shown = [[str(names[i]) for i in list(history)[-newest:]] for history in histories.values()]
@@ -394,7 +399,8 @@ def _lines(panel: Panel, values: list[Any], names: list[str], state: Sequence[in
         x, y = place(step, line[step])
         key = bottom + 40 + i * ROW
         parts += [
-            f'<polyline class="ac-line-{i}" points="{points}"/><circle class="ac-line-{i}" cx="{x:g}" cy="{y:g}" r="4"/>',
+            f'<polyline class="ac-line-{i}" points="{points}"/>'
+            f'<circle class="ac-line-{i}" cx="{x:g}" cy="{y:g}" r="4"/>',
             f'<path class="ac-line-{i}" d="M{panel.left} {key - 4}h36"/>{_text(panel.left + 44, key, name)}',
         ]
         said.append(f"{name} {line[step]:.{panel.digits}f}")
