@@ -10,10 +10,12 @@ So `weights_BHLK` holds, for each history and head, a row of K attention weights
 axis of that length.
 """
 
-from attncore import baselines, datasets
+from attncore import baselines, datasets, export
 from attncore.answering import Recommendation
 from attncore.config import RecommenderConfig, TrainingConfig
 from attncore.interactions import DataError, Interactions, read_interactions
+from attncore.prepared import Prepared
+from attncore.preparing import prepare
 from attncore.ranking import Report, compare, evaluate
 from attncore.recommender import Recommender, load
 from attncore.splits import Split, leave_one_out, split_by_time, split_by_user
@@ -22,6 +24,7 @@ from attncore.training import Run, fit
 __all__ = [
     "DataError",
     "Interactions",
+    "Prepared",
     "Recommendation",
     "Recommender",
     "RecommenderConfig",
@@ -33,9 +36,11 @@ __all__ = [
     "compare",
     "datasets",
     "evaluate",
+    "export",
     "fit",
     "leave_one_out",
     "load",
+    "prepare",
     "read_interactions",
     "split_by_time",
     "split_by_user",

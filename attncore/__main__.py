@@ -1,10 +1,11 @@
-"""The command line: `python -m attncore train | evaluate | recommend | bench | data`.
+"""The command line: `python -m attncore train | evaluate | recommend | export | prepare | bench | data`.
 
 Results go to stdout, progress to stderr. A user's mistake is one line on stderr and exit status 2.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import re
@@ -20,10 +21,13 @@ from simple_parsing import ArgumentParser, DashVariant
 
 import attncore as ac
 from attncore.benchmark import measure
-from attncore.devices import choose_device
+from attncore.columns import TICKS
 from attncore.distributed import processes
+from attncore.export import to_onnx
 from attncore.interactions import DataError
+from attncore.prepared import Prepared, PreparedSplit
 from attncore.ranking import Report, Scorer
+from attncore.recipes import RECIPES, Recipe, recipe
 from attncore.runs import read_config
 
 SPLITS = {"leave-one-out": ac.leave_one_out, "time": ac.split_by_time}
@@ -44,11 +48,16 @@ def fail(message: str, status: int = 2) -> NoReturn:
     raise SystemExit(status)
 
 
-def parser() -> Parser:
-    """The whole command line; options of training and model are made from their configurations."""
+def parser(defaults: Recipe) -> Parser:
+    """The whole command line; options of training and model are made from their configurations.
+
+    Args:
+        defaults: what `train` takes where an option is not given.
+    """
 
     def command(name: str, run: Callable[[Namespace], None], text: str) -> Any:
-        sub = commands.add_parser(name, help=text, description=text, add_option_string_dash_variants=DashVariant.DASH)
+        dashes: Any = {"add_option_string_dash_variants": DashVariant.DASH}  # simple-parsing's own
+        sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False, **dashes)
         sub.set_defaults(run=run)
         return sub
 
@@ -56,17 +65,19 @@ def parser() -> Parser:
     commands = top.add_subparsers(dest="command", required=True, parser_class=Parser)
 
     sub = command("train", train, "Train a recommender; shows validation metrics, never test.")
-    sub.add_argument("data", help="a data set's name (see `data`), or the path of a log")
+    sub.add_argument("data", help="a data set's name (see `data`), or the path of a log or of a prepared folder")
     sub.add_argument("--out", required=True, help="the run folder to write")
+    sub.add_argument("--recipe", choices=list(RECIPES), help="take all that no option says from this recipe")
     sub.add_argument("--resume", action="store_true", help="go on from the run folder's newest checkpoint, if any")
     sub.add_argument("--split", choices=list(SPLITS), default="leave-one-out", help="how the log is divided")
     add_columns(sub)
-    sub.add_arguments(ac.TrainingConfig, dest="training")
-    sub.add_arguments(ac.RecommenderConfig, dest="recommender")
+    sub.add_arguments(ac.TrainingConfig, dest="training", default=defaults.training)
+    sub.add_arguments(ac.RecommenderConfig, dest="recommender", default=defaults.recommender)
 
     sub = command("evaluate", evaluate, "Evaluate a trained recommender.")
     sub.add_argument("folder", metavar="RUN", help="a run folder")
     sub.add_argument("--split", choices=["test", "valid"], default="test", help="the questions to ask")
+    sub.add_argument("--data", metavar="FOLDER", help="ask all users of a prepared folder, not the run's own")
     sub.add_argument("--device", default="auto", help="as for train")
     sub.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -76,9 +87,26 @@ def parser() -> Parser:
     asked.add_argument("--user", nargs="+", metavar="ID", help="users of the log")
     asked.add_argument("--history", nargs="+", metavar="ID", help="items, oldest first")
     sub.add_argument("--candidates", nargs="+", metavar="ID", help="choose among these items only")
-    sub.add_argument("--situation", nargs="+", metavar="K=V", default=[], help="the moment of asking, by feature")
+    sub.add_argument("--exclude", nargs="+", metavar="ID", default=[], help="never show these items")
+    sub.add_argument("--only", nargs="+", metavar="ID", help="show these items only, such as what is in stock")
+    about_asker = "the moment of asking, or who asks, by feature"
+    sub.add_argument("--situation", nargs="+", metavar="K=V", default=[], help=about_asker)
     sub.add_argument("-k", type=int, default=10, help="how many items")
     sub.add_argument("--json", action="store_true", help="print one JSON object (a list for several users)")
+
+    sub = command("export", export, "Write a trained recommender for use outside PyTorch.")
+    sub.add_argument("folder", metavar="RUN", help="a run folder")
+    sub.add_argument("--to", choices=["onnx"], default="onnx", help="the format")
+    sub.add_argument("--out", metavar="FILE", help="the file to write; unless given, model.onnx in the run folder")
+
+    sub = command("prepare", prepare, "Turn a log of any size into files that train reads instead of it.")
+    sub.add_argument("data", help="the path of a log")
+    sub.add_argument("--out", required=True, metavar="FOLDER", help="the folder to write")
+    sub.add_argument("--split", choices=list(SPLITS), default="leave-one-out", help="how the log is divided")
+    sub.add_argument("--shards", type=int, help="at least as many as processes will train")
+    sub.add_argument("--memory", default="1GB", help="what the preparing may take, beside a few hundred MB")
+    sub.add_argument("--threads", type=int, help="cores that it may use; all by default")
+    add_columns(sub)
 
     sub = command("bench", bench, "Measure training, evaluation and requests on this machine.")
     sub.add_argument("data", nargs="?", default="ml-100k", help="a data set's name, or the path of a log")
@@ -92,23 +120,39 @@ def parser() -> Parser:
     return top
 
 
+def defaults_of(words: Sequence[str]) -> Recipe:
+    """What the options' defaults are: those of the recipe that the command names, if it names one."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--recipe")
+    name = first.parse_known_args(words)[0].recipe
+    return recipe(name) if name in RECIPES else Recipe("", ac.RecommenderConfig(), ac.TrainingConfig())
+
+
 def add_columns(sub: Any) -> None:
     """Options that say how the log is read, if it is a file."""
     for column in ("user", "item", "time"):
         sub.add_argument(f"--{column}-column", default=column, help=f"the log's {column} column, if data is a path")
     for kind in ("user", "item"):
         sub.add_argument(f"--{kind}-table", metavar="FILE", help=f"what is known of its {kind}s, by {kind} column")
+    sub.add_argument("--time-unit", choices=list(TICKS), default="s", help="unit of times that are numbers")
+    sub.add_argument("--kinds", nargs="+", metavar="COLUMN=KIND", default=[], help="attributes: number, category, …")
 
 
 def train(args: Namespace) -> None:
     """Train, and show the result beside the baselines and for three users; under torchrun, the first process does."""
     with processes(args.training.device) as group:
-        with group.leader_first():
-            log, about = read_log(args)
-        if group.leads and log.summary.dropped:
-            print(f"{args.data}: {log.summary}", flush=True)
-        split = SPLITS[args.split](log)
-        about["data"]["split"] = args.split
+        if (Path(args.data) / "prepared.json").is_file():
+            prepared = Prepared.open(args.data)
+            split, summary = prepared.split(group.rank, group.size), prepared.summary
+            about = {"data": {"name": args.data, "checksum": split.checksum, "split": split.valid.protocol["split"]}}
+        else:
+            with group.leader_first():
+                log, about = read_log(args)
+            split, summary = SPLITS[args.split](log), log.summary
+            about["data"]["split"] = args.split
+        about["recipe"] = args.recipe
+        if group.leads and summary.dropped:
+            print(f"{args.data}: {summary}", flush=True)
         model = ac.Recommender(args.recommender, split, seed=args.training.seed)
         run = ac.fit(model, split, args.training, args.out, about, args.resume)
         if group.leads:
@@ -123,21 +167,42 @@ def read_log(args: Namespace) -> tuple[ac.Interactions, dict[str, Any]]:
     if args.data in names:
         log = ac.datasets.load(args.data)
     elif Path(args.data).exists():
-        log = ac.read_interactions(args.data, **columns, users=args.user_table, items=args.item_table)
+        how = {"users": args.user_table, "items": args.item_table, "time_unit": args.time_unit}
+        log = ac.read_interactions(args.data, **columns, **how, kinds=kinds_of(args))
     else:
         raise DataError(f"{args.data}: no such file or data set; the data sets are {', '.join(names)}")
     return log, {"data": {"name": args.data, "checksum": log.checksum, "columns": columns}}
+
+
+def kinds_of(args: Namespace) -> dict[str, str]:
+    """The declared kinds of attributes, by column."""
+    for pair in args.kinds:
+        if "=" not in pair:
+            raise DataError(f"--kinds {pair}: must be COLUMN=KIND, such as genres=categories")
+    return dict(pair.rsplit("=", 1) for pair in args.kinds)
+
+
+def prepare(args: Namespace) -> None:
+    """Prepare a log."""
+    columns = {name: getattr(args, f"{name}_column") for name in ("user", "item", "time")}
+    if args.user_table is not None:
+        raise DataError("--user-table: a prepared log has no table of users; leave it out")
+    how = {"split": args.split, "shards": args.shards, "memory": args.memory, "threads": args.threads}
+    how |= {"time_unit": args.time_unit, "items": args.item_table, "kinds": kinds_of(args)}
+    prepared = ac.prepare(args.data, args.out, **columns, **how)
+    print(f"{args.data}: {prepared.summary}")
+    print(f"{args.out}: {len(prepared.items):,} items, {len(prepared.about['shards'])} shards")
+    print(f"next: python -m attncore train {args.out} --out RUN")
 
 
 def show_training(model: ac.Recommender, split: ac.Split, run: ac.Run) -> None:
     """What was trained, how it compares with the baselines on validation, and three users."""
     print(f"{split.name}: {len(split.items):,} items, {split.train.lengths.sum():,} training events")
     print(f"trained {run.positions_per_s:,.0f} positions/s; best epoch {run.best_epoch} of {len(run.epochs)}\n")
-    rivals: dict[str, Scorer] = {
-        "popularity": ac.baselines.Popularity(split),
-        "Markov chain": ac.baselines.MarkovChain(split),
-        f"attention={model.config.attention}": model,
-    }
+    rivals: dict[str, Scorer] = {"popularity": ac.baselines.Popularity(split)}
+    if not isinstance(split, PreparedSplit):  # whose pairs of items need not fit into memory
+        rivals["Markov chain"] = ac.baselines.MarkovChain(split)
+    rivals[f"attention={model.config.attention}"] = model
     reports = {name: ac.evaluate(rival, split.valid) for name, rival in rivals.items()}
     print(metrics_table(reports, f"validation, {len(split.valid):,} users"))
     for row in range(min(3, len(split.valid))):
@@ -172,10 +237,21 @@ def show_user(model: ac.Recommender, split: ac.Split, row: int) -> None:
 
 def evaluate(args: Namespace) -> None:
     """Evaluate a run on its test or validation questions."""
-    device = choose_device(args.device)
-    model = ac.load(args.folder, device)
+    with processes(args.device) as group:
+        model = ac.load(args.folder, group.device)
+        if args.data is None:
+            questions = getattr(model.split, args.split)
+        else:
+            prepared = Prepared.open(args.data)
+            if not np.array_equal(prepared.items.ids, model.split.items.ids):
+                raise DataError(
+                    f"{args.data}: its catalogue is not that of {args.folder}; give the log it trained on"
+                )
+            questions = prepared.questions(args.split, group.rank, group.size)
+        report = ac.evaluate(model, questions, group=group)
+        if not group.leads:
+            return
     config = read_config(args.folder)
-    report = ac.evaluate(model, getattr(model.split, args.split))
     if not args.json:
         print(metrics_table({model.config.attention: report}, f"{args.split}, {report.users:,} users"))
         return
@@ -201,7 +277,13 @@ def recommend(args: Namespace) -> None:
     for pair in args.situation:
         if "=" not in pair:
             raise DataError(f"--situation {pair}: must be NAME=VALUE")
-    options = {"k": args.k, "candidates": candidates, "situation": dict(p.split("=", 1) for p in args.situation)}
+    options = {
+        "k": args.k,
+        "candidates": candidates,
+        "situation": dict(p.split("=", 1) for p in args.situation),
+        "exclude": split.items.parse(args.exclude),
+        "only": None if args.only is None else split.items.parse(args.only),
+    }
     if args.user is not None:
         found = model.recommend(users=split.users.parse(args.user), **options)
     else:
@@ -216,6 +298,11 @@ def recommend(args: Namespace) -> None:
             print(
                 f"{place:>4}  {score:8.3f}  {item}  {split.label(item) if split.titles is not None else ''}".rstrip()
             )
+
+
+def export(args: Namespace) -> None:
+    """Write a run as an ONNX file."""
+    print(f"kept in {to_onnx(args.folder, args.out)}; what it takes and gives: see attncore.export")
 
 
 def bench(args: Namespace) -> None:
@@ -238,7 +325,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     words = [re.sub(r"^--no-", "--no", word) for word in (sys.argv[1:] if argv is None else argv)]
     try:
-        args = parser().parse_args(words)
+        args = parser(defaults_of(words)).parse_args(words)
         args.run(args)
     except (ValueError, OSError, FloatingPointError) as error:
         fail(str(error))

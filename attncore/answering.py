@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,14 +11,18 @@ import pandas as pd
 import torch
 from torch import nn
 
-from attncore.inspection import attention_frame, erasure_frame
-from attncore.ranking import top_k
+from attncore.batches import Batch, Windows
+from attncore.inspection import attention_frame, erasure_frame, evaluating
+from attncore.newcomers import with_new_items
+from attncore.ranking import top_k_in_parts
 from attncore.sequences import Histories
 from attncore.splits import Split
 from attncore.tables import FeatureSet
 
 if TYPE_CHECKING:
     from attncore.recommender import Recommender
+
+PART = 2**22  # scores that exist at a time, whatever the catalogue's size: 16 MiB of float32
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,65 @@ class Recommendation:
     scores: list[float]
 
 
+class _Found:
+    """The best items so far: a row for each question, filled a group of rows at a time."""
+
+    def __init__(self, rows: int, k: int) -> None:
+        self.values = np.full((rows, k), -np.inf)
+        self.places = np.zeros((rows, k), np.int64)
+
+    def fill(
+        self,
+        group: np.ndarray,
+        score: Callable[[slice | torch.Tensor], torch.Tensor],
+        items: int,
+        allowed: np.ndarray | None,
+        hidden: tuple[np.ndarray, np.ndarray] | None,
+    ) -> None:
+        """Find the best items of some rows.
+
+        Args:
+            group: the rows.
+            score: gives their scores at some places of the catalogue.
+            items: size of the catalogue.
+            allowed: places that may be shown, ascending; None for all.
+            hidden: row in the group and place in the catalogue of what may not be shown beside.
+        """
+        if self.values.shape[1] == 0 or len(group) == 0:
+            return
+        row, column = hidden or (np.zeros(0, np.int64), np.zeros(0, np.int64))
+        if allowed is not None:  # from places in the catalogue to places among what is allowed
+            at = np.searchsorted(allowed, column).clip(max=len(allowed) - 1)
+            row, column, items = row[allowed[at] == column], at[allowed[at] == column], len(allowed)
+        order = np.argsort(column, kind="stable")
+        row, column = row[order], column[order]
+
+        def part_of(part: slice) -> torch.Tensor:
+            scores = score(part if allowed is None else torch.from_numpy(allowed[part])).float()
+            first, last = np.searchsorted(column, [part.start, part.stop])
+            at = torch.from_numpy(row[first:last]), torch.from_numpy(column[first:last] - part.start)
+            return scores.index_put_(tuple(x.to(scores.device) for x in at), scores.new_tensor(-torch.inf))
+
+        values, places = top_k_in_parts(part_of, items, self.values.shape[1], max(1, PART // len(group)))
+        found = places.cpu().numpy()
+        self.values[group], self.places[group] = values.cpu().numpy(), found if allowed is None else allowed[found]
+
+    def named(self, ids: np.ndarray) -> list[Recommendation]:
+        """What was found, by id; what may not be shown is left out."""
+        count = (self.values > -np.inf).sum(1)
+        return [
+            Recommendation(row_ids[:n].tolist(), row_values[:n].tolist())
+            for row_ids, row_values, n in zip(ids[self.places], self.values, count, strict=True)
+        ]
+
+
+def _places(histories: Histories) -> tuple[np.ndarray, np.ndarray]:
+    """Row, and place in the catalogue, of every event."""
+    return np.repeat(np.arange(len(histories)), histories.lengths), histories.items.astype(np.int64) - 1
+
+
 class Answering(nn.Module):
-    """The part of a `Recommender` that answers questions; it needs no more of it than `score` and its split."""
+    """The part of a `Recommender` that answers questions, by what the first three methods give."""
 
     split: Split
     features: FeatureSet
@@ -41,6 +102,20 @@ class Answering(nn.Module):
         """Scores of the whole catalogue after each history; see `Recommender.score`."""
         raise NotImplementedError
 
+    def windows(
+        self,
+        histories: Histories,
+        users: np.ndarray | None = None,
+        targets: bool = False,
+        situation: Mapping[str, Any] | None = None,
+    ) -> Windows:
+        """Batches of histories; see `Recommender.windows`."""
+        raise NotImplementedError
+
+    def scorer(self, batch: Batch) -> Callable[[slice | torch.Tensor], torch.Tensor]:
+        """What gives the scores of some items after each history; see `Recommender.scorer`."""
+        raise NotImplementedError
+
     def recommend(
         self,
         users: Sequence[Any] | None = None,
@@ -49,16 +124,26 @@ class Answering(nn.Module):
         candidates: Sequence[Any] | None = None,
         exclude_seen: bool | None = None,
         situation: Mapping[str, Any] | None = None,
+        exclude: Sequence[Any] = (),
+        only: Sequence[Any] | None = None,
     ) -> list[Recommendation]:
         """The k best next items for each user or history; fewer where fewer candidates are left.
 
+        Who shares the call changes nothing but the last digits of the scores. Users and catalogue are worked
+        through in parts, so memory does not grow with the number of users times items.
+
         Args:
             users: ids of the log's users; their whole history counts, held-out events included.
-            histories: lists of item ids, oldest first, instead of users; or `Histories`, which have times too.
+            histories: lists of item ids, oldest first, instead of users; or `Histories`, which have times too. An
+                empty list is somebody new.
             k: how many items.
-            candidates: item ids to choose from; None is the whole catalogue.
+            candidates: item ids to choose from, all of which the model must know; None is the whole catalogue.
             exclude_seen: leave out items of the history; None does so unless the log has repeats.
-            situation: values of situation features, by column, that hold for all; what is absent is unknown.
+            situation: values of situation features, by column, that hold for all; what is absent is unknown. Values
+                of user features describe who asks, in place of the table of users.
+            exclude: item ids that must not be shown.
+            only: item ids that may be shown, such as what is in stock; it narrows `candidates` too. Here and in
+                `exclude` an id that the model does not know is passed over: it would not be shown anyway.
 
         Raises:
             DataError: an unknown user, item or situation feature; ValueError: k below 1, or neither or both of users
@@ -68,7 +153,7 @@ class Answering(nn.Module):
             raise ValueError(f"k={k}: must be at least 1")
         asked, rows = self._asked(users, histories)
         told = self.features.situation_columns(situation, len(asked))
-        return self.best(asked, rows, k, candidates, exclude_seen, told)
+        return self.best(asked, rows, k, candidates, exclude_seen, told, exclude, only)
 
     def best(
         self,
@@ -78,36 +163,73 @@ class Answering(nn.Module):
         candidates: Sequence[Any] | None = None,
         exclude_seen: bool | None = None,
         situation: Mapping[str, Any] | None = None,
+        exclude: Sequence[Any] = (),
+        only: Sequence[Any] | None = None,
     ) -> list[Recommendation]:
         """`recommend` for histories, user rows and columns of the situation as `score` takes them."""
-        scores = self.score(asked, rows, situation)
         if exclude_seen is None:
             exclude_seen = self.split.test.exclude_seen
-        if exclude_seen:
-            row = np.repeat(np.arange(len(asked)), asked.lengths)
-            scores[torch.from_numpy(row), torch.from_numpy(asked.items.astype(np.int64) - 1)] = -torch.inf
-        if candidates is not None:
-            outside = torch.ones(scores.shape[1], dtype=torch.bool)
-            outside[torch.from_numpy(self.split.items.encode(candidates).astype(np.int64) - 1)] = False
-            scores[:, outside] = -torch.inf
-        values, index = top_k(scores, min(k, scores.shape[1]))
-        ids = self.split.items.decode(index.cpu().numpy() + 1)
-        found = (values > -torch.inf).sum(1).tolist()
-        return [
-            Recommendation(row_ids[:n].tolist(), row_values[:n].tolist())
-            for row_ids, row_values, n in zip(ids, values.cpu().numpy().astype(float), found, strict=True)
-        ]
+        allowed = self._allowed(candidates, exclude, only)
+        windows = self.windows(asked, rows, situation=situation)
+        found = _Found(len(asked), min(k, len(self.split.items) if allowed is None else len(allowed)))
+        with torch.no_grad(), evaluating(self):
+            for group in windows.by_length(4096):  # as in `score`
+                seen = _places(asked.take(group)) if exclude_seen else None
+                found.fill(group, self.scorer(windows.batch(group)), len(self.split.items), allowed, seen)
+        return found.named(self.split.items.ids)
 
+    def _allowed(
+        self, candidates: Sequence[Any] | None, exclude: Sequence[Any], only: Sequence[Any] | None
+    ) -> np.ndarray | None:
+        """Places in the catalogue of the items that may be shown, ascending; None for all of them."""
+        items = self.split.items
+        if candidates is None and only is None and len(exclude) == 0:
+            return None
+        shown = np.full(len(items) + 1, candidates is None)
+        if candidates is not None:
+            shown[items.encode(candidates)] = True
+        if only is not None:
+            listed = np.zeros_like(shown)
+            listed[items.known(only)] = True
+            shown &= listed
+        shown[items.known(exclude)] = False
+        return np.flatnonzero(shown[1:])
+
+    @torch.no_grad()
     def similar_items(self, items: Sequence[Any], k: int = 10) -> list[Recommendation]:
-        """The k items whose vectors have the highest cosine with each given item's, itself left out."""
-        index = torch.from_numpy(self.split.items.encode(items).astype(np.int64) - 1)
-        with torch.no_grad():
-            unit = nn.functional.normalize(cast("Recommender", self).item.catalogue(), dim=-1)
-            cosine = unit[index] @ unit.T
-            cosine[torch.arange(len(index)), index] = -torch.inf
-            values, found = top_k(cosine, min(k, cosine.shape[1] - 1))
-        ids = self.split.items.decode(found.cpu().numpy() + 1)
-        return [Recommendation(i.tolist(), v.tolist()) for i, v in zip(ids, values.cpu().numpy(), strict=True)]
+        """The k items whose vectors have the highest cosine with each given item's, itself left out.
+
+        Raises:
+            DataError: an unknown item; ValueError: k below 1.
+        """
+        if k < 1:
+            raise ValueError(f"k={k}: must be at least 1")
+        given = self.split.items.encode(items).astype(np.int64) - 1
+        catalogue_VD = cast("Recommender", self).item.catalogue()
+        unit_ND = nn.functional.normalize(catalogue_VD[torch.from_numpy(given).to(catalogue_VD.device)], dim=-1)
+
+        def cosine(places: slice | torch.Tensor) -> torch.Tensor:
+            return unit_ND @ nn.functional.normalize(catalogue_VD[places], dim=-1).T
+
+        found, rows = _Found(len(given), min(k, len(catalogue_VD) - 1)), np.arange(len(given))
+        found.fill(rows, cosine, len(catalogue_VD), None, (rows, given))
+        return found.named(self.split.items.ids)
+
+    def with_items(self, table: pd.DataFrame) -> Recommender:
+        """The model with new items, which it knows by their attributes alone; this one stays as it is.
+
+        What the other items and all histories are is kept, so that the new model recommends, is exported and is
+        saved like any other. A new item's own vector and bias are 0, their mean over the catalogue as training
+        begins, so that its features speak for it.
+
+        Args:
+            table: a row per new item, with its id as the index; the columns are those of the log's table of items.
+
+        Raises:
+            DataError: the model has no item features, a column is missing or unfit, or an id is of another type than
+                the log's, known already, or given twice.
+        """
+        return with_new_items(cast("Recommender", self), table)
 
     def _asked(
         self, users: Sequence[Any] | None, histories: Sequence[Sequence[Any]] | Histories | None

@@ -11,7 +11,8 @@ import pickle
 import shutil
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import torch
 
 from attncore.interactions import DataError
 from attncore.recommender import Recommender
-from attncore.runs import prepare, read_config, replacing
+from attncore.runs import alone, prepare, read_config, replacing
 from attncore.splits import Split
 
 KEPT = 2
@@ -43,6 +44,20 @@ class RunFolder:
     ) -> None:
         self.path = None if folder is None else Path(folder)
         self.origin, self.about, self.writes = origin, about, writes and folder is not None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within the block no other process writes the folder.
+
+        Raises:
+            DataError: another process is writing it, or it cannot be written.
+        """
+        if self.path is None or not self.writes:
+            yield
+            return
+        prepare(self.path, clear=False)
+        with alone(self.path):
+            yield
 
     def open(self, resume: bool) -> dict[str, Any] | None:
         """Make the folder ready to be written; the newest state in it, if that is to be taken up.
@@ -126,7 +141,8 @@ def origin_of(split: Split, recommender: Mapping[str, Any], training: Mapping[st
     """What a checkpoint must agree on with the training that resumes from it: data, model, options, processes."""
     data = 0
     for column in (split.train.offsets, split.train.items):
-        data = zlib.crc32(column.tobytes(), data)
+        for part in getattr(column, "parts", [column]):  # of a prepared log, one for each shard
+            data = zlib.crc32(part, data)
     return {
         "data": {
             "items": len(split.items),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attncore.batches import Batch
-from attncore.features import UNKNOWN, Feature
+from attncore.features import FIRST, UNKNOWN, Feature
+from attncore.tables import PROFILE
 
 Positions = Literal["none", "learned", "newest"]
 
@@ -61,6 +62,7 @@ class FeatureVector(nn.Module):
     def __init__(self, feature: Feature, width: int) -> None:
         super().__init__()
         self.kind = feature.kind
+        self.code_of = {text: code for code, text in enumerate(feature.values, FIRST)}
         if self.kind == "number":
             self.direction = nn.Parameter(torch.empty(width))
             self.missing = nn.Parameter(torch.zeros(width))
@@ -74,6 +76,32 @@ class FeatureVector(nn.Module):
         if self.kind == "words":
             self.norm = nn.LayerNorm(width)
             nn.init.constant_(self.norm.weight, 0.02)  # as small as all other vectors: the softmax is tied to them
+
+    @torch.no_grad()
+    def start_from(self, vectors: Mapping[str, Sequence[float] | np.ndarray]) -> int:
+        """Begin with vectors that were learned elsewhere (word2vec, GloVe); training goes on from them.
+
+        Args:
+            vectors: of each value by its text, words in lower case; what the feature does not know is passed over.
+
+        Returns:
+            how many values have such a vector now; the others keep theirs.
+
+        Raises:
+            ValueError: a vector is not `width` finite numbers, or the feature is a number.
+        """
+        if self.kind == "number":
+            raise ValueError("a number has no values to begin with; vectors are for categories and words")
+        table, known = self.value.weight, self.code_of.keys() & vectors.keys()
+        for text in sorted(known):
+            vector = torch.as_tensor(vectors[text], dtype=table.dtype)
+            if vector.shape != table.shape[1:] or not vector.isfinite().all():
+                shape, width = tuple(vector.shape), table.shape[1]
+                raise ValueError(
+                    f"vector of {text!r}, shape {shape}: must be {width} finite numbers, the model's width"
+                )
+            table[self.code_of[text]] = vector.to(table.device)
+        return len(known)
 
     def forward(self, codes: Tensor) -> Tensor:
         """Vectors (..., D) of codes (...), or (..., M) where a feature has many values."""
@@ -110,6 +138,12 @@ class FeatureEmbedding(nn.Module):
         super().__init__()
         self.names, self.hide = [feature.name for feature in features], hide
         self.vectors = nn.ModuleList(FeatureVector(feature, width) for feature in features)
+
+    def __getitem__(self, name: str) -> FeatureVector:
+        """The vectors of one feature."""
+        found = self.vectors[self.names.index(name)]
+        assert isinstance(found, FeatureVector)
+        return found
 
     def forward(self, codes: Sequence[Tensor]) -> Tensor:
         """Vectors (..., D) of one tensor of codes per feature."""
@@ -169,7 +203,8 @@ class ItemEmbedding(nn.Module):
         """Vectors (..., D) of item indices (...)."""
         if self.features is None:
             return self.id(items)
-        few = items.numel() < len(self.id.weight)  # many items repeat: the whole table, once, is then less work
+        # Many items repeat: the whole table, once, is then less work. In an exported graph it is a constant.
+        few = not torch.compiler.is_compiling() and items.numel() < len(self.id.weight)
         vectors = self.features(items) if few else F.embedding(items, self.features())
         return self.id(items) + torch.where(items[..., None] > 0, vectors, 0)
 
@@ -246,7 +281,8 @@ class AskerEmbedding(nn.Module):
     """Who asks, and in what situation: the user's profile plus the situation, one vector per question.
 
     Args:
-        profile: what is known of the users; its row 0 is the unknown user.
+        profile: what is known of the users; its row 0 is the unknown user. A batch's situation may tell the profile
+            instead, in columns whose names begin with `PROFILE`.
         situation: what is known of the moment, read from the batch's situation.
     """
 
@@ -258,7 +294,9 @@ class AskerEmbedding(nn.Module):
         """Vectors (B, T, D) where each position asks in a situation of its own, else (B, 1, D); None for none."""
         asker = None
         if self.profile is not None:
-            asker = self.profile(batch.users_B + 1)[:, None]
+            told = [batch.situation.get(PROFILE + name) for name in self.profile.embedding.names]
+            known = [codes for codes in told if codes is not None]
+            asker = self.profile.embedding(known) if known else self.profile(batch.users_B + 1)[:, None]
         if self.situation is not None:
             situation = self.situation([batch.situation[name] for name in self.situation.names])
             asker = situation if asker is None else asker + situation

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attncore.attention import MultiHeadAttention, RelativeBias, SelfAttentionBlock, causal_keep
@@ -22,7 +23,7 @@ class SelfAttention(nn.Module):
     """A stack of causal self-attention blocks: every event asks its own past. See `SelfAttentionBlock`.
 
     Args:
-        width, heads, dropout, attention_dropout, feedforward: as for `SelfAttentionBlock`.
+        width, heads, dropout, attention_dropout, feedforward, gated: as for `SelfAttentionBlock`.
         blocks: how many.
         relative: "position" adds a `RelativeBias` for the distance between events to the scores, "time" one for
             their time difference too; all blocks share it.
@@ -39,10 +40,11 @@ class SelfAttention(nn.Module):
         attention_dropout: float,
         feedforward: int,
         relative: Relative = "none",
+        gated: bool = False,
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            SelfAttentionBlock(width, heads, dropout, attention_dropout, feedforward) for _ in range(blocks)
+            SelfAttentionBlock(width, heads, dropout, attention_dropout, feedforward, gated) for _ in range(blocks)
         )
         self.norm = nn.LayerNorm(width)
         self.relative = None
@@ -91,6 +93,55 @@ class MeanPooling(nn.Module):
         return context_BTD.cumsum(1) / count_T1, layers
 
 
+class Transition(nn.Module):
+    """What each of the newest items says of the next one by itself: a Markov chain whose counts are learned.
+
+    The item l steps back adds its own vector, stretched by a learned vector for l that starts at 1/l, as in
+    `baselines.MarkovChain`. The vectors are not those of attention: what an item is, and what tends to follow it,
+    are two things.
+
+    Args:
+        items: size V of the catalogue.
+        width: size D.
+        lags: how many of the newest items speak.
+
+    Source: Rendle et al. 2010 (factorized Markov chains); He and McAuley 2016 for several lags.
+    """
+
+    def __init__(self, items: int, width: int, lags: int) -> None:
+        super().__init__()
+        self.item = nn.Embedding(items + 1, width, padding_idx=0)
+        nn.init.normal_(self.item.weight, std=0.02)
+        with torch.no_grad():
+            self.item.weight[0] = 0
+        self.lag_SD = nn.Parameter((1 / torch.arange(1, lags + 1))[:, None].repeat(1, width))
+
+    def forward(self, items_BT: Tensor) -> Tensor:
+        """What is added to the state after each event, (B, T, D)."""
+        vectors_BTD, steps = self.item(items_BT), items_BT.shape[1]
+        past_BTD = F.pad(vectors_BTD, (0, 0, len(self.lag_SD) - 1, 0))  # a history's first events look at zeros
+        later = range(len(self.lag_SD) - 1, -1, -1)
+        return sum((past_BTD[:, at : at + steps] * lag_D for at, lag_D in zip(later, self.lag_SD, strict=True)), 0)
+
+
+def xavier(module: nn.Module) -> None:
+    """Draw the matrices of linear maps and LSTMs by Xavier's rule, and set their biases to 0; norms stay as they are.
+
+    An LSTM keeps the matrices of its four gates in one parameter: each is drawn for its own size.
+
+    Source: Glorot and Bengio 2010, eq. 16.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.LSTM):
+            gates = 4 if isinstance(layer, nn.LSTM) else 1
+            for parameter in layer.parameters(recurse=False):
+                for part in parameter.detach().chunk(gates):
+                    if part.dim() > 1:
+                        nn.init.xavier_uniform_(part)
+                    else:
+                        nn.init.zeros_(part)
+
+
 class LSTMAttention(nn.Module):
     """The classic recipe: an LSTM reads the history, then its newest state attends to all states so far.
 
@@ -110,6 +161,7 @@ class LSTMAttention(nn.Module):
         self.attention = MultiHeadAttention(hidden, heads=1)
         self.dropout = Dropout(dropout)
         self.widen = nn.Linear(2 * hidden, width)
+        xavier(self)
 
     def forward(
         self, context_BTD: Tensor, times_BT: Tensor | None = None, need_weights: bool = False

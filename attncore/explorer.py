@@ -112,7 +112,7 @@ def explore_attention(
     for history in histories.values():
         ids = list(candidates or model.recommend(histories=[list(history)], k=5)[0].items)
         asked.append([str(names[i]) for i in ids])
-        told = model.attention(histories=[list(history)], **({"candidates": ids} if _is_target(model) else {}))
+        told = model.attention(histories=[list(history)], candidates=ids if _is_target(model) else None)
         weights.append(_nested(told, "weight", ids if _is_target(model) else ["next"])[..., -newest:])
         drops.append(_erased(model, history, ids)[:, -newest:])
     shown = [[str(names[i]) for i in list(history)[-newest:]] for history in histories.values()]

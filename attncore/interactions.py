@@ -5,13 +5,12 @@ nothing is missing. All cleaning happens here, once, and every mistake in the da
 :class:`DataError` line that names the file, the row, the column and the mend.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
 import io
 import logging
-import re
-import warnings
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
-from pandas.api import types
 
-from attncore.columns import TICKS, DataError, as_number, exact_ids, one_line, plain_values, whole_seconds
+from attncore.columns import KINDS, TICKS, DataError, blank, exact_ids, plain_values, whole_seconds
+from attncore.reading import attribute, columns_of, read_known, read_table
 
 logger = logging.getLogger(__name__)
-
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +35,11 @@ class ReadSummary:
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)  # reason -> rows
 
     def __str__(self) -> str:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items())
-        return f"{self.read:,} rows read, {self.kept:,} kept" + (f"; dropped: {reasons}" if reasons else "")
+        """Every row that was read is kept or dropped for one reason."""
+        said = {reason: reason.removesuffix("s") if count == 1 else reason for reason, count in self.dropped.items()}
+        reasons = ", ".join(f"{count:,} {said[reason]}" for reason, count in self.dropped.items())
+        rows = "row" if self.read == 1 else "rows"
+        return f"{self.read:,} {rows} read, {self.kept:,} kept" + (f"; dropped: {reasons}" if reasons else "")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -83,7 +82,7 @@ class Interactions:
     @classmethod
     def from_frame(
         cls, frame: pd.DataFrame, user: str = "user", item: str = "item", time: str | None = "time", **how: Any
-    ) -> "Interactions":
+    ) -> Interactions:
         """Clean a pandas frame into a log: :func:`read_interactions`, with its options, on a frame."""
         return read_interactions(frame, user, item, time, **how)
 
@@ -112,7 +111,7 @@ class Interactions:
             digest.update(lines.getvalue())
         return digest.hexdigest()
 
-    def k_core(self, min_count: int) -> "Interactions":
+    def k_core(self, min_count: int) -> Interactions:
         """Keep the largest part in which every user and every item has at least `min_count` events.
 
         Dropping a rare item may make a user rare, so this repeats until nothing changes. Attributes of
@@ -157,23 +156,27 @@ def read_interactions(
     drop_duplicates: bool = True,
     time_format: str | None = None,
     time_unit: str = "s",
+    kinds: Mapping[str, str] | None = None,
 ) -> Interactions:
-    """Read a log of events from a file or a pandas frame, and clean it.
+    """Read a log of events from a file, a folder of parts or a pandas frame, and clean it.
 
     - Ids are kept exactly. In .csv and .tsv a column becomes int64 if every value is written as an
-      int64 would be, else it is text ("007" stays "007"); elsewhere the columns have types, which are
-      kept. Nothing passes through floating point.
+      int64 would be, else it is text ("007" stays "007"; among whole numbers alone, "NaN" or "NULL" is
+      a missing one); elsewhere the columns have types, which are kept. Nothing passes through floating
+      point. UUIDs become text, and whole numbers wider than int64 too, where a file has them as text.
     - Rows keep their order, for ties in time are broken by it; they need not be in order of time.
     - A row without a user, an item or a time says nothing: it is dropped, and counted in `summary`.
       A value that is there but cannot be read is an error.
     - An event with the same user, item and time as an earlier one is a duplicate and is dropped. A log
       without times has none: there the same pair twice is two events.
-    - Times finer than a second are rounded down, after the rows were sorted by them.
+    - Times finer than a second are rounded down, after the rows were sorted by them. Times before 1970
+      or after 2100 are an error.
     - Every other column is kept as an attribute of the event, unless its name is taken.
 
     Args:
-        source: .csv or .tsv in UTF-8, plain or .gz, or .parquet, or a frame. Messages count rows as an
-            editor shows them, header = 1; in .parquet from 1, in a frame from 0.
+        source: .csv, .tsv or .jsonl (an object a line) in UTF-8, plain or .gz, .parquet, a folder of
+            .parquet parts, or a frame. Messages count rows as a spreadsheet shows them, header = 1; lines of
+            .jsonl and rows of .parquet count from 1, those of a frame from 0.
         user: column of user ids, int64 or text.
         item: column of item ids, int64 or text.
         time: column of Unix seconds or ISO 8601 dates (UTC unless they say otherwise). None, or no
@@ -185,11 +188,18 @@ def read_interactions(
         drop_duplicates: False keeps duplicates.
         time_format: how to read dates that are not ISO 8601, as in `strptime`.
         time_unit: unit of numeric times: "s", "ms", "us" or "ns".
+        kinds: what attributes are, by column of the log or of either table: "number", "category",
+            "categories" (text is split at each "|") or "words". Others are numbers if all of them are.
 
     Raises:
         DataError: one line that names the file, row and column, and the mend.
     """
-    frame, label = _load(source, exact=(user, item, time))
+    kinds = dict(kinds or {})
+    for column, kind in kinds.items():
+        if kind not in KINDS:
+            raise DataError(f"kinds: '{column}' is declared '{kind}'; it is one of {', '.join(KINDS)}")
+    as_text = [column for column, kind in kinds.items() if kind != "number"]
+    frame, where = read_table(source, (user, item, time, *as_text))
     if isinstance(source, pd.DataFrame):
         frame = frame.reset_index(drop=True)
     if time_unit not in TICKS:
@@ -199,25 +209,24 @@ def read_interactions(
     roles = {"user": user, "item": item, **({"time": time} if time is not None else {})}
     for role, column in roles.items():
         if column not in frame.columns:
-            names = ", ".join(f"'{other}'" for other in frame.columns)
-            raise DataError(f"{label}: no column '{column}'; its columns are {names}; name the {role} column")
+            raise DataError(f"{where.name}: no column '{column}'; {columns_of(frame)}; name the {role} column")
         if list(roles.values()).count(column) > 1:
-            raise DataError(f"{label}: '{column}' is asked for twice; user, item and time need a column each")
+            raise DataError(f"{where.name}: '{column}' is asked for twice; user, item and time need a column each")
 
     rows, dropped = len(frame), {}
     for role, column in roles.items():
-        values = plain_values(frame[column])
-        missing = values.isna() | (values.str.strip() == "" if values.dtype == "str" else False)
+        missing = blank(plain_values(frame[column], where))
         dropped[f"without {role}"] = int(missing.sum())
         frame = frame[~missing]
     if frame.empty:
-        raise DataError(f"{label}: no events ({rows} rows below the header); a row needs a user and an item")
-    columns = {"user": exact_ids(frame[user], label), "item": exact_ids(frame[item], label)}
+        raise DataError(f"{where.name}: no events ({rows} rows below the header); a row needs a user and an item")
+    columns = {"user": exact_ids(frame[user], where), "item": exact_ids(frame[item], where)}
     order = np.arange(len(frame))
     columns["time"] = pd.Series(order, frame.index)
     if time is not None:
-        columns["time"], order = whole_seconds(frame[time], label, time_format, TICKS[time_unit])
-    attributes = frame.drop(columns=[*roles.values(), *columns], errors="ignore").apply(plain_values)
+        columns["time"], order = whole_seconds(frame[time], where, time_format, TICKS[time_unit])
+    attributes = frame.drop(columns=[*roles.values(), *columns], errors="ignore")
+    attributes = attributes.apply(lambda values: attribute(values, kinds, where))
     events = pd.concat([pd.DataFrame(columns), attributes], axis=1).iloc[order]
     if drop_duplicates:  # without times none is one: every row number is another
         again = events.duplicated(["user", "item", "time"])
@@ -225,75 +234,15 @@ def read_interactions(
         events = events[~again]
     summary = ReadSummary(rows, len(events), {reason: count for reason, count in dropped.items() if count})
     if summary.dropped:
-        logger.info("%s: %s", label, summary)
+        logger.info("%s: %s", where.name, summary)
 
-    tables: list[pd.DataFrame | None] = []
-    for role, table in (("user", users), ("item", items)):
-        if table is not None:
-            table, _ = _load(table, exact=(roles[role],))
-            if roles[role] in table.columns:
-                table = table.set_index(roles[role])
-            if events[role].dtype == "str" and types.is_integer_dtype(table.index):
-                table = table.set_axis(table.index.astype("str"))  # exact: 7 is "7"
-            if table.index.name == roles[role]:
-                table = table.rename_axis(index=role)
-        tables.append(table)
+    known = {
+        role: None if table is None else read_known(table, role, roles[role], events[role], kinds)
+        for role, table in (("user", users), ("item", items))
+    }
+    for column in kinds:
+        if not any(table is not None and column in table.columns for table in (events, *known.values())):
+            raise DataError(f"{where.name}: no column '{column}' here or in a table; kinds= names columns that exist")
     name = name or ("log" if isinstance(source, pd.DataFrame) else Path(source).name.split(".")[0])
     events = events.reset_index(drop=True)
-    return Interactions(events, tables[0], tables[1], name, time is not None, repeats, summary)
-
-
-def _load(source: str | Path | pd.DataFrame, exact: tuple[str | None, ...]) -> tuple[pd.DataFrame, str]:
-    """Read a table, indexed by row number, and what to call it in messages."""
-    label = "frame" if isinstance(source, pd.DataFrame) else str(source)
-    frame = source if isinstance(source, pd.DataFrame) else _read_file(Path(source), exact)
-    if frame.columns.has_duplicates:
-        twice = frame.columns[frame.columns.duplicated()][0]
-        raise DataError(f"{label}: two columns are called '{twice}'; rename one")
-    return frame, label
-
-
-def _read_file(path: Path, exact: tuple[str | None, ...]) -> pd.DataFrame:
-    """Read a file; columns named in `exact` never pass through floating point."""
-    endings = re.fullmatch(r".*?(\.csv|\.tsv|\.parquet)?(\.gz)?", path.name.lower(), re.DOTALL)
-    ending, packed = endings.groups() if endings else (None, None)
-    if path.is_dir():
-        raise DataError(f"{path} is a folder; give the file in it")
-    if not path.exists():
-        raise DataError(f"{path}: no such file; check the path")
-    if ending is None or (ending == ".parquet" and packed):
-        raise DataError(f"{path}: unknown ending; write .csv, .tsv, .csv.gz, .tsv.gz or .parquet")
-    try:
-        if ending == ".parquet":
-            # integer_object_nulls: one missing value must not turn the others into floats
-            frame = pq.read_table(path).to_pandas(integer_object_nulls=True, ignore_metadata=True)
-            return frame.set_axis(pd.RangeIndex(1, len(frame) + 1))
-        options: dict[str, Any] = {
-            "sep": SEPARATORS[ending],
-            "dtype": str,
-            "na_filter": False,
-            "skip_blank_lines": False,
-        }
-        header = pd.read_csv(path, header=None, nrows=1, **options).iloc[0]  # pandas renames duplicates
-        with warnings.catch_warnings():  # and only warns where it cuts off columns without a name
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(path, index_col=False, **options)
-        frame = frame.set_axis(list(header), axis=1)
-    except pd.errors.EmptyDataError:
-        raise DataError(f"{path} is empty; it needs a header row and events") from None
-    except pd.errors.ParserWarning:
-        raise DataError(f"{path} row 1: fewer names than the rows have columns; name them all") from None
-    except pd.errors.ParserError as error:
-        fault = f": not a readable table ({one_line(error)}); make it anew"
-        if wide := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error)):
-            fault = f' row {wide[2]}: {wide[3]} columns under {wide[1]} names; put text with commas in ""'
-        if quote := re.search(r"EOF inside string starting at row (\d+)", str(error)):
-            fault = f' row {int(quote[1]) + 1}: a quote " is opened and never closed; close it'
-        raise DataError(f"{path}{fault}") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not UTF-8 text; save it as UTF-8") from None
-    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
-        raise DataError(f"{path}: cannot be read ({one_line(error)}); make it anew") from None
-    frame = frame.set_axis(pd.RangeIndex(2, len(frame) + 2))
-    frame = frame[(frame != "").any(axis=1)]  # editors leave empty lines at the end
-    return frame.apply(lambda values: as_number(values, decimals=values.name not in exact))
+    return Interactions(events, known["user"], known["item"], name, time is not None, repeats, summary)

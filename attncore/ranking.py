@@ -5,7 +5,7 @@ random order: how a sort breaks ties never matters, and a constant scorer earns 
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -151,6 +151,26 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values, columns.gather(1, order)
 
 
+def top_k_in_parts(score: Callable[[slice], Tensor], items: int, k: int, part: int) -> tuple[Tensor, Tensor]:
+    """`top_k` of scores that are made a part at a time, so that a large catalogue's never exist together.
+
+    Args:
+        score: gives the scores (rows, n) of a slice of n columns.
+        items: how many columns there are, 1 or more.
+        k: how many are wanted.
+        part: columns at a time.
+    """
+    found = []
+    for start in range(0, items, part):
+        values, columns = top_k(score(slice(start, min(start + part, items))), k)
+        found.append((values, columns + start))
+    if len(found) == 1:
+        return found[0]
+    # Parts lie in order of their columns, and so do equal scores within one: `top_k` keeps that order.
+    values, place = top_k(torch.cat([values for values, _ in found], 1), k)
+    return values, torch.cat([columns for _, columns in found], 1).gather(1, place)
+
+
 def bootstrap_interval(values: np.ndarray, resamples: int = 1000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """95 % percentile bootstrap interval of the mean over users (Efron 1979).
 
@@ -188,19 +208,20 @@ def evaluate(
         k: lengths of the list.
         batch_size: rows scored at a time, which bounds memory to a few batch_size x V floats.
         bootstrap, seed: resamples for the 95 % intervals (0 leaves them out) and their seed.
-        group: processes that share the questions, each of which calls this; every one gets the whole report.
+        group: processes that share the questions, each of which calls this; every one gets the whole report. Where
+            `holdout.own`, each brings its own questions.
 
     Raises:
         ValueError: an empty holdout, scores of a wrong shape, or NaN among them.
     """
     cutoffs, rows, items = _cutoffs(k), len(holdout), len(holdout.item_counts)
-    if rows == 0 or batch_size < 1:
+    if (rows == 0 and not holdout.own) or batch_size < 1:
         raise ValueError(f"cannot rank {rows} questions of {holdout.name}, {batch_size} at a time; both must be >= 1")
     counts = np.asarray(holdout.item_counts, np.float64)
     bits = np.append(np.log2(max(counts.sum(), 1.0) / np.maximum(counts, 1.0)), 0.0)  # the last stands for no item
     shown = np.zeros((len(cutoffs), items + 1), bool)
     batches: list[dict[str, np.ndarray]] = []
-    own = np.arange(rows) if group is None else group.share(np.arange(rows))
+    own = np.arange(rows) if group is None or holdout.own else group.share(np.arange(rows))
     for start in range(0, len(own), batch_size):
         batch = own[start : start + batch_size]
         histories = holdout.histories.take(batch)
@@ -224,10 +245,19 @@ def evaluate(
             per_row[f"novelty@{c}"] = bits[listed[:, :c]].sum(1) / np.maximum((listed[:, :c] < items).sum(1), 1)
         batches.append(per_row)
 
+    asked = zlib.crc32(np.stack([holdout.users, holdout.targets]).astype("<i8").tobytes())
     if group is not None:
-        parts = group.gather((batches, shown))
-        batches = [per_row for part, _ in parts for per_row in part]
-        shown = np.any([ever for _, ever in parts], axis=0)
+        parts = group.gather((batches, shown, rows, asked))
+        if holdout.own:
+            firsts = np.cumsum([0, *(count for *_, count, _ in parts)])
+            for first, (part, *_) in zip(firsts, parts, strict=False):
+                for per_row in part:
+                    per_row["row"] = per_row["row"] + first
+            rows, asked = int(firsts[-1]), zlib.crc32(repr([checksum for *_, checksum in parts]).encode())
+        batches = [per_row for part, *_ in parts for per_row in part]
+        shown = np.any([ever for _, ever, *_ in parts], axis=0)
+    if not batches:
+        raise ValueError(f"cannot rank {holdout.name}: no process has a question")
     per_user = {name: np.concatenate([per_row[name] for per_row in batches]) for name in batches[0]}
     order = np.argsort(per_user.pop("row"))
     per_user = {name: figures[order] for name, figures in per_user.items()}
@@ -236,7 +266,6 @@ def evaluate(
     if bootstrap:
         bounds = bootstrap_interval(np.stack(list(per_user.values()), axis=1), bootstrap, seed)
         interval = {name: (float(low), float(high)) for name, low, high in zip(per_user, *bounds, strict=True)}
-    asked = zlib.crc32(np.stack([holdout.users, holdout.targets]).astype("<i8").tobytes())
     how = {"questions": f"{asked:08x}", "bootstrap": {"resamples": bootstrap, "seed": seed}}
     metrics = {name: float(figures.mean()) for name, figures in per_user.items()} | coverage
     return Report(metrics, interval, per_user, rows, items, holdout.name, holdout.protocol | how)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -22,15 +23,15 @@ from attncore.embedding import (
     FeatureTable,
     ItemEmbedding,
 )
-from attncore.encoders import LSTMAttention, MeanPooling, SelfAttention, TargetAttention
+from attncore.encoders import LSTMAttention, MeanPooling, SelfAttention, TargetAttention, Transition
 from attncore.features import encode_columns
 from attncore.inspection import evaluating
 from attncore.interactions import DataError
 from attncore.output import Criterion, Output, catalogue_scores, lean_cross_entropy
-from attncore.runs import read_config, write_run
+from attncore.runs import read_whole, write_run
 from attncore.sequences import Histories
 from attncore.splits import Split
-from attncore.tables import FeatureSet, label
+from attncore.tables import PROFILE, FeatureSet, label
 
 
 class Recommender(Answering):
@@ -50,6 +51,7 @@ class Recommender(Answering):
     """
 
     scores_are_logits = True
+    unseen_V: Tensor | None  # items that training never shows; only attributes can speak for them
 
     def __init__(
         self, config: RecommenderConfig, split: Split, seed: int = 0, features: FeatureSet | None = None
@@ -79,7 +81,7 @@ class Recommender(Answering):
         self.encoder: nn.Module
         if c.attention == "self":
             self.encoder = SelfAttention(
-                c.width, c.blocks, c.heads, c.dropout, c.attention_dropout, c.feedforward, c.relative
+                c.width, c.blocks, c.heads, c.dropout, c.attention_dropout, c.feedforward, c.relative, c.gated
             )
         elif c.attention == "lstm":
             self.encoder = LSTMAttention(c.width, c.hidden, c.blocks, c.dropout)
@@ -87,7 +89,14 @@ class Recommender(Answering):
             self.encoder = TargetAttention(c.width, c.heads, c.dropout, c.score, c.normalize)
         else:
             self.encoder = MeanPooling()
-        self.output = Output(c.width, items, c.combine, c.length, c.item_bias)
+        self.transition = Transition(items, c.width, c.transition) if c.transition else None
+        self.empty = nn.Parameter(torch.zeros(c.width)) if c.cold and c.attention != "target" else None
+        self.output = Output(c.width, items, c.combine, c.length, c.item_bias, c.temperature)
+        unseen = torch.from_numpy(self.split.item_counts == 0)
+        self.register_buffer("unseen_V", unseen if known.item and unseen.any() else None, persistent=False)
+        if self.unseen_V is not None:  # its attributes alone speak for an item that training never shows
+            with torch.no_grad():
+                self.item.id.weight[1:][unseen] = 0
 
     @property
     def item(self) -> ItemEmbedding:
@@ -112,18 +121,24 @@ class Recommender(Answering):
             histories: item indices, with raw attributes by name; one that is absent is unknown.
             users: user row of each history; None where nobody is known.
             targets: as for `Windows`; the situation is then that of each target.
-            situation: otherwise raw columns, one value per history; one that is absent is unknown.
+            situation: otherwise raw columns, one value per history; one that is absent is unknown. Those whose
+                names begin with `PROFILE` stand for what the table says of the user.
         """
         where, events = label(self.split, "event"), len(histories.items)
         attributes = encode_columns(self.features.event, histories.attributes, events, where)
         told, rows = (histories.attributes, events) if targets else (situation or {}, len(histories))
+        asking = encode_columns(self.features.situation, told, rows, where)
+        profile = {name.removeprefix(PROFILE): told[name] for name in told if name.startswith(PROFILE)}
+        if profile:
+            known = encode_columns(self.features.user, profile, rows, label(self.split, "user"))
+            asking |= {PROFILE + name: codes for name, codes in known.items()}
         return Windows(
             replace(histories, attributes=attributes),
             self.config.length,
             self.device,
             targets,
             np.full(len(histories), -1) if users is None else users,
-            encode_columns(self.features.situation, told, rows, where),
+            asking,
         )
 
     def states(self, batch: Batch) -> Tensor:
@@ -131,45 +146,69 @@ class Recommender(Answering):
         context_BTD = self.embedding(batch)
         attended_BTD, _ = self.encoder(context_BTD, batch.times_BT)
         state_BTD, asker = self.output(attended_BTD, self.output.connected(context_BTD)), self.asker(batch)
-        return state_BTD if asker is None else state_BTD + asker
+        if self.transition is not None:
+            state_BTD = state_BTD + self.transition(batch.items_BT)
+        return self.output.scaled(state_BTD if asker is None else state_BTD + asker)
 
     def loss(self, batch: Batch, criterion: Criterion) -> Tensor:
         """The summed loss of predicting each real position's next item.
 
         Divided by the number of real positions, `len(batch.real_N)`, it is the mean. Target attention, whose
         cost grows with positions × candidates, draws 8 positions a history and weighs them to stand for all.
+        A model made with `cold` is asked for each row's first event too. A model with item features holds no item
+        against a target that training never shows, so that such an item keeps the score that its attributes give.
         """
         if self.config.attention == "target":
             return self._target_loss(batch, criterion)
         state_ND = self.states(batch).flatten(0, 1)[batch.real_N]
         assert batch.targets_BT is not None
         target_N = batch.targets_BT.flatten()[batch.real_N]
+        if self.empty is not None:
+            empty_BD, asker = self.empty.expand(len(batch.items_BT), -1), self.asker(batch)
+            empty_BD = self.output.scaled(empty_BD if asker is None else empty_BD + asker[:, 0])
+            state_ND = torch.cat([state_ND, empty_BD])
+            target_N = torch.cat([target_N, batch.items_BT[:, 0]])
         bias_V = self.output.catalogue_bias()
         if criterion.loss == "full":
-            return lean_cross_entropy(state_ND, self.item.catalogue(), bias_V, target_N)
+            catalogue_VD = self.output.scaled(self.item.catalogue())
+            if self.unseen_V is not None and not criterion.smoothing:  # smoothing names every item of the catalogue
+                bias_V = (state_ND.new_zeros(()) if bias_V is None else bias_V).masked_fill(self.unseen_V, -torch.inf)
+            return lean_cross_entropy(state_ND, catalogue_VD, bias_V, target_N, smoothing=criterion.smoothing)
         negatives_M = criterion.draw()
-        positive_N = (state_ND * self.item(target_N)).sum(-1)
-        negative_NM = state_ND @ self.item(negatives_M).T
+        positive_N = (state_ND * self.output.scaled(self.item(target_N))).sum(-1)
+        negative_NM = state_ND @ self.output.scaled(self.item(negatives_M)).T
         if self.output.bias is not None:
             positive_N, negative_NM = (
                 positive_N + self.output.bias[target_N],
                 negative_NM + self.output.bias[negatives_M],
             )
+        negative_NM = self._without_unseen(negative_NM, negatives_M)
         return criterion(positive_N, negative_NM, target_N, negatives_M).sum()
+
+    def _without_unseen(self, negative_NM: Tensor, negatives_M: Tensor) -> Tensor:
+        """Scores of negatives, -inf where training never shows the item and attributes are to speak for it."""
+        return (
+            negative_NM
+            if self.unseen_V is None
+            else negative_NM.masked_fill(self.unseen_V[negatives_M - 1], -torch.inf)
+        )
 
     def _target_loss(self, batch: Batch, criterion: Criterion, draws: int = 8) -> Tensor:
         context_BTD = self.embedding(batch)
         assert batch.targets_BT is not None
-        at_BP = (torch.rand(len(context_BTD), draws, device=self.device) * batch.lengths_B[:, None]).long()
-        target_BP = batch.targets_BT.gather(1, at_BP)
+        cold = int(self.config.cold)  # place -1 is the moment before the first event
+        draw_BP = torch.rand(len(context_BTD), draws, device=self.device)
+        at_BP = (draw_BP * (batch.lengths_B[:, None] + cold)).long() - cold
+        target_BP = torch.cat([batch.items_BT[:, :1], batch.targets_BT], 1).gather(1, at_BP + 1)
         negatives_M = criterion.draw()
         candidates_BPN = torch.cat([target_BP[..., None], negatives_M.expand(*at_BP.shape, -1)], -1)
         asker_BPD = self.asker(batch)
         if asker_BPD is not None:
             asker_BTD = asker_BPD.expand(-1, context_BTD.shape[1], -1)
-            asker_BPD = asker_BTD.gather(1, at_BP[..., None].expand(-1, -1, asker_BTD.shape[2]))
+            asker_BPD = asker_BTD.gather(1, at_BP.clamp_min(0)[..., None].expand(-1, -1, asker_BTD.shape[2]))
         scores_NM = self._candidate_scores(context_BTD, candidates_BPN, at_BP, asker_BPD).flatten(0, 1)
-        loss_N = criterion(scores_NM[:, 0], scores_NM[:, 1:], target_BP.flatten(), negatives_M)
+        negative_NM = self._without_unseen(scores_NM[:, 1:], negatives_M)
+        loss_N = criterion(scores_NM[:, 0], negative_NM, target_BP.flatten(), negatives_M)
         return (loss_N.view_as(at_BP).mean(1) * batch.lengths_B).sum()
 
     def _candidate_scores(
@@ -190,23 +229,41 @@ class Recommender(Answering):
         if connected is not None:
             at_BL = at_BP.clamp_min(0).repeat_interleave(candidates_BPN.shape[2], 1)
             connected = connected.gather(1, at_BL[..., None].expand_as(attended_BLD))
+            connected = torch.where(at_BP.repeat_interleave(candidates_BPN.shape[2], 1)[..., None] < 0, 0, connected)
         state_BLD = self.output(attended_BLD, connected)
         state_BLD = state_BLD if asker_BLD is None else state_BLD + asker_BLD
-        scores_BPN = (state_BLD * item_BLD).sum(-1).view(candidates_BPN.shape)
+        scores_BL = (self.output.scaled(state_BLD) * self.output.scaled(item_BLD)).sum(-1)
+        scores_BPN = scores_BL.view(candidates_BPN.shape)
         return scores_BPN if self.output.bias is None else scores_BPN + self.output.bias[candidates_BPN]
+
+    def scorer(self, batch: Batch) -> Callable[[slice | Tensor], Tensor]:
+        """A function that gives scores (B, n) after each whole history, of the n items at some places.
+
+        An item's place in the catalogue is its index less 1. What does not depend on the items is computed once.
+        """
+        last_B = batch.lengths_B - 1
+        if self.config.attention == "target":
+            items_V = torch.arange(1, len(self.split.items) + 1, device=self.device)
+            context_BTD, asker_B1D = self.embedding(batch), self.asker(batch)
+
+            def asked_by_each(places: slice | Tensor) -> Tensor:
+                candidates_B1N = items_V[places].expand(len(last_B), 1, -1)
+                return self._candidate_scores(context_BTD, candidates_B1N, last_B[:, None], asker_B1D)[:, 0]
+
+            return asked_by_each
+        empty = 0 if self.empty is None else self.empty
+        state_BD = torch.where((last_B >= 0)[:, None], self._newest_states(batch), empty)
+        if (asker_B1D := self.asker(batch)) is not None:
+            state_BD = state_BD + asker_B1D[:, 0]
+        state_BD = self.output.scaled(state_BD)
+        catalogue_VD, bias_V = self.item.catalogue(), self.output.catalogue_bias()
+        return lambda places: catalogue_scores(
+            state_BD, self.output.scaled(catalogue_VD[places]), None if bias_V is None else bias_V[places]
+        )
 
     def _final_scores(self, batch: Batch) -> Tensor:
         """Scores of the catalogue after each whole history, (B, V)."""
-        items, rows = len(self.split.items), len(batch.items_BT)
-        last_B = batch.lengths_B - 1
-        if self.config.attention == "target":
-            candidates_B1V = torch.arange(1, items + 1, device=self.device).expand(rows, 1, -1)
-            moment = candidates_B1V, last_B[:, None], self.asker(batch)
-            return self._candidate_scores(self.embedding(batch), *moment)[:, 0]
-        state_BD = torch.where((last_B >= 0)[:, None], self._newest_states(batch), 0)
-        if (asker_B1D := self.asker(batch)) is not None:
-            state_BD = state_BD + asker_B1D[:, 0]
-        return catalogue_scores(state_BD, self.item.catalogue(), self.output.catalogue_bias())
+        return self.scorer(batch)(slice(None))
 
     def _newest_states(self, batch: Batch) -> Tensor:
         """`states` of each row's newest event, without who asks, (B, D): the last block asks only there."""
@@ -217,7 +274,8 @@ class Recommender(Answering):
         else:
             attended_BD = self.encoder(context_BTD, batch.times_BT)[0][row_B, at_B]
         connected_BTD = self.output.connected(context_BTD)
-        return self.output(attended_BD, None if connected_BTD is None else connected_BTD[row_B, at_B])
+        state_BD = self.output(attended_BD, None if connected_BTD is None else connected_BTD[row_B, at_B])
+        return state_BD if self.transition is None else state_BD + self.transition(batch.items_BT)[row_B, at_B]
 
     @torch.no_grad()
     def score(
@@ -257,24 +315,55 @@ class Recommender(Answering):
         config = dict(about or {}) | {"recommender": asdict(self.config), "features": self.features.to_json()}
         write_run(Path(folder), self.split, self.state_dict(), config, self.features.event_columns, only_weights)
 
+    def take_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Take weights of a model made alike, and its tables of codes, which are made without the log.
+
+        Raises:
+            RuntimeError: a name or a shape does not fit.
+        """
+        for name, buffer in self.named_buffers():
+            if name in weights:
+                buffer.resize_(weights[name].shape)
+        self.load_state_dict(weights)
+        for table, ids in ((self.item.features, self.split.items), (self.asker.profile, self.split.users)):
+            if table is not None and any(len(codes) != len(ids) + 1 for codes in table.codes()):
+                raise RuntimeError(f"a table of codes is not that of {len(ids):,} {ids.kind}s")
+
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Recommender:
     """Read a model that `Recommender.save` or `fit(out=...)` wrote, ready to recommend.
 
     Raises:
-        DataError: the folder is not a run folder, or a file in it is missing, damaged or of another run.
+        DataError: the folder is not a run folder, or a file in it is missing, damaged, of another run, or does not
+            fit the others.
     """
-    folder = Path(folder)
-    config = read_config(folder)
+    return read_whole(Path(folder), read_model).to(device).eval()
+
+
+def read_model(folder: Path, config: Mapping[str, Any]) -> Recommender:
+    """`load` of a run folder whose `config.json` was read already, on the CPU."""
+    model = Recommender(*described(folder, config))
+    weights = load_file(folder / "weights.safetensors")
+    try:
+        model.take_weights(weights)
+    except (RuntimeError, TypeError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise DataError(f"{folder / 'weights.safetensors'}: does not fit config.json ({why}); train again") from None
+    return model
+
+
+def described(folder: Path, config: Mapping[str, Any]) -> tuple[RecommenderConfig, Split, int, FeatureSet]:
+    """What `Recommender` is made of, from a run folder and its `config.json`: all but the weights.
+
+    Raises:
+        DataError: as for `load`.
+    """
     try:
         recommender = RecommenderConfig(**config["recommender"])
         features = FeatureSet.from_json(config.get("features", {}))
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise DataError(f"{folder / 'config.json'}: does not describe a recommender ({error}); train again") from None
-    model = Recommender(recommender, Split.load(folder), features=features)
-    weights = load_file(folder / "weights.safetensors")
-    for name, buffer in model.named_buffers():
-        if name in weights:  # tables of codes, which were made without the log
-            buffer.resize_(weights[name].shape)
-    model.load_state_dict(weights)
-    return model.to(device).eval()
+    try:
+        return recommender, Split.load(folder), 0, features
+    except (KeyError, TypeError, IndexError, AttributeError, SafetensorError) as error:
+        raise DataError(f"{folder}: vocabulary and histories do not fit together ({error!r}); train again") from None

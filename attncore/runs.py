@@ -6,12 +6,15 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -20,6 +23,10 @@ from attncore.splits import Split
 
 UNFINISHED = ".writing-"  # how names begin that a crash may leave behind
 RUN_FILES = ("weights.safetensors", "histories.safetensors", "vocabulary.json", "config.json")
+PATIENCE = 2.0  # seconds that a reader waits for a writer who is at it
+
+T = TypeVar("T")
+_held: set[Path] = set()  # folders that this process writes
 
 
 def file_checksums(folder: Path, names: Sequence[str]) -> dict[str, str]:
@@ -48,22 +55,62 @@ def write_run(
         config: the rest of `config.json`.
         attributes: names of the events' attributes that are kept.
         only_weights: the folder holds this split already, so only weights and configuration are new.
+
+    Raises:
+        DataError: another process is writing the folder.
+        OSError: it cannot be written, or the disk is full; its files are as they were.
+    """
+    with alone(folder), tempfile.TemporaryDirectory(dir=folder, prefix=UNFINISHED) as place:
+        fresh, names = Path(place), list(RUN_FILES)
+        try:
+            if only_weights:
+                names = ["weights.safetensors", "config.json"]
+            else:
+                split.save(fresh, attributes)
+            save_file({name: x.detach().cpu().contiguous() for name, x in weights.items()}, fresh / names[0])
+            files = file_checksums(folder, RUN_FILES[1:-1]) if only_weights else {}
+            config = config | {"files": files | file_checksums(fresh, names[:-1])}
+            (fresh / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+            for name in names:
+                on_disk(fresh / name)
+        except (OSError, SafetensorError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise OSError(f"{folder}: cannot be written ({why}); what was there is unchanged") from None
+        for name in names:
+            (fresh / name).replace(folder / name)
+        on_disk(folder)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing a folder, made if missing, until the block ends or this process dies.
+
+    Where the system has no such locks, as Windows, nobody is kept out.
+
+    Raises:
+        DataError: another process is writing it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=UNFINISHED) as place:
-        fresh, names = Path(place), list(RUN_FILES)
-        if only_weights:
-            names = ["weights.safetensors", "config.json"]
-        else:
-            split.save(fresh, attributes)
-        save_file({name: x.detach().cpu().contiguous() for name, x in weights.items()}, fresh / names[0])
-        files = file_checksums(folder, RUN_FILES[1:-1]) if only_weights else {}
-        config = config | {"files": files | file_checksums(fresh, names[:-1])}
-        (fresh / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
-        for name in names:
-            on_disk(fresh / name)
-            (fresh / name).replace(folder / name)
-    on_disk(folder)
+    place = folder.resolve()
+    if sys.platform == "win32" or place in _held:
+        yield
+        return
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise DataError(f"{folder}: another process is writing it; wait for it, or name another folder") from None
+    except OSError:  # a file system without locks
+        pass
+    _held.add(place)
+    try:
+        yield
+    finally:
+        _held.discard(place)
+        os.close(descriptor)
 
 
 def on_disk(path: Path) -> None:
@@ -78,7 +125,7 @@ def on_disk(path: Path) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to; what is there replaces `path` if the block ends well, else it goes."""
-    fresh = path.with_name(f"{UNFINISHED}{path.name}")
+    fresh = path.with_name(f"{UNFINISHED}{os.getpid()}-{path.name}")
     try:
         yield fresh
         on_disk(fresh)
@@ -88,15 +135,19 @@ def replacing(path: Path) -> Iterator[Path]:
         fresh.unlink(missing_ok=True)
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, clear: bool = True) -> None:
     """Make a folder ready to be written: it exists, nothing unfinished lies in it, and writing was tried.
+
+    Args:
+        folder: what is to be written.
+        clear: False leaves what is unfinished: another process may be at it.
 
     Raises:
         DataError: it cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.rglob(f"{UNFINISHED}*"):
+        for left in folder.rglob(f"{UNFINISHED}*") if clear else ():
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -125,3 +176,37 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         if checksum != expected.get(name):
             raise DataError(f"{folder / name}: is damaged or of another run (its checksum differs); train again")
     return config
+
+
+def read_whole(folder: Path, read: Callable[[Path, dict[str, Any]], T]) -> T:
+    """What `read` makes of a run folder and its configuration, all files being of one run.
+
+    They are checked before and after. While somebody replaces them, they are read again.
+
+    Raises:
+        DataError: the folder is not a run folder, or a file in it is missing, damaged or of another run.
+    """
+    give_up = time.monotonic() + PATIENCE
+    while True:
+        before, problem = _version(folder), f"{folder}: was replaced while it was read; load it again"
+        try:
+            found = read(folder, read_config(folder))
+            read_config(folder)
+            if _version(folder) == before:
+                return found
+        except (DataError, OSError, SafetensorError) as error:
+            problem = str(error) if isinstance(error, DataError) else f"{folder}: {error}; load it again"
+            if _version(folder) == before and not any(folder.glob(f"{UNFINISHED}*")):
+                raise DataError(problem) from None
+        if time.monotonic() > give_up:
+            raise DataError(problem)
+        time.sleep(0.02)
+
+
+def _version(folder: Path) -> tuple[int, int] | None:
+    """What changes when a run is replaced."""
+    try:
+        about = (folder / "config.json").stat()
+    except OSError:
+        return None
+    return about.st_ino, about.st_mtime_ns

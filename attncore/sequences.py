@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ class Vocabulary:
     """The ids of a log, each with an index from 1; index 0 is padding and has no id.
 
     Attributes:
-        ids: distinct ids in ascending order, int64 or str; `ids[i]` has index `i + 1`.
+        ids: distinct ids, int64 or str, in ascending order, or in that of a prepared log; `ids[i]` has index `i + 1`.
         kind: what the ids name, for error lines: "item" or "user".
     """
 
@@ -29,24 +30,41 @@ class Vocabulary:
         """Number of ids, padding not counted."""
         return len(self.ids)
 
+    @cached_property
+    def _index(self) -> pd.Index:
+        return pd.Index(self.ids)
+
     def encode(self, ids: Sequence[Any] | np.ndarray) -> np.ndarray:
         """Indices of `ids`, int32, same length.
 
         Raises:
             DataError: an id is not in the vocabulary.
         """
+        index = self._sought(ids)
+        if not index.all():
+            unknown = np.asarray(ids)[index == 0][0]
+            raise DataError(f"unknown {self.kind} {unknown}: it is not among the log's {len(self):,} {self.kind}s")
+        return index
+
+    def known(self, ids: Sequence[Any] | np.ndarray) -> np.ndarray:
+        """Indices of those `ids` that are in the vocabulary, int32; the others are passed over.
+
+        Raises:
+            DataError: the ids are of another type than the log's.
+        """
+        index = self._sought(ids)
+        return index[index > 0]
+
+    def _sought(self, ids: Sequence[Any] | np.ndarray) -> np.ndarray:
+        """Indices of `ids`, int32, 0 where one is unknown."""
         wanted = np.asarray(ids)
         if wanted.size == 0:
             return np.zeros(0, np.int32)
         is_number, known_number = wanted.dtype.kind in "iu", self.ids.dtype.kind in "iu"
         if is_number != known_number:
             expected = "an integer" if known_number else "text"
-            raise DataError(f"unknown {self.kind} {wanted.flat[0]!r}: an id of this log is {expected}")
-        index = pd.Index(self.ids).get_indexer(pd.Index(wanted.astype(self.ids.dtype)))
-        if (index < 0).any():
-            unknown = wanted[index < 0][0]
-            raise DataError(f"unknown {self.kind} {unknown}: it is not among the log's {len(self):,} {self.kind}s")
-        return (index + 1).astype(np.int32)
+            raise DataError(f"unknown {self.kind} {wanted.ravel().tolist()[0]!r}: an id of this log is {expected}")
+        return (self._index.get_indexer(pd.Index(wanted.astype(self.ids.dtype))) + 1).astype(np.int32)
 
     def decode(self, index: np.ndarray) -> np.ndarray:
         """The ids at `index` (entries from 1 to len), in the same shape."""
@@ -65,6 +83,34 @@ class Vocabulary:
         except ValueError:
             bad = next(text for text in texts if not text.strip().lstrip("+-").isdigit())
             raise DataError(f"unknown {self.kind} {bad!r}: an id of this log is an integer") from None
+
+
+class Joined:
+    """Arrays one behind the other, read as one, so that files of several shards need not become one.
+
+    Args:
+        parts: one-dimensional arrays of one type.
+    """
+
+    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+        self.parts, self.dtype = parts, parts[0].dtype
+        self.starts = np.cumsum([0, *map(len, parts)])
+        self.shape = (int(self.starts[-1]),)
+
+    def __len__(self) -> int:
+        """How many entries the parts have together."""
+        return self.shape[0]
+
+    def __getitem__(self, at: Any) -> np.ndarray:
+        """The entries at some places, in memory; `at` is an array of integers or a slice."""
+        if isinstance(at, slice):
+            at = np.arange(*at.indices(len(self)))
+        found = np.empty(at.shape, self.dtype)
+        owner = np.searchsorted(self.starts, at, side="right") - 1
+        for number in np.unique(owner):
+            here = owner == number
+            found[here] = self.parts[number][at[here] - self.starts[number]]
+        return found
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ class Holdout:
         protocol: how the split was made, in words and numbers.
         attributes: event attributes of the targets, raw, by name. Of these a model may read only what its
             `situation_features` name: what is known before the answer.
+        own: True where these are the questions of this process alone, and the others of its group have theirs.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Holdout:
     exclude_seen: bool
     protocol: dict[str, Any]
     attributes: Mapping[str, np.ndarray] = field(default_factory=dict)
+    own: bool = False
 
     def __len__(self) -> int:
         """Number of questions."""
@@ -93,7 +95,7 @@ class Split:
             "offsets": self.histories.offsets,
             "times": self.histories.times,
         }
-        arrays["train_stops"] = self.train.lengths
+        arrays |= {"train_stops": self.train.lengths, "item_counts": self.item_counts}
         for holdout in (self.valid, self.test):
             arrays[f"{holdout.name}_rows"] = holdout.users
             arrays[f"{holdout.name}_places"] = holdout.histories.lengths
@@ -126,7 +128,7 @@ class Split:
             for number, kept in enumerate(about.get("attributes", []))
         }
         histories = Histories(arrays["items"], arrays["offsets"], arrays["times"], attributes)
-        return _split(
+        return split_at(
             about["name"],
             about["checksum"],
             Vocabulary(plain_ids(pd.Index(about["users"])), "user"),
@@ -136,6 +138,7 @@ class Split:
             {name: (arrays[f"{name}_rows"], arrays[f"{name}_places"]) for name in ("valid", "test")},
             about["protocol"],
             titles=None if about["titles"] is None else np.array(about["titles"], object),
+            counts=arrays.get("item_counts"),
         )
 
 
@@ -156,7 +159,7 @@ def _unpacked(column: np.ndarray, values: list[Any] | None) -> np.ndarray:
     return pd.Series([*known, None], dtype=object).to_numpy()[column]
 
 
-def _split(
+def split_at(
     name: str,
     checksum: str,
     users: Vocabulary,
@@ -167,13 +170,16 @@ def _split(
     protocol: dict[str, Any],
     log: Interactions | None = None,
     titles: np.ndarray | None = None,
+    counts: np.ndarray | None = None,
 ) -> Split:
     """A split that trains on each row up to `train_stops` and asks `questions[name] = rows, places`.
 
-    A question is: which item stands at that place of that row, given all before it?
+    A question is: which item stands at that place of that row, given all before it? `counts` are the training events
+    of each item, where there are more than those of `histories`.
     """
     train = histories.take(np.arange(len(users)), stops=train_stops)
-    counts = np.bincount(train.items, minlength=len(items) + 1)[1:].astype(np.int64)
+    if counts is None:
+        counts = np.bincount(train.items, minlength=len(items) + 1)[1:].astype(np.int64)
     holdouts = {}
     for part, (rows, places) in questions.items():
         if len(rows) == 0:
@@ -198,19 +204,24 @@ def _split_log(
     questions: Mapping[str, tuple[np.ndarray, np.ndarray]],
     protocol: dict[str, Any],
 ) -> Split:
-    """`_split` of a log, with the protocol's fixed part and the items' titles."""
+    """`split_at` of a log, with the protocol's fixed part and the items' titles."""
     users, items, histories = indexed
     titles = None
     if log.items is not None and "title" in log.items.columns:
         known = log.items["title"].reindex(items.ids)
         titles = known.where(known.notna(), pd.Series(items.ids, index=items.ids).astype(str)).to_numpy(object)
-    protocol = protocol | {
+    protocol = protocol_of(protocol, log.repeats)
+    return split_at(log.name, log.checksum, users, items, histories, train_stops, questions, protocol, log, titles)
+
+
+def protocol_of(split: dict[str, Any], repeats: bool) -> dict[str, Any]:
+    """How a split was made, with what holds for every split."""
+    return split | {
         "catalogue": "full",
-        "exclude_seen": not log.repeats,
+        "exclude_seen": not repeats,
         "time_ties": "order of the log's rows",
         "score_ties": "expected over random order",
     }
-    return _split(log.name, log.checksum, users, items, histories, train_stops, questions, protocol, log, titles)
 
 
 def leave_one_out(log: Interactions) -> Split:
@@ -265,24 +276,45 @@ def split_by_time(log: Interactions, valid: float = 0.1, test: float = 0.1) -> S
     return _split_log(log, indexed, before_valid, questions, protocol)
 
 
-def split_by_user(log: Interactions, fold: int = 0, folds: int = 5, known: int = 5, seed: int = 0) -> Split:
+def split_by_user(
+    log: Interactions,
+    fold: int = 0,
+    folds: int = 5,
+    known: int | Sequence[int] = 5,
+    seed: int = 0,
+    opening: int | None = None,
+) -> Split:
     """Held-out users show their first `known` events and are asked for the next; nothing of them trains.
 
     Users are dealt to `folds` folds at random by `seed`: fold `fold` tests, the one after it validates, the
-    others train with all their events. Held-out users with `known` events or fewer are not asked.
+    others train.
+
+    Args:
+        log: what to divide.
+        fold, folds: which fold tests, of how many.
+        known: one number, or several: each held-out user is then asked once for each, in this order of numbers.
+            Who has no event after the first `known` is not asked.
+        seed: deals the users.
+        opening: training users train with their first so many events alone, which are more like what a new user
+            does than later ones; None lets them train with all.
 
     Raises:
         DataError: a number is out of range.
     """
-    if not (folds >= 3 and 0 <= fold < folds and known >= 0):
+    asked: list[int] = np.atleast_1d(np.asarray(known, np.int64)).tolist()
+    if not (folds >= 3 and 0 <= fold < folds and asked and min(asked) >= 0):
         raise DataError(f"fold={fold}, folds={folds}, known={known}: need 0 <= fold < folds, folds >= 3, known >= 0")
+    if opening is not None and opening < 2:
+        raise DataError(f"opening={opening}: must be at least 2, an event and the one after it")
     indexed = users, _, histories = index_log(log)
     dealt = np.random.default_rng(seed).permutation(len(users)) % folds
     held = {"test": dealt == fold, "valid": dealt == (fold + 1) % folds}
     kept = ~(held["test"] | held["valid"])
     questions = {}
     for name, chosen in held.items():
-        rows = np.flatnonzero(chosen & (histories.lengths > known))
-        questions[name] = (rows, np.full(len(rows), known, np.int64))
-    protocol = {"split": "user", "fold": fold, "folds": folds, "known": known, "seed": seed}
-    return _split_log(log, indexed, np.where(kept, histories.lengths, 0), questions, protocol)
+        rows = [np.flatnonzero(chosen & (histories.lengths > events)) for events in asked]
+        questions[name] = (np.concatenate(rows), np.repeat(np.array(asked, np.int64), [*map(len, rows)]))
+    shown = asked[0] if np.ndim(known) == 0 else asked
+    protocol = {"split": "user", "fold": fold, "folds": folds, "known": shown, "seed": seed, "opening": opening}
+    stops = histories.lengths if opening is None else np.minimum(histories.lengths, opening)
+    return _split_log(log, indexed, np.where(kept, stops, 0), questions, protocol)

@@ -70,7 +70,8 @@ def fit(
 
     A step's users are drawn at random. They are sorted by length only within the step and worked through in
     parts, each padded to its own longest history: the gradient is that of the whole step, without the padding.
-    Under `torchrun` each process works on its own users of the step, and the first one writes.
+    Under `torchrun` each process works on its own users of the step, and the first one writes. Where a split holds
+    the users of this process alone (`split.valid.own`), a step takes the same share of them from each.
 
     Args:
         model: what to train; it ends with the weights of the best epoch, in evaluation mode.
@@ -87,7 +88,8 @@ def fit(
 
     Raises:
         DataError: no training history has two events, the batch is larger than the data, the device is missing, or
-            the folder cannot be written, holds an unfinished run, or a checkpoint that does not fit.
+            the folder cannot be written, is written by another process, holds an unfinished run, or a checkpoint that
+            does not fit.
         FloatingPointError: a loss or gradient is not finite; weights and checkpoints are those from before.
         KeyboardInterrupt: it was stopped by Ctrl-C or SIGTERM.
     """
@@ -95,10 +97,11 @@ def fit(
     with processes(config.device) as group, tensor_float_32(group.device):
         origin = origin_of(split, asdict(model.config), asdict(config), group.size)
         folder = RunFolder(out, origin, (about or {}) | {"training": asdict(config)}, writes=group.leads)
-        trainer = Trainer(model, split, config, group, folder)
-        if (state := group.from_leader(folder.open(resume))) is not None:
-            trainer.restore(state)
-        return trainer.train()
+        with folder.held():
+            trainer = Trainer(model, split, config, group, folder)
+            if (state := group.from_leader(folder.open(resume))) is not None:
+                trainer.restore(state)
+            return trainer.train()
 
 
 class Trainer:
@@ -118,22 +121,27 @@ class Trainer:
         torch.manual_seed(config.seed + 1_000_003 * group.rank)  # dropout differs between processes
         model.to(group.device)
         self.windows = model.windows(split.train, np.arange(len(split.train)), targets=True)
-        self.rows = np.flatnonzero(self.windows.lengths)
+        self.rows, self.own = np.flatnonzero(self.windows.lengths), split.valid.own
         self.users_a_step = config.batch_size * config.accumulate
-        if len(self.rows) == 0:
+        users = len(self.rows)
+        if self.own:
+            users = int(group.total(torch.tensor(users, device=group.device)))
+        if users == 0:
             raise DataError(f"{split.name}: no user has two training events, so there is no next item to learn")
-        if self.users_a_step > max(len(self.rows), TrainingConfig.batch_size):
+        if self.users_a_step > max(users, TrainingConfig.batch_size):
             raise DataError(
                 f"{split.name}: batch_size={config.batch_size} × accumulate={config.accumulate} users a step, but "
-                f"only {len(self.rows)} have two training events; lower --batch-size"
+                f"only {users} have two training events; lower --batch-size"
             )
-        self.steps_an_epoch = math.ceil(len(self.rows) / self.users_a_step)
+        self.steps_an_epoch = math.ceil(users / self.users_a_step)
         self.steps = config.epochs * self.steps_an_epoch
         loss: Loss = config.loss
         if loss == "auto":
             loss = "sampled" if model.config.attention == "target" else "full"
         counts = torch.from_numpy(split.item_counts)
-        criterion = Criterion(loss, config.negatives, config.popularity, config.calibration, counts)
+        criterion = Criterion(
+            loss, config.negatives, config.popularity, config.calibration, counts, config.label_smoothing
+        )
         loss_of = LossOf(model, criterion.to(group.device))
         if config.compile:
             loss_of.compile(dynamic=True)
@@ -204,23 +212,41 @@ class Trainer:
 
     def _batches(self) -> Iterator[tuple[list[Batch], int]]:
         """This process's batches of every step from the present one on, and the positions of all processes."""
-        makes = (partial(self._made, rows) for rows in self._plan())
+        makes = (partial(self._made, *step) for step in self._plan())
         return prefetched(makes) if self.windows.mapped else (make() for make in makes)
 
-    def _plan(self) -> Iterator[np.ndarray]:
-        """The rows of every step from the present one on; they depend on the seed and the step alone."""
+    def _plan(self) -> Iterator[tuple[np.ndarray, int, np.ndarray | None]]:
+        """Of every step from the present one on: this process's rows, the positions of all, how far back windows end.
+
+        All depend on the seed and the step alone.
+        """
         first, skipped = divmod(self.step, self.steps_an_epoch)
         for epoch in range(first, self.config.epochs):
-            for number, rows in enumerate(
-                shuffled_batches(self.rows, self.users_a_step, self.config.seed, epoch + 1)
-            ):
+            back = None
+            if self.config.windows == "random":
+                back = np.random.default_rng((self.config.seed, epoch + 1, 1)).integers(self.windows.earlier + 1)
+            steps = self._steps(epoch)
+            positions = [int(self.windows.lengths[rows].sum()) for rows in steps]
+            if self.own:
+                positions = self.group.total(torch.tensor(positions, device=self.group.device)).tolist()
+            for number, (rows, count) in enumerate(zip(steps, positions, strict=True)):
                 if epoch > first or number >= skipped:
-                    yield rows
+                    yield rows if self.own else self.group.share(rows), count, back
 
-    def _made(self, rows: np.ndarray) -> tuple[list[Batch], int]:
-        own, positions = self.group.share(rows), int(self.windows.lengths[rows].sum())
+    def _steps(self, epoch: int) -> list[np.ndarray]:
+        """The rows of each step of an epoch: those of all processes, or where a process has its own, these."""
+        if not self.own:
+            return list(shuffled_batches(self.rows, self.users_a_step, self.config.seed, epoch + 1))
+        order = np.random.default_rng((self.config.seed, epoch + 1)).permutation(self.rows)
+        return np.array_split(order, self.steps_an_epoch)
+
+    def _made(self, own: np.ndarray, positions: int, back: np.ndarray | None) -> tuple[list[Batch], int]:
         batches = np.array_split(own, max(1, min(self.config.accumulate, len(own))))
-        return [self.windows.batch(part) for batch in batches for part in self.windows.parts(batch)], positions
+        return [
+            self.windows.batch(part, None if back is None else back[part])
+            for batch in batches
+            for part in self.windows.parts(batch)
+        ], positions
 
     def _check(self) -> None:
         """Wait for the device, and see whether every step was finite.
@@ -231,8 +257,7 @@ class Trainer:
         if (failed := int(self.failed.item())) < 0:
             return
         epoch, number = divmod(failed, self.steps_an_epoch)
-        order = list(shuffled_batches(self.rows, self.users_a_step, self.config.seed, epoch + 1))
-        users = ", ".join(str(user) for user in self.split.users.ids[order[number][:5]])
+        users = ", ".join(str(user) for user in self.split.users.ids[self._steps(epoch)[number][:5]])
         kept = f"; {self.folder.path} keeps what was saved before" if self.folder.path else ""
         raise FloatingPointError(
             f"epoch {epoch + 1}, step {number + 1}: the loss or its gradient is not finite, so the step was not "

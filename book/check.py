@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -237,7 +238,188 @@ def best_temperature(my_quality: Mapping[float, float]) -> str:
     return f"Right: the best of these temperatures is {best:g}, {said}."
 
 
-# --- A first recommender
+# --- The attention layer
+
+
+def heads(my_cut: Callable[[Tensor, int], Tensor]) -> str:
+    """`my_cut(x, heads)`: (L, D) to (H, L, E), head h being the columns hE to (h + 1)E - 1."""
+    x = torch.arange(24.0).reshape(4, 6)
+    right, answer = torch.stack([x[:, :2], x[:, 2:4], x[:, 4:]]), _ask(my_cut, x, 3)
+    assert answer.shape != (4, 3, 2), (
+        "shape (L, H, E): swap the first two axes, so that each head is a table of its own"
+    )
+    assert answer.shape != (2, 4, 3), "3 is the number of heads, not their width: that is 6 / 3"
+    assert answer.shape == (3, 4, 2), f"shape {tuple(answer.shape)}; 4 rows of width 6 in 3 heads give (3, 4, 2)"
+    assert not _same(answer, x.reshape(3, 4, 2)), (
+        "a plain reshape deals the numbers out in reading order, so that a head mixes rows: cut the last axis, then swap"
+    )
+    assert not _same(answer, torch.stack([x[:, 0::3], x[:, 1::3], x[:, 2::3]])), (
+        "each head takes every third column: its columns must be neighbours"
+    )
+    assert _same(answer, right), f"heads\n{answer}\nshould be\n{right}"
+    return "Right: each head is a table of its own, with every row and its own columns."
+
+
+def layer_parameters(my_parameters: Callable[[int, int, bool], int]) -> str:
+    """`my_parameters(width, heads, additive)`: the parameters of one attention layer, biases included."""
+    for width, number, score in ((64, 1, "dot"), (64, 8, "dot"), (12, 3, "additive"), (64, 2, "additive")):
+        layer = attention.MultiHeadAttention(width, number, score="additive" if score == "additive" else "dot")
+        right = sum(p.numel() for p in layer.parameters())
+        answer, case = int(my_parameters(width, number, score == "additive")), f"D = {width}, H = {number}, {score}"
+        assert answer != 4 * width**2 or right == answer, f"{case}: each of the maps has a bias too"
+        assert answer != 3 * (width**2 + width), f"{case}: there is a fourth map, which joins the heads"
+        assert answer != number * right or number == 1, f"{case}: heads are cuts of the same maps, they cost nothing"
+        e = width // number
+        assert score == "dot" or answer != 4 * (width**2 + width) + number * (2 * e**2 + 2 * e), (
+            f"{case}: all heads share one small network"
+        )
+        assert score == "dot" or answer != 4 * (width**2 + width), f"{case}: the small network has parameters too"
+        assert score == "dot" or answer != right + e, f"{case}: only one of A and B has a bias"
+        assert answer == right, f"{case}: {answer:,}, not {right:,}"
+    return "Right: four maps however they are cut, and the network of the additive score only once."
+
+
+def additive(my_additive: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]) -> str:
+    """`my_additive(query, key, A, B, v)`: v . tanh(q A + k B) for every pair, (L, K)."""
+    generator = torch.Generator().manual_seed(0)
+    query, key = torch.randn(2, 3, generator=generator), torch.randn(4, 3, generator=generator)
+    A, B = torch.randn(3, 5, generator=generator), torch.randn(3, 5, generator=generator)
+    v = torch.randn(5, generator=generator)
+    right = torch.tensor([[float(v @ (q @ A + k @ B).tanh()) for k in key] for q in query])
+    answer = _ask(my_additive, query, key, A, B, v)
+    assert answer.shape != (2, 4, 5), "shape (L, K, units): the product with v sums over the units"
+    assert answer.shape != (4, 2), "shape K x L: a row must be a query"
+    assert answer.shape == (2, 4), f"shape {tuple(answer.shape)}; 2 queries against 4 keys give (2, 4)"
+    outside = torch.tensor([[float((v * (q @ A + k @ B)).sum()) for k in key] for q in query])
+    assert not _same(answer, outside), (
+        "the tanh is missing: without it the score of a pair is a sum, and queries cancel"
+    )
+    assert not _same(answer, outside.tanh()), "tanh acts on the hidden units, before they are summed up with v"
+    assert not _same(answer, right.softmax(-1)), "these are weights already: the softmax comes after the scores"
+    assert _same(answer, right), f"scores\n{answer}\nshould be\n{right}"
+    return "Right: every pair through the small network, one score each."
+
+
+def disguise(my_disguise: Callable[[Tensor, Tensor], Tensor]) -> str:
+    """`my_disguise(query_map, key_map)`: the key map with which unmapped queries give the same unscaled scores."""
+    generator = torch.Generator().manual_seed(0)
+    query_map, key_map = torch.randn(2, 4, 3, generator=generator)
+    asked, context = torch.randn(2, 4, generator=generator), torch.randn(5, 4, generator=generator)
+    answer = _ask(my_disguise, query_map, key_map)
+    assert answer.shape != (3, 3), "shape (E, E): multiply along the width E, so that (D, D) remains"
+    assert answer.shape == (4, 4), (
+        f"shape {tuple(answer.shape)}; unmapped queries have width D = 4, so keys need it too"
+    )
+    right = (asked @ query_map) @ (context @ key_map).T
+    assert not _same(asked @ (context @ answer.T).T, right), (
+        "the other way round: it maps the events, so turn it over"
+    )
+    assert _same(asked @ (context @ answer).T, right), (
+        "the scores are others: write (u W_Q)(c W_K)^T out and regroup it"
+    )
+    return "Right: one table does the work of two maps, and is as large as the vectors are wide, squared."
+
+
+def scales(my_needed: Mapping[str, float]) -> str:
+    """`my_needed`: training steps until nine of ten are found, by the factor on the scores."""
+    for name in ("1", "1/√E", "1/E"):
+        assert name in my_needed, f"the answer has no entry {name!r}"
+        assert my_needed[name] is not None, f"{name}: never reached; give the number of steps that were made"
+        assert my_needed[name] >= 20, f"{name}: {my_needed[name]} steps; a mean of 20 steps needs at least 20"
+    assert my_needed["1/√E"] < my_needed["1"], "unscaled scores should learn later: were the factors mixed up?"
+    best = min(my_needed, key=lambda name: my_needed[name])
+    return f"Right: {best} is the quickest here, in this task, at this width and with this optimizer."
+
+
+# --- Self-attention
+
+
+def triangle(my_triangle: Callable[[int, int], Tensor]) -> str:
+    """`my_triangle(queries, context)`: True where a query may look, the queries being the newest events."""
+    for queries, context in ((4, 4), (1, 4), (2, 5)):
+        right, answer = attention.causal_keep(queries, context), _ask(my_triangle, queries, context)
+        case = f"{queries} queries, {context} events"
+        assert answer.shape == right.shape, f"{case}: shape {tuple(answer.shape)}; a row for each query"
+        assert answer.dtype == torch.bool, f"{case}: numbers of type {answer.dtype}; a mask is True or False"
+        assert not torch.equal(answer, ~right), f"{case}: the wrong way round, True is where a query may look"
+        assert not torch.equal(answer, right.tril(context - queries - 1)), f"{case}: an event may look at itself"
+        assert not torch.equal(answer, torch.ones_like(right).triu(context - queries)), (
+            f"{case}: this lets every event look at what is newer, and at nothing older"
+        )
+        assert queries == context or not torch.equal(answer, torch.ones_like(right).tril()), (
+            f"{case}: the queries are lined up with the oldest events; the last query must see all"
+        )
+        assert torch.equal(answer, right), f"{case}:\n{answer.int()}\nshould be\n{right.int()}"
+    return "Right: each query sees itself and what is older, and the last one sees everything."
+
+
+def unshuffled(my_unshuffled: Callable[[Tensor, Tensor], Tensor]) -> str:
+    """`my_unshuffled(shuffled, order)`: the rows as they would be had the input not been `x[order]`."""
+    order = torch.tensor([2, 0, 3, 1])
+    right = torch.arange(8.0).reshape(4, 2)
+    answer = _ask(my_unshuffled, right[order], order)
+    assert answer.shape == right.shape, f"shape {tuple(answer.shape)}; no event is lost, so (4, 2)"
+    assert not _same(answer, right[order]), "nothing has been put back"
+    assert not _same(answer, right[order][order]), (
+        "shuffled a second time: `order` says where each row came from; you need where each row went"
+    )
+    assert _same(answer, right), f"rows\n{answer}\nshould be\n{right}"
+    return "Right: every row is back where its event stands."
+
+
+def places(my_places: Callable[[Tensor, int], Tensor]) -> str:
+    """`my_places(lengths, T)`: how many events ago, counted from the newest real event; 0 where padded."""
+    lengths = torch.tensor([3, 1, 4])
+    right = torch.tensor([[2, 1, 0, 0], [0, 0, 0, 0], [3, 2, 1, 0]])
+    answer = _ask(my_places, lengths, 4)
+    assert answer.shape == right.shape, (
+        f"shape {tuple(answer.shape)}; 3 histories in a table of 4 columns give (3, 4)"
+    )
+    assert not _same(answer, torch.arange(4).flip(0).expand(3, 4)), (
+        "counted from the last column, which is padding in short histories: count from the newest real event"
+    )
+    assert not _same(answer, torch.arange(4).expand(3, 4)), "counted from the oldest: the newest has place 0"
+    assert not _same(answer, (lengths[:, None] - torch.arange(4)).clamp_min(0)), (
+        "one too many: the newest is 0 events ago"
+    )
+    assert (answer >= 0).all(), "negative places where padded: no embedding has such a row, use clamp_min(0)"
+    assert _same(answer, right), f"places\n{answer}\nshould be\n{right}"
+    return "Right: the newest event of every history is at place 0, whatever its length."
+
+
+def cost(my_products: Callable[[int, int], int], my_break_even: Callable[[int], int]) -> str:
+    """`my_products(T, D)`, the multiplications of a layer; `my_break_even(D)`, where pairs cost as much as maps."""
+    for T, D in ((50, 64), (200, 64), (1000, 16)):
+        right, answer = 4 * T * D**2 + 2 * T**2 * D, int(my_products(T, D))
+        case = f"T = {T}, D = {D}"
+        assert answer != right - T * D**2, f"{case}: there are four maps, the last one joins the heads"
+        assert answer != right - T**2 * D, f"{case}: the weighted average costs as much as the scores"
+        assert answer != right - 4 * T * D**2, f"{case}: these are the pairs alone, the maps are missing"
+        assert answer == right, f"{case}: {answer:,}, not {right:,}"
+    for D in (16, 64):
+        length = float(my_break_even(D))
+        assert length != 4 * D, f"D = {D}: {length:g} forgets the weighted average among the pairs"
+        assert length != D, f"D = {D}: at T = {length:g} the maps still cost twice as much as the pairs"
+        assert length == 2 * D, f"D = {D}: at T = {length:g} maps and pairs do not cost the same"
+    return "Right: up to twice the width the maps dominate, beyond it the pairs."
+
+
+def order(my_quality: Mapping[str, float]) -> str:
+    """`my_quality`: validation NDCG@10 of the trained model with its places, without them, and all shuffled."""
+    for name in ("places", "no places", "all shuffled"):
+        assert name in my_quality, f"the answer has no entry {name!r}"
+        assert 0 <= my_quality[name] <= 1, f"{name}: NDCG@10 lies between 0 and 1: what did you measure?"
+    assert my_quality["no places"] != my_quality["places"], (
+        "the places change nothing: are the position vectors really replaced while you measure?"
+    )
+    assert my_quality["no places"] < my_quality["places"], (
+        "better without its places than with them: were they put back before the other figure was measured?"
+    )
+    share = (my_quality["places"] - my_quality["no places"]) / (my_quality["places"] - my_quality["all shuffled"])
+    return f"Right: without its places the model loses {share:.1f} times what shuffling everything costs it."
+
+
+# --- A recommender without attention
 
 
 def ndcg_of_rank(my_ndcg: Callable[[int, int], float]) -> str:
@@ -285,3 +467,215 @@ def expected_hit(my_hit: Callable[[int, int, int], float]) -> str:
             f"{case}: {answer:.3f}, not {right:.3f}; k - above places are free"
         )
     return "Right: the free places shared by all that are tied."
+
+
+# --- The scoreboard
+
+
+def sampled_rank(my_sampled_rank: Callable[[int, int, int], float]) -> str:
+    """`my_sampled_rank(above, candidates, sample)`: expected place among `sample` of the `candidates` others."""
+    for above, candidates, sample in ((0, 50, 10), (5, 50, 10), (50, 50, 10), (300, 1600, 100), (7, 20, 20)):
+        answer, right = float(my_sampled_rank(above, candidates, sample)), 1 + sample * above / candidates
+        case = f"{above} of {candidates} above, {sample} sampled"
+        assert not math.isclose(answer, right - 1), f"{case}: places are counted from 1, this counts the better ones"
+        assert not (above and sample < candidates and math.isclose(answer, 1 + above)), (
+            f"{case}: that is the place among all candidates"
+        )
+        assert math.isclose(answer, right), (
+            f"{case}: {answer:g}, not {right:g}; each better one is drawn with chance sample / candidates"
+        )
+    return "Right: a sample shrinks the number of better items, and with it the place."
+
+
+def paired_interval(my_interval: Callable[..., tuple[float, float]]) -> str:
+    """`my_interval(first, second, resamples, seed)`: the 95 % bootstrap interval of the mean difference over users."""
+    generator = np.random.default_rng(0)
+    level = generator.random(400) * 5
+    first, second = level + generator.normal(0.1, 0.5, 400), level
+    low, high = (float(end) for end in my_interval(first, second, 2000, 0))
+    assert low < high, f"({low:.3f}, {high:.3f}): low comes first"
+    error = float((first - second).std() / math.sqrt(400))
+    assert high - low < 8 * error, "far too wide: draw users, and keep each user's two figures together"
+    assert low <= (first - second).mean() <= high, "the mean of first - second lies outside: is it turned around?"
+    assert 3.2 * error < high - low < 4.6 * error, (
+        f"width {high - low:.4f}: take the 2.5 and 97.5 % quantiles of resampled means"
+    )
+    return "Right: users are drawn in pairs, so what is common to both models cancels."
+
+
+def users_needed(my_users_needed: Callable[[float, float], float]) -> str:
+    """`my_users_needed(spread, difference)`: users that make a difference two standard errors."""
+    for spread, difference in ((0.25, 0.01), (0.25, 0.005), (0.1, 0.02)):
+        answer, right = float(my_users_needed(spread, difference)), (2 * spread / difference) ** 2
+        assert answer < 2 * right, f"{answer:,.0f} users for {difference}: two standard errors, each spread / √users"
+        assert answer > 0.9 * right, (
+            f"{answer:,.0f} users for {difference}: too few; did you square it, and take two errors?"
+        )
+        assert answer <= right + 1, f"{answer:,.0f} users for {difference}, not {right:,.0f}"
+    return "Right: half the difference asks for four times the users."
+
+
+def running_mean(my_running_mean: Callable[[Tensor], Tensor]) -> str:
+    """`my_running_mean(context)`: row t is the mean of the rows 0 to t, (T, D)."""
+    context = torch.tensor([[2.0, 0], [4, 3], [0, 3], [2, 6]])
+    right = torch.stack([context[: t + 1].mean(0) for t in range(4)])
+    answer = _ask(my_running_mean, context)
+    assert answer.shape != (2,), "one mean for the whole history: there must be one after every event"
+    assert answer.shape == right.shape, f"shape {tuple(answer.shape)}; a mean after each of 4 events gives (4, 2)"
+    assert not _same(answer, context.cumsum(0)), "these are sums: divide by the number of events so far"
+    assert not _same(answer, context.cumsum(0) / 4), (
+        "divided by the length of the whole history: count the events so far"
+    )
+    before = torch.cat([torch.zeros(1, 2), right[:-1]])
+    assert not _same(answer[1:], before[1:]), "one behind: the event itself belongs to its mean"
+    assert not _same(answer, context.mean(0).expand(4, 2)), "the future is in it: row t may use the rows up to t only"
+    assert _same(answer, right), f"means\n{answer}\nshould be\n{right}"
+    return "Right: after each event the mean of all events so far."
+
+
+# --- A first recommender, in four stages
+
+
+def window_of(my_window: Callable[[list[int], int], tuple[list[int], list[int]]]) -> str:
+    """`my_window(history, length)`: inputs and targets of the newest `length` + 1 events."""
+    for history, length, right in (
+        ([4, 7, 2, 9], 3, ([4, 7, 2], [7, 2, 9])),
+        ([4, 7, 2, 9, 5], 2, ([2, 9], [9, 5])),
+        ([4, 7], 3, ([4], [7])),
+    ):
+        given = my_window(list(history), length)
+        assert given is not None, "my_window returns None: did you forget `return`?"
+        inputs, targets = (list(part) for part in given)
+        case = f"history {history}, length {length}"
+        assert len(inputs) == len(targets), f"{case}: {len(inputs)} inputs and {len(targets)} targets"
+        assert inputs != targets, f"{case}: the target is the event itself; it should be the one after it"
+        assert len(inputs) <= length, f"{case}: {len(inputs)} inputs, more than the model sees"
+        assert inputs != history[:length] or inputs == right[0], (
+            f"{case}: these are the oldest events, take the newest"
+        )
+        assert (inputs, targets) != right[::-1], f"{case}: inputs and targets are swapped"
+        assert len(inputs) == len(right[0]), (
+            f"{case}: {len(inputs)} questions, not {len(right[0])}: take length + 1 events"
+        )
+        assert (inputs, targets) == right, f"{case}: {inputs} and {targets}, not {right[0]} and {right[1]}"
+    return "Right: the targets are the history, shifted by one place."
+
+
+def table_of(my_table: Callable[[list[list[int]]], Tensor]) -> str:
+    """`my_table(rows)`: lists as one table, padded with 0 on the right."""
+    rows = [[4, 7], [2, 9, 5], [1]]
+    right, answer = torch.tensor([[4, 7, 0], [2, 9, 5], [1, 0, 0]]), _ask(my_table, rows)
+    assert answer.shape == right.shape, f"shape {tuple(answer.shape)}; 3 rows, the longest of 3 items, give (3, 3)"
+    left = torch.tensor([[0, 4, 7], [2, 9, 5], [0, 0, 1]])
+    assert not _same(answer, left), "padded on the left: the oldest event of each row stands in column 0 here"
+    assert not answer.is_floating_point(), "item numbers are whole: use dtype=torch.long, they index a table"
+    assert _same(answer, right), f"table\n{answer}\nshould be\n{right}"
+    return "Right: one row a history, 0 where there is nothing."
+
+
+def loss_of(my_loss: Callable[[Tensor, Tensor], Tensor]) -> str:
+    """`my_loss(scores, targets)`: mean cross-entropy; targets from 1, and 0 where nothing is asked."""
+    scores = torch.tensor([[2.0, 0, -1], [0, 1, 1], [3, 0, 0], [-2, 0, 1]])
+    targets = torch.tensor([1, 3, 0, 2])
+    logs = scores.log_softmax(-1)
+    each = -torch.stack([logs[0, 0], logs[1, 2], logs[3, 1]])
+    answer = _ask(my_loss, scores, targets).float()
+    assert answer.shape == (), f"shape {tuple(answer.shape)}; a loss is one number, the mean"
+    assert not torch.isnan(answer), "not a number: is something divided by 0, or the logarithm of 0 taken?"
+    assert not _same(answer, each.sum()), "this is the sum: divide by the number of questions"
+    assert not _same(answer, -each.mean()), "the sign is turned round: a loss is minus the logarithm"
+    assert not _same(answer, each.sum() / 4), "divided by all rows: the row whose target is 0 asks nothing"
+    last = -torch.stack([logs[0, 0], logs[1, 2], logs[2, -1], logs[3, 1]])
+    assert not _same(answer, last.mean()), "target 0 became column -1, the last item: leave that row out"
+    late = -torch.stack([logs[0, 1], logs[2, 0], logs[3, 2]])
+    assert not _same(answer, late.mean()), "one column too far: item number 1 stands in column 0"
+    assert not _same(answer, -each.neg().exp().mean().log()), (
+        "the mean of the logarithms, not the logarithm of the mean"
+    )
+    assert _same(answer, each.mean()), f"loss {answer:.4f}, not {each.mean():.4f}"
+    return "Right: minus the logarithm of what the right item gets, over the rows that ask."
+
+
+def share_of_top_events(my_share: float) -> str:
+    """`my_share`: how often the event with most weight is the one whose removal moves the score most."""
+    assert not isinstance(my_share, str), "give the share as a number, not as text"
+    assert my_share <= 1 or my_share > 100, f"{my_share} looks like per cent: give a share between 0 and 1"
+    assert 0 <= my_share <= 1, f"{my_share} is no share"
+    assert my_share > 0.02, (
+        "hardly ever the same: are the events of both tables counted from the oldest of the history?"
+    )
+    assert my_share < 1, "always the same: are you comparing a table with itself?"
+    return (
+        f"Right: in {100 * my_share:.0f} of 100 cases the largest weight is the strongest reason, in the others not."
+    )
+
+
+# --- A recommender that knows who asks
+
+
+def masked_mean(my_masked_mean: Callable[[Tensor, Tensor], Tensor]) -> str:
+    """`my_masked_mean(table, codes)`: the mean of the rows that the codes (..., M) name; code 0 is padding."""
+    table = torch.tensor([[9.0, 9, 9], [3, 0, 0], [0, 2, 0], [0, 1, 3]])  # row 0 must not matter
+    codes = torch.tensor([[1, 0], [2, 3], [0, 0], [2, 2]])
+    right = torch.tensor([[3.0, 0, 0], [0, 1.5, 1.5], [0, 0, 0], [0, 2, 0]])
+    answer = _ask(my_masked_mean, table, codes)
+    assert answer.shape == (4, 3), f"shape {tuple(answer.shape)}: 4 films of width 3 give (4, 3)"
+    assert not _same(answer, table[codes].mean(-2)), "padding is averaged too: leave code 0 out of sum and count"
+    zeroed = torch.where(codes[..., None] > 0, table[codes], 0)
+    assert not _same(answer, zeroed.mean(-2)), "divided by all places: divide by how many are no padding"
+    assert not answer.isnan().any(), "0 / 0 where a film has no value at all: its vector should be zeros"
+    assert not _same(answer, zeroed.sum(-2)), "this is the sum: divide by how many there are"
+    assert _same(answer, right), f"means\n{answer}\nshould be\n{right}"
+    deep = _ask(my_masked_mean, table, codes[None])
+    assert deep.shape == (1, 4, 3) and _same(deep[0], right), "a batch of histories goes wrong: use axes -1 and -2"
+    return "Right: what is padding has no say, and a film without genres is the zero vector."
+
+
+def backed_off(my_backed_off: Callable[[Tensor, Tensor, float], Tensor]) -> str:
+    """`my_backed_off(counts, around, smoothing)`: shares in a group that lean on the shares around it."""
+    counts, around = torch.tensor([3.0, 1.0, 0.0]), torch.tensor([0.2, 0.3, 0.5])
+    answer, right = _ask(my_backed_off, counts, around, 6.0), (counts + 6 * around) / 10
+    assert answer.shape == (3,), f"shape {tuple(answer.shape)}: a share for each of 3 films"
+    assert not _same(answer, counts / 4), "the group alone: what no one in it took gets nothing at all"
+    assert not _same(answer, counts + 6 * around), "these are events: divide by how many there are"
+    assert not _same(answer, (counts + 6 * around) / 4), "the shares sum to more than 1: the events around count too"
+    assert not _same(answer, (counts + 6) / (4 + 18)), "every film gets the same: lean on the shares around instead"
+    assert not _same(answer, (counts / 4 + around) / 2), "half and half, whatever the size of the group: use counts"
+    assert _same(answer, right), f"{answer} should be {right}"
+    empty = _ask(my_backed_off, torch.zeros(3), around, 6.0)
+    assert _same(empty, around), "a group without events must give the shares around it"
+    return "Right: the smaller the group, the more the larger one speaks for it."
+
+
+def audience_mean(my_mean: Callable[..., Tensor]) -> str:
+    """`my_mean(item, rating, trained, items, weight)`: each item's mean rating, drawn to the mean of all."""
+    item = torch.tensor([0, 0, 1, 1, 2, 3])
+    rating = torch.tensor([5.0, 4.0, 1.0, 5.0, 2.0, 1.0])
+    trained = torch.tensor([True, True, True, False, True, False])
+    overall = 3.0
+    right = torch.tensor([(9 + 2 * overall) / 4, (1 + 2 * overall) / 3, (2 + 2 * overall) / 3, overall])
+    answer = _ask(my_mean, item, rating, trained, 4, 2.0)
+    assert answer.shape == (4,), f"shape {tuple(answer.shape)}: a number for each of 4 films"
+    assert not answer.isnan().any(), "0 / 0: a film without a training rating has the mean of all"
+    all_of_them = torch.tensor([(9 + 6.0) / 4, (6 + 6.0) / 4, (2 + 6.0) / 3, (1 + 6.0) / 3])
+    assert not _same(answer, all_of_them), "held-out ratings are read: that is a leak; use the training rows alone"
+    assert not _same(answer[:3], torch.tensor([4.5, 1.0, 2.0])), (
+        "one rating makes a masterpiece here: let every film have `weight` more ratings at the mean of all"
+    )
+    assert _same(answer, right), f"{answer} should be {right}"
+    return "Right: it reads training alone, and few ratings say little."
+
+
+def overlap(my_overlap: Callable[[list[list[int]], list[list[int]]], float]) -> str:
+    """`my_overlap(a, b)`: the mean share of a list's items that the other list has too, list by list."""
+    a, b = [[1, 2, 3, 4], [5, 6, 7, 8]], [[4, 3, 2, 1], [9, 10, 11, 5]]
+    answer = float(my_overlap([list(row) for row in a], [list(row) for row in b]))
+    assert not math.isclose(answer, 2.5), "these are items: divide by the length of a list"
+    assert not math.isclose(answer, 1 / 16, abs_tol=1e-9) and not math.isclose(answer, 0.0), (
+        "places are compared: an item counts wherever it stands in the other list"
+    )
+    assert not math.isclose(answer, 1 - 0.625), "this is the share that differs: take the share in common"
+    assert math.isclose(answer, 0.625), (
+        f"{answer:.3f} should be 0.625: all of the first list, a quarter of the second"
+    )
+    return "Right: 1 when a change changes nothing, 0 when it changes everything."

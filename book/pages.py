@@ -67,6 +67,7 @@ def pack_notebooks(app: Sphinx, exception: Exception | None) -> None:
     if exception is not None or app.builder.format != "html":
         return
     wanted = [*(ROOT / "book").glob("*.ipynb"), *(ROOT / "book").glob("*.py"), *(ROOT / "book").glob("*.mplstyle")]
+    wanted += (ROOT / "book" / "data").glob("*.csv")
     wanted += (ROOT / "tests" / "bench" / "results").glob("*.json")
     with zipfile.ZipFile(Path(app.outdir) / "_static" / ARCHIVE, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(wanted):

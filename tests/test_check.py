@@ -5,6 +5,7 @@ import itertools
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -180,7 +181,171 @@ def test_a_checker_does_not_mind_an_answer_that_writes_into_its_input():
     assert check.softmax(in_place).startswith("Right: ")
 
 
-# --- A first recommender
+# --- The attention layer
+
+
+def _cut(x, heads):
+    return x.unflatten(-1, (heads, -1)).transpose(0, 1)
+
+
+def _parameters(width, heads, additive, maps=4, networks=1, bias=1):
+    e = width // heads
+    return maps * (width**2 + bias * width) + additive * networks * (2 * e**2 + 2 * e)
+
+
+def _pairwise(query, key, A, B, v):
+    return ((query @ A)[:, None] + (key @ B)[None]).tanh() @ v
+
+
+LATE = {"1": 190, "1/√E": 60, "1/E": 40}
+
+
+@pytest.mark.parametrize(
+    ("checker", "answer"),
+    [
+        (check.heads, _cut),
+        (check.layer_parameters, _parameters),
+        (check.additive, _pairwise),
+        (check.disguise, lambda query_map, key_map: key_map @ query_map.T),
+        (check.scales, LATE),
+    ],
+)
+def test_right_answers_about_the_layer_pass(checker, answer):
+    assert checker(answer).startswith("Right: ")
+
+
+@pytest.mark.parametrize(
+    ("checker", "answer", "says"),
+    [
+        (check.heads, lambda x, heads: x.unflatten(-1, (heads, -1)), "swap the first two axes"),
+        (check.heads, lambda x, heads: x.unflatten(-1, (-1, heads)).transpose(0, 1), "not their width"),
+        (check.heads, lambda x, heads: x, "in 3 heads give"),
+        (check.heads, lambda x, heads: x.reshape(heads, len(x), -1), "deals the numbers out"),
+        (check.heads, lambda x, heads: torch.stack([x[:, h::heads] for h in range(heads)]), "every third column"),
+        (check.heads, lambda x, heads: _cut(x, heads) + 1, "should be"),
+        (check.layer_parameters, lambda *a: _parameters(*a, bias=0), "has a bias too"),
+        (check.layer_parameters, lambda *a: _parameters(*a, maps=3), "a fourth map"),
+        (check.layer_parameters, lambda w, h, a: h * _parameters(w, h, a), "they cost nothing"),
+        (check.layer_parameters, lambda w, h, a: _parameters(w, h, a, networks=h), "share one small network"),
+        (check.layer_parameters, lambda w, h, a: _parameters(w, h, False), "has parameters too"),
+        (check.layer_parameters, lambda w, h, a: _parameters(w, h, a) + a * (w // h), "only one of A and B"),
+        (check.layer_parameters, lambda w, h, a: 7, "not 16,640"),
+        (check.additive, lambda q, k, A, B, v: ((q @ A)[:, None] + (k @ B)[None]).tanh() * v, "sums over the units"),
+        (check.additive, lambda *a: _pairwise(*a).T, "K x L"),
+        (check.additive, lambda q, k, A, B, v: (q @ A).tanh() @ v, "2 queries against 4 keys"),
+        (check.additive, lambda q, k, A, B, v: ((q @ A)[:, None] + (k @ B)[None]) @ v, "tanh is missing"),
+        (check.additive, lambda q, k, A, B, v: (((q @ A)[:, None] + (k @ B)[None]) @ v).tanh(), "before they are"),
+        (check.additive, lambda *a: _pairwise(*a).softmax(-1), "weights already"),
+        (check.additive, lambda *a: _pairwise(*a) + 1, "should be"),
+        (check.disguise, lambda q, k: q.T @ k, "shape (E, E)"),
+        (check.disguise, lambda q, k: k, "keys need it too"),
+        (check.disguise, lambda q, k: q @ k.T, "turn it over"),
+        (check.disguise, lambda q, k: k @ k.T, "regroup it"),
+        (check.scales, {"1": 190, "1/√E": 60}, "no entry '1/E'"),
+        (check.scales, LATE | {"1": None}, "number of steps that were made"),
+        (check.scales, LATE | {"1/E": 3}, "at least 20"),
+        (check.scales, LATE | {"1": 30}, "mixed up"),
+    ],
+)
+def test_wrong_answers_about_the_layer_get_the_hint_that_fits(checker, answer, says):
+    assert says in hint(checker, answer)
+
+
+# --- Self-attention
+
+
+def _triangle(queries, context):
+    return torch.ones(queries, context).tril(context - queries).bool()
+
+
+def _places(lengths, T):
+    return (lengths[:, None] - 1 - torch.arange(T)).clamp_min(0)
+
+
+def _products(T, D, maps=4, pairs=2):
+    return maps * T * D**2 + pairs * T**2 * D
+
+
+ORDERED = {"places": 0.09, "no places": 0.08, "all shuffled": 0.06}
+
+
+@pytest.mark.parametrize(
+    ("checker", "answers"),
+    [
+        (check.triangle, (_triangle,)),
+        (check.triangle, (attention.causal_keep,)),
+        (check.unshuffled, (lambda rows, order: rows[order.argsort()],)),
+        (check.places, (_places,)),
+        (check.cost, (_products, lambda D: 2 * D)),
+        (check.order, (ORDERED,)),
+    ],
+)
+def test_right_answers_about_self_attention_pass(checker, answers):
+    assert checker(*answers).startswith("Right: ")
+
+
+@pytest.mark.parametrize(
+    ("checker", "answers", "says"),
+    [
+        (check.triangle, (lambda q, c: _triangle(c, c),), "a row for each query"),
+        (check.triangle, (lambda q, c: _triangle(q, c).float(),), "True or False"),
+        (check.triangle, (lambda q, c: ~_triangle(q, c),), "wrong way round"),
+        (check.triangle, (lambda q, c: torch.ones(q, c).tril(c - q - 1).bool(),), "may look at itself"),
+        (check.triangle, (lambda q, c: torch.ones(q, c).triu(c - q).bool(),), "nothing older"),
+        (check.triangle, (lambda q, c: torch.ones(q, c).tril().bool(),), "lined up with the oldest"),
+        (check.triangle, (lambda q, c: torch.ones(q, c).bool(),), "should be"),
+        (check.unshuffled, (lambda rows, order: rows[:2],), "no event is lost"),
+        (check.unshuffled, (lambda rows, order: rows,), "nothing has been put back"),
+        (check.unshuffled, (lambda rows, order: rows[order],), "where each row went"),
+        (check.unshuffled, (lambda rows, order: rows.flip(0),), "should be"),
+        (check.places, (lambda lengths, T: torch.arange(T),), "3 histories in a table"),
+        (check.places, (lambda lengths, T: torch.arange(T).flip(0).expand(3, T),), "counted from the last column"),
+        (check.places, (lambda lengths, T: torch.arange(T).expand(3, T),), "counted from the oldest"),
+        (check.places, (lambda lengths, T: _places(lengths + 1, T),), "one too many"),
+        (check.places, (lambda lengths, T: lengths[:, None] - 1 - torch.arange(T),), "negative places"),
+        (check.places, (lambda lengths, T: _places(lengths, T) * 2,), "should be"),
+        (check.cost, (lambda T, D: _products(T, D, maps=3), lambda D: 2 * D), "four maps"),
+        (check.cost, (lambda T, D: _products(T, D, pairs=1), lambda D: 2 * D), "as much as the scores"),
+        (check.cost, (lambda T, D: _products(T, D, maps=0), lambda D: 2 * D), "the maps are missing"),
+        (check.cost, (lambda T, D: T * D, lambda D: 2 * D), "T = 50, D = 64"),
+        (check.cost, (_products, lambda D: 4 * D), "forgets the weighted average"),
+        (check.cost, (_products, lambda D: D), "twice as much as the pairs"),
+        (check.cost, (_products, lambda D: 3 * D), "do not cost the same"),
+        (check.order, ({"places": 0.09},), "no entry 'no places'"),
+        (check.order, (ORDERED | {"places": 9.0},), "between 0 and 1"),
+        (check.order, (ORDERED | {"no places": 0.09},), "really replaced"),
+        (check.order, (ORDERED | {"no places": 0.1},), "put back before"),
+    ],
+)
+def test_wrong_answers_about_self_attention_get_the_hint_that_fits(checker, answers, says):
+    assert says in hint(checker, *answers)
+
+
+# --- A recommender without attention
+
+
+def _running(context):
+    return context.cumsum(0) / torch.arange(1, len(context) + 1)[:, None]
+
+
+def test_a_right_running_mean_passes():
+    assert check.running_mean(_running).startswith("Right: ")
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda c: c.mean(0), "one after every event"),
+        (lambda c: _running(c)[1:], "after each of 4 events"),
+        (lambda c: c.cumsum(0), "these are sums"),
+        (lambda c: c.cumsum(0) / len(c), "count the events so far"),
+        (lambda c: torch.cat([torch.zeros(1, 2), _running(c)[:-1]]), "one behind"),
+        (lambda c: c.mean(0).expand(4, 2), "the future is in it"),
+        (lambda c: _running(c) + 1, "should be"),
+    ],
+)
+def test_a_wrong_running_mean_gets_its_hint(answer, says):
+    assert says in hint(check.running_mean, answer)
 
 
 def _pairs(histories, items, count=lambda counts, a, b: counts[a, b] + 1):
@@ -191,7 +356,7 @@ def _pairs(histories, items, count=lambda counts, a, b: counts[a, b] + 1):
     return counts
 
 
-def test_right_answers_of_the_first_recommender_pass():
+def test_right_answers_about_counting_and_score_pass():
     assert "Right" in check.ndcg_of_rank(lambda rank, k: 1 / math.log2(1 + rank) if rank <= k else 0)
     assert "Right" in check.transitions(_pairs)
     assert "Right" in check.expected_hit(lambda above, tied, k: min(max((k - above) / tied, 0), 1))
@@ -239,3 +404,117 @@ def test_a_wrong_table_of_transitions_gets_its_hint(answer, hint):
 def test_a_wrong_expected_hit_gets_its_hint(answer, hint):
     with pytest.raises(AssertionError, match=hint):
         check.expected_hit(answer)
+
+
+def paired(first, second, resamples, seed):
+    difference = np.asarray(first) - np.asarray(second)
+    drawn = np.random.default_rng(seed).integers(len(difference), size=(resamples, len(difference)))
+    return tuple(np.quantile(difference[drawn].mean(1), [0.025, 0.975]))
+
+
+def unpaired(first, second, resamples, seed):
+    generator = np.random.default_rng(seed)
+    drawn = [generator.choice(side, (resamples, len(side))).mean(1) for side in (first, second)]
+    return tuple(np.quantile(drawn[0] - drawn[1], [0.025, 0.975]))
+
+
+def test_right_answers_about_the_scoreboard():
+    assert "Right" in check.sampled_rank(lambda above, candidates, sample: 1 + sample * above / candidates)
+    assert "Right" in check.paired_interval(paired)
+    assert "Right" in check.users_needed(lambda spread, difference: math.ceil((2 * spread / difference) ** 2))
+
+
+@pytest.mark.parametrize(
+    ("checker", "answer", "hint"),
+    [
+        ("sampled_rank", lambda above, candidates, sample: sample * above / candidates, "counted from 1"),
+        ("sampled_rank", lambda above, candidates, sample: 1 + above, "place among all"),
+        ("sampled_rank", lambda above, candidates, sample: 1 + candidates * above / sample, "sample / candidates"),
+        ("paired_interval", unpaired, "far too wide"),
+        ("paired_interval", lambda a, b, n, s: paired(b, a, n, s), "turned around"),
+        ("paired_interval", lambda a, b, n, s: paired(a, b, n, s)[::-1], "low comes first"),
+        ("paired_interval", lambda a, b, n, s: [(a - b).mean()] * 2, "low comes first"),
+        ("users_needed", lambda spread, difference: 2 * spread / difference, "did you square it"),
+        ("users_needed", lambda spread, difference: (spread / difference) ** 2, "take two errors"),
+        ("users_needed", lambda spread, difference: (4 * spread / difference) ** 2, "two standard errors"),
+    ],
+)
+def test_a_wrong_answer_about_the_scoreboard_gets_its_hint(checker, answer, hint):
+    with pytest.raises(AssertionError, match=hint):
+        getattr(check, checker)(answer)
+
+
+# --- A first recommender, in four stages
+
+
+def _window(history, length):
+    newest = history[-(length + 1) :]
+    return newest[:-1], newest[1:]
+
+
+def _table(rows):
+    return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+
+
+def _loss(scores, targets):
+    return torch.nn.functional.cross_entropy(scores, targets - 1, ignore_index=-1)
+
+
+@pytest.mark.parametrize(
+    ("checker", "answer"),
+    [
+        (check.window_of, _window),
+        (check.table_of, _table),
+        (check.loss_of, _loss),
+        (check.share_of_top_events, 0.3),
+    ],
+)
+def test_right_answers_of_the_tour_pass(checker, answer):
+    assert checker(answer).startswith("Right: ")
+
+
+@pytest.mark.parametrize(
+    ("checker", "answer", "says"),
+    [
+        (check.window_of, lambda history, length: None, "did you forget `return`"),
+        (check.window_of, lambda history, length: (history[:-1], history), "3 inputs and 4 targets"),
+        (check.window_of, lambda history, length: (history[-length:],) * 2, "the target is the event itself"),
+        (check.window_of, lambda history, length: (history[:-1], history[1:]), "more than the model sees"),
+        (
+            check.window_of,
+            lambda history, length: (history[:length][: len(history) - 1], history[1 : length + 1]),
+            "these are the oldest",
+        ),
+        (check.window_of, lambda history, length: _window(history, length)[::-1], "are swapped"),
+        (check.window_of, lambda history, length: _window(history, length - 1), "take length + 1 events"),
+        (check.window_of, lambda history, length: ([1, 1, 1], [2, 2, 2]), "not [4, 7, 2] and [7, 2, 9]"),
+        (check.table_of, lambda rows: torch.zeros(3, 5), "the longest of 3 items"),
+        (check.table_of, lambda rows: torch.tensor([[0, 4, 7], [2, 9, 5], [0, 0, 1]]), "padded on the left"),
+        (check.table_of, lambda rows: _table(rows).float(), "dtype=torch.long"),
+        (check.table_of, lambda rows: _table(rows) + 1, "should be"),
+        (check.loss_of, lambda s, t: -s.log_softmax(-1), "one number"),
+        (check.loss_of, lambda s, t: (s.sum() * 0).log() * 0, "not a number"),
+        (check.loss_of, lambda s, t: 3 * _loss(s, t), "this is the sum"),
+        (check.loss_of, lambda s, t: -_loss(s, t), "sign is turned round"),
+        (check.loss_of, lambda s, t: 0.75 * _loss(s, t), "divided by all rows"),
+        (check.loss_of, lambda s, t: torch.nn.functional.cross_entropy(s, (t - 1) % 3), "leave that row out"),
+        (
+            check.loss_of,
+            lambda s, t: torch.nn.functional.cross_entropy(s[t < 3], t[t < 3]),
+            "one column too far",
+        ),
+        (
+            check.loss_of,
+            lambda s, t: -s.softmax(-1)[t > 0].gather(1, t[t > 0, None] - 1).mean().log(),
+            "not the logarithm of the mean",
+        ),
+        (check.loss_of, lambda s, t: s.sum(), "loss 5.0000, not"),
+        (check.share_of_top_events, "30 %", "not as text"),
+        (check.share_of_top_events, 30.0, "looks like per cent"),
+        (check.share_of_top_events, -0.5, "no share"),
+        (check.share_of_top_events, 0.0, "hardly ever"),
+        (check.share_of_top_events, 1.0, "comparing a table with itself"),
+    ],
+)
+def test_wrong_answers_of_the_tour_get_the_hint_that_fits(checker, answer, says):
+    assert says in hint(checker, answer)

@@ -10,6 +10,7 @@ from conftest import rhythm_log
 
 import attncore as ac
 from attncore.__main__ import main
+from attncore.recipes import RECIPES
 
 QUICK = ["--epochs", "2", "--width", "16", "--length", "8", "--batch-size", "16", "--no-progress", "--device", "cpu"]
 
@@ -92,10 +93,17 @@ def test_the_log_line_of_an_epoch_has_the_promised_fields(trained):
     assert {"epoch", "loss", "positions_per_s", "seconds", "ndcg@10"} <= set(line)
 
 
-def test_every_kind_trains_from_the_command_line(log_file, tmp_path, capsys):
-    for kind in ("target", "lstm", "mean"):
-        out = said(capsys, "train", log_file, "--out", tmp_path / kind, "--attention", kind, *QUICK)
-        assert f"attention={kind}" in out
+@pytest.mark.parametrize("kind", ["self", "target", "lstm", "mean"])
+def test_every_kind_trains_is_evaluated_and_recommends_from_the_command_line(kind, log_file, tmp_path, capsys):
+    run = tmp_path / kind
+    assert f"attention={kind}" in said(capsys, "train", log_file, "--out", run, "--attention", kind, *QUICK)
+    result = json.loads(said(capsys, "evaluate", run, "--json"))
+    assert (result["attention"], result["users"]) == (kind, 40)
+    assert 0 <= result["metrics"]["ndcg@10"] <= 1
+    picks = json.loads(said(capsys, "recommend", run, "--user", 100, "-k", 3, "--json"))
+    assert picks["items"] == ac.load(run).recommend(users=[100], k=3)[0].items
+    after = json.loads(said(capsys, "recommend", run, "--history", 500, 501, "-k", 3, "--json"))
+    assert len(set(after["items"]) - {500, 501}) == 3
 
 
 def test_columns_and_the_time_split_can_be_named(log_file, tmp_path, capsys):
@@ -198,3 +206,26 @@ def test_bench_prints_this_machines_figures(log_file, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["users"] == 40
     assert min(found["positions_per_s"], found["users_per_s"], found["latency_ms"]["p50"], found["start_up_s"]) > 0
+
+
+def test_a_recipe_gives_what_no_option_says(log_file, tmp_path, capsys):
+    said(capsys, "train", log_file, "--out", tmp_path / "run", "--recipe", "beauty", *QUICK)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    chosen = RECIPES["beauty"]
+    assert config["recipe"] == "beauty"
+    assert config["recommender"]["dropout"] == chosen.recommender.dropout
+    assert config["training"]["lr"] == chosen.training.lr
+    assert (config["recommender"]["width"], config["training"]["epochs"]) == (16, 2)
+
+
+def test_an_option_cannot_be_abbreviated_so_a_recipe_is_never_overlooked(log_file, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["train", str(log_file), "--out", str(tmp_path / "run"), "--recip", "beauty"])
+    assert "--recip" in capsys.readouterr().err
+
+
+def test_an_unknown_recipe_names_those_there_are(log_file, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["train", str(log_file), "--out", str(tmp_path / "run"), "--recipe", "books"])
+    said_wrong = capsys.readouterr().err
+    assert all(name in said_wrong for name in RECIPES)

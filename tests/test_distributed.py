@@ -6,6 +6,8 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,6 +55,27 @@ def figures(attention="self") -> dict[str, float]:
     with processes("cpu") as group:
         report = ac.evaluate(model, split.test, group=group)
     return report.metrics | {f"interval of {name}": bounds for name, bounds in report.interval.items()}
+
+
+def prepared() -> dict:
+    """What each process sees and learns of a log that it has prepared in 4 shards."""
+    with processes("cpu") as group, tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "log.csv"
+        rhythm_log(users=41).events.to_csv(path, index=False)
+        log = ac.prepare(path, Path(place) / "prepared", shards=4)
+        split = log.split(group.rank, group.size)
+        model = ac.Recommender(ac.RecommenderConfig(width=16, length=8, dropout=0.0), split)
+        config = ac.TrainingConfig(epochs=3, batch_size=8, precision="float32", progress=False, device="cpu")
+        run = ac.fit(model, split, config)
+        questions = log.questions("test", group.rank, group.size)
+        return {
+            "users": split.users.ids.tolist(),
+            "positions": int((split.train.lengths - 1).sum()),
+            "losses": [epoch["loss"] for epoch in run.epochs],
+            "metrics": ac.evaluate(model, questions, group=group).metrics,
+            "asked": ac.evaluate(model, questions, group=group).users,
+            "weight": model.item.id.weight.detach(),
+        }
 
 
 def facts() -> tuple:
@@ -108,6 +131,20 @@ def test_two_processes_train_as_one_does_at_the_same_global_batch():
             for name in ours:
                 np.testing.assert_allclose(theirs[name], ours[name], atol=1e-11, err_msg=f"step {step}, {name}")
     assert not np.allclose(alone[0]["embedding.item.id.weight"], alone[-1]["embedding.item.id.weight"], atol=1e-3)
+
+
+def test_each_process_reads_its_own_shards_and_all_learn_and_report_the_same():
+    pytest.importorskip("duckdb")
+    (alone,), (first, second) = on(1, "prepared"), on(2, "prepared")
+    assert sorted(first["users"] + second["users"]) == alone["users"]
+    assert min(len(first["users"]), len(second["users"])) > 5
+    assert first["positions"] + second["positions"] == alone["positions"]
+    assert first["losses"] == second["losses"]
+    assert first["losses"][-1] < first["losses"][0]
+    assert first["losses"][0] == pytest.approx(alone["losses"][0], rel=0.05)  # other users a step, the same weighting
+    assert first["metrics"] == second["metrics"]
+    assert first["asked"] == second["asked"] == alone["asked"] == 41
+    np.testing.assert_array_equal(first["weight"], second["weight"])
 
 
 def test_metrics_are_the_same_on_one_and_two_processes_for_a_count_that_does_not_divide():

@@ -438,3 +438,32 @@ def test_dropout_drops_its_share_and_keeps_the_mean(share):
     assert kept.unique().tolist() == pytest.approx([0, 256 / (256 - limit)])
     assert (kept == 0).double().mean().item() == pytest.approx(limit / 256, abs=0.004)
     assert kept.mean().item() == pytest.approx(1, abs=0.01)
+
+
+def test_vectors_learned_elsewhere_are_where_the_words_begin():
+    feature = Feature("title", "words", values=("alien", "star", "wars"))
+    vector = FeatureVector(feature, 3)
+    before = vector.value.weight.detach().clone()
+    found = vector.start_from({"alien": [1.0, 2.0, 3.0], "wars": np.full(3, 2.0), "elsewhere": [0, 0, 0]})
+    assert found == 2
+    table = vector.value.weight
+    assert table[2].tolist() == [1, 2, 3]
+    assert table[4].tolist() == [2, 2, 2]
+    assert torch.equal(table[[0, 1, 3]], before[[0, 1, 3]])
+    assert table.requires_grad
+
+
+def test_words_of_a_model_can_begin_with_vectors_learned_elsewhere(known):
+    model = ac.Recommender(ac.RecommenderConfig(width=16, length=8, item_features=("title", "year")), known)
+    before = model.score(known.test.histories)
+    assert model.item.features.embedding["title"].start_from({"film": np.linspace(-1, 1, 16)}) == 1
+    assert not torch.allclose(model.score(known.test.histories), before)
+
+
+@pytest.mark.parametrize("wrong", [[1.0, 2.0], [[1.0, 2.0, 3.0]], [1.0, 2.0, np.nan]])
+def test_a_vector_of_the_wrong_kind_is_named(wrong):
+    vector = FeatureVector(Feature("title", "words", values=("alien",)), 3)
+    with pytest.raises(ValueError, match=r"vector of 'alien', shape .*must be 3 finite numbers"):
+        vector.start_from({"alien": wrong})
+    with pytest.raises(ValueError, match="a number has no values"):
+        FeatureVector(Feature("year", "number", statistics=(0.0, 1.0)), 3).start_from({})

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attncore.ranking import bootstrap_interval, compare, evaluate, rank_metrics, ranks, top_k
+from attncore.ranking import bootstrap_interval, compare, evaluate, rank_metrics, ranks, top_k, top_k_in_parts
 from attncore.sequences import Histories
 from attncore.splits import Holdout
 
@@ -263,6 +263,21 @@ def test_top_k_of_a_wide_catalogue_equals_a_full_sort(k, items, levels, seed):
     values, columns = top_k(scores, k + 1)
     for row in range(3):
         assert (values[row].tolist(), columns[row].tolist()) == slow_top_k(scores[row].tolist(), k + 1)
+
+
+@given(
+    st.integers(1, 3),
+    st.integers(1, 60),
+    st.integers(1, 70),
+    st.integers(1, 70),
+    st.integers(1, 8),
+    st.integers(0, 99),
+)
+def test_top_k_in_parts_equals_top_k_ties_included(rows, items, k, part, levels, seed):
+    scores = torch.randint(levels, (rows, items), generator=torch.Generator().manual_seed(seed)).float()
+    whole = top_k(scores, k)
+    found = top_k_in_parts(lambda part: scores[:, part], items, k, part)
+    assert all(torch.equal(a, b) for a, b in zip(found, whole, strict=True))
 
 
 def test_top_k_of_constant_scores_is_the_first_k_columns():

@@ -4,11 +4,13 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import rhythm_log
 
 import attncore as ac
+from attncore.attention import SelfAttentionBlock
 from attncore.batches import Windows
 from attncore.output import Criterion
 from attncore.sequences import Histories
@@ -26,8 +28,13 @@ def build(split, kind, **changes):
 
 
 @pytest.fixture(params=KINDS)
-def model(request, split):
-    return build(split, request.param)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def model(kind, split):
+    return build(split, kind)
 
 
 # --- every kind ------------------------------------------------------------------------------------------------
@@ -84,6 +91,34 @@ def test_an_empty_history_is_scored_by_the_item_biases_with_finite_gradients(mod
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
+def test_nobody_known_is_recommended_what_the_biases_say(model):
+    nobody, somebody = model.recommend(histories=[[], [500]], k=12)
+    biases = model.output.bias[1:].detach()
+    order = biases.argsort(descending=True, stable=True).numpy() + 1
+    assert nobody.items == model.split.items.decode(order).tolist()
+    assert nobody.scores == pytest.approx(biases.sort(descending=True).values.tolist())
+    assert 500 not in somebody.items
+
+
+def test_a_user_whose_events_are_too_few_to_train_on_is_served_after_those(kind):
+    new = pd.DataFrame({"user": [99, 99], "item": [500, 501], "time": [0, 1]})
+    few = ac.Interactions.from_frame(pd.concat([rhythm_log().events, new]), name="with a newcomer")
+    cold = build(ac.leave_one_out(few), kind)
+    assert 99 not in cold.split.users.ids[cold.split.test.users]
+    served, typed = cold.recommend(users=[99], k=3)[0], cold.recommend(histories=[[500, 501]], k=3)[0]
+    assert served.items == typed.items
+    assert served.scores == pytest.approx(typed.scores)
+
+
+def test_held_out_users_are_served_after_the_few_events_that_they_show(kind):
+    for known in (0, 1, 3):
+        cold = build(ac.split_by_user(rhythm_log(), known=known), kind)
+        report = ac.evaluate(cold, cold.split.test, k=10)
+        assert report.users == 8
+        assert np.isfinite(report.metrics["loss"])
+        assert set(cold.split.test.histories.lengths) == {known}
+
+
 def test_the_padding_row_stays_zero_through_training(model, split, quick):
     ac.fit(model, split, quick)
     assert (model.item.id.weight[0] == 0).all()
@@ -126,6 +161,18 @@ def test_recommend_gives_the_logs_ids_best_first_and_nothing_seen(model, split):
     assert len(model.recommend(users=[100], k=20, exclude_seen=False)[0].items) == 12
 
 
+def test_what_was_seen_is_left_out_unless_the_log_repeats_or_one_asks_otherwise(kind):
+    events = rhythm_log().events
+    once, again = (
+        build(ac.leave_one_out(ac.Interactions(events, repeats=repeats)), kind) for repeats in (False, True)
+    )
+    history = [500, 503, 501]
+    assert not set(history) & set(once.recommend(histories=[history], k=12)[0].items)
+    assert set(history) <= set(again.recommend(histories=[history], k=12)[0].items)
+    assert set(history) <= set(once.recommend(histories=[history], k=12, exclude_seen=False)[0].items)
+    assert not set(history) & set(again.recommend(histories=[history], k=12, exclude_seen=True)[0].items)
+
+
 def test_candidates_limit_the_choice(model):
     picks = model.recommend(histories=[[500, 501]], k=5, candidates=[501, 505, 507])[0]
     assert set(picks.items) == {505, 507}
@@ -148,6 +195,7 @@ def test_recommend_in_bulk_equals_one_by_one(model, split):
         ({"users": [100], "candidates": [1]}, "unknown item 1"),
         ({}, "either users= or histories="),
         ({"users": [100], "histories": [[500]]}, "either users= or histories="),
+        ({"histories": [["500"]]}, "unknown item '500': an id of this log is an integer"),
         ({"users": [100], "k": 0}, "k=0: must be at least 1"),
     ],
 )
@@ -377,6 +425,11 @@ def test_the_newest_states_are_those_of_all_positions(split, attention, options)
     check_newest(config, split)
 
 
+@pytest.mark.parametrize("attention", ["self", "lstm", "mean"])
+def test_the_newest_states_with_a_transition_are_those_of_all_positions(split, attention):
+    check_newest(ac.RecommenderConfig(attention=attention, width=16, length=8, transition=3), split)
+
+
 @pytest.mark.parametrize("relative", ["position", "time"])
 def test_the_newest_states_with_a_relative_bias_are_those_of_all_positions(split, relative):
     check_newest(ac.RecommenderConfig(width=16, length=8, relative=relative), split)
@@ -422,3 +475,41 @@ def test_sampled_scores_are_those_of_the_catalogue_biases_included(split):
     positive_N, negative_NM, target_N = criterion.given
     torch.testing.assert_close(negative_NM, scores_NV[:, criterion.draw() - 1])
     torch.testing.assert_close(positive_N, scores_NV.gather(1, target_N[:, None] - 1)[:, 0])
+
+
+@pytest.mark.parametrize(
+    "options", [{"transition": 3}, {"gated": True}, {"temperature": 0.1, "item_bias": False}], ids=str
+)
+def test_scores_of_one_history_are_those_of_training_at_its_last_position(split, options):
+    model = ac.Recommender(ac.RecommenderConfig(width=16, length=8, **options), split).eval()
+    histories = Histories.from_lists([[1, 2, 3, 4, 5], [3, 1]])
+    batch = model.windows(histories).batch(np.array([0, 1]))
+    state_BD = model.states(batch)[torch.arange(2), batch.lengths_B - 1]
+    expected = state_BD @ model.output.scaled(model.item.catalogue()).T
+    torch.testing.assert_close(model.score(histories), expected)
+    if "temperature" in options:
+        assert model.score(histories).abs().max() <= 1 / 0.1 + 1e-4
+
+
+def test_a_gate_multiplies_each_branch(split):
+    block = SelfAttentionBlock(8, 2, dropout=0.0, gated=True).eval()
+    x = torch.randn(2, 5, 8)
+    normed = block.norm_attention(x)
+    attended, _ = block.attention(normed, normed, causal=True)
+    x_after = x + attended * block.gates[0](normed).sigmoid()
+    normed = block.norm_network(x_after)
+    torch.testing.assert_close(block(x)[0], x_after + block.network(normed) * block.gates[1](normed).sigmoid())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ({"attention": "target", "transition": 2}, "transition=2: needs one state for all candidates"),
+        ({"attention": "mean", "gated": True}, "gated=True: needs attention='self', not 'mean'"),
+        ({"transition": -1}, "transition=-1: must be a whole number, at least 0"),
+        ({"temperature": -1.0}, "temperature=-1.0: must be at least 0"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(wrong, hint):
+    with pytest.raises(ValueError, match=hint):
+        ac.RecommenderConfig(**wrong)

@@ -35,7 +35,9 @@ def _pad(text: str, size: int, right: bool) -> str:
 
 def measured(results: Results) -> str:
     """The machine, the command, and whether the machine was quiet."""
-    runs = results.get("turns") or results["grid"] + results["growth"]
+    runs = results.get("turns") or [
+        run for part in results.values() for run in (part if isinstance(part, list) else [part]) if "others" in run
+    ]
     others = [run["others"] for run in runs if run["others"] is not None]
     machine = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
     quiet = f" Other processes used {max(others):.2f} cores at most." if others else ""
@@ -162,7 +164,58 @@ def scaling(results: Results) -> str:
     return text + "\n\n" + markdown(["grows as a power", "exponent", "asked"], rows)
 
 
-SECTIONS = {"speed": speed, "scaling": scaling}
+def serving(results: Results) -> str:
+    """Requests, everybody at once, a large catalogue, and where an approximate index pays."""
+    asked, large = results["requests"], results["million"]
+
+    def took(ms: Results) -> str:
+        return f"{ms['p50']:.1f} / {ms['p99']:.1f}"
+
+    rows = [
+        [name, took(asked[name]["user"]), took(asked[name]["history"]), f"{asked[name]['users_per_s']:,.0f}"]
+        for name in ("PyTorch", "ONNX")
+    ]
+    if "rectools" in results:
+        rows.append(
+            [f"RecTools {results['rectools']['version']}", "", "", f"{results['rectools']['users_per_s']:,.0f}"]
+        )
+    rows.append(["asked", "at most 3 / 10", "at most 3 / 10", "at least 2,500"])
+    head = ["", "one user of the log, ms", "one history, ms", "everybody at once, users/s"]
+    text = (
+        f"{measured(results)}\n\nML-100K, {asked['items']:,} items, width 64, 2 blocks, 2 heads, length 200; the 10 best"
+        f" unseen items. A request is one call of `recommend` in the process: median / 99th of 100. Everybody: one call"
+        f" for all {asked['users']:,} users, median of 7. Export took {asked['export_s']:.0f} s.\n\n{markdown(head, rows)}"
+        f"\n\n{large['items']:,} items, width {large['width']}, histories of 50 events, exact top 10: {large['batch']}"
+        f" histories together in {large['ms']['p50']:,.0f} ms (99th of 100: {large['ms']['p99']:,.0f} ms), one in"
+        f" {large['ms_one']['p50']:,.0f} ms; the process held {large['memory_mib']:,.0f} MiB at most. Asked: 400 ms and"
+        f" 1,000 MiB."
+    )
+    rows = [
+        [
+            f"{one['items']:,}",
+            f"{one['exact']['one_ms']:.2f}",
+            f"{one['approximate']['one_ms']:.2f}",
+            f"{one['exact']['together_ms']:.1f}",
+            f"{one['approximate']['together_ms']:.1f}",
+            f"{one['approximate']['recall']:.1%}",
+            f"{one['approximate']['build_s']:.1f}",
+            f"{one['others']:.2f}",
+        ]
+        for one in results["search"]
+    ]
+    head = [
+        "vectors",
+        "one, exact, ms",
+        "one, approximate",
+        "64, exact, ms",
+        "64, approximate",
+        "found of the true 10",
+    ]
+    head += ["to build, s", "cores used by others"]
+    return f"{text}\n\n{markdown(head, rows)}"
+
+
+SECTIONS = {"speed": speed, "scaling": scaling, "serving": serving}
 
 
 def render(page: str) -> str:

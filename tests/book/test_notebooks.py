@@ -1,7 +1,9 @@
 """What holds for every notebook as it is stored; nbval proves that its outputs are what its code gives."""
 
 import ast
+import importlib
 import json
+import pkgutil
 import re
 from pathlib import Path
 
@@ -10,7 +12,6 @@ import pytest
 import yaml
 
 import attncore
-from attncore import attention, output, ranking
 
 ROOT = Path(__file__).parent.parent.parent
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
@@ -18,6 +19,32 @@ NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
 
 def cells(path, kind="code"):
     return [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == kind]
+
+
+def held():
+    """Every public function and class of the module, whichever file it is in."""
+    found = set(attncore.__all__)
+    for info in pkgutil.iter_modules(attncore.__path__):
+        if info.name != "__main__":
+            module = importlib.import_module(f"attncore.{info.name}")
+            own = {
+                name for name, thing in vars(module).items() if getattr(thing, "__module__", "") == module.__name__
+            }
+            found |= {name for name in own if not name.startswith("_")}
+    return found
+
+
+HELD = held()
+
+
+def defined(source):
+    """What a cell defines, assigns or loops over; imports are no definitions."""
+    source = "\n".join(line for line in source.splitlines() if not line.startswith("%"))
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
 
 
 def toc_files(node):
@@ -33,6 +60,36 @@ def test_the_toc_holds_every_page_and_every_entry_exists():
     assert sorted(listed) == sorted(
         str(p.relative_to(ROOT).with_suffix("")) for p in pages if ".ipynb_" not in str(p)
     )
+
+
+def test_chapters_stand_in_the_order_of_their_numbers():
+    listed = [Path(f).name for f in toc_files(yaml.safe_load((ROOT / "_toc.yml").read_text()))]
+    tour = "01_first_recommender"  # it is read between the first part and the second, and has no number
+    numbers = [int(name[:2]) for name in listed if re.match(r"\d\d_", name) and name != tour]
+    assert numbers == sorted(set(numbers))
+    assert numbers[:5] == [1, 2, 3, 4, 5]
+
+
+def test_the_notation_has_every_letter_of_shapes():
+    letters = set(re.findall(r"(?:^| {2,})([A-Z]) \w", attncore.__doc__, re.M))
+    assert len(letters) >= 12
+    for page in ("notation", "how_to_use"):
+        rows = re.findall(r"^\|.*\|$", (ROOT / "book" / f"{page}.md").read_text(encoding="utf-8"), re.M)
+        named = {cell.strip(" $") for row in rows for cell in row.split("|")}
+        assert letters <= named, f"{sorted(letters - named)} are not on the page {page}"
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("def softmax(x):\n    y = x", {"softmax", "y"}),
+        ("%config a\nfor fit in (1,): pass", {"fit"}),
+        ("from a import b", set()),
+    ],
+)
+def test_definitions_are_found(source, names):
+    assert set(defined(source)) == names
+    assert {"softmax", "fit", "attend", "Recommender"} <= HELD
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -55,19 +112,7 @@ class TestEveryNotebook:
                 assert re.search(r"^\s*assert ", after.source, re.M), f"no assert after:\n{cell.source[:200]}"
 
     def test_takes_no_name_that_the_module_holds(self, path):
-        held = {*attncore.__all__} | {
-            name
-            for module in (attention, output, ranking)
-            for name in vars(module)
-            if callable(getattr(module, name))
-        }
-        defined = set()
-        for cell in cells(path):
-            source = "\n".join(line for line in cell.source.splitlines() if not line.startswith("%"))
-            for node in ast.walk(ast.parse(source)):
-                if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                    defined.add(node.name)
-        assert not defined & held
+        assert not {name for cell in cells(path) for name in defined(cell.source)} & HELD
 
     def test_every_figure_has_alt_text(self, path):
         for cell in cells(path):
