@@ -87,6 +87,7 @@ def explore_attention(
     title: str,
     candidates: Sequence[Any] | None = None,
     newest: int = 12,
+    marked: Mapping[str, int] | None = None,
 ) -> Explorer:
     """Choose a history, a layer and a head to see what is looked at, and a candidate to see what matters to it.
 
@@ -101,6 +102,7 @@ def explore_attention(
         title: what there is to see.
         candidates: item ids; None takes the five best of each history.
         newest: how many events are shown; the older ones are looked at, but not shown.
+        marked: the place of an event that gets a star, by what its history is called; 0 is the oldest event.
 
     Raises:
         ValueError: no history, or an empty one.
@@ -115,7 +117,10 @@ def explore_attention(
         told = model.attention(histories=[list(history)], candidates=ids if _is_target(model) else None)
         weights.append(_nested(told, "weight", ids if _is_target(model) else ["next"])[..., -newest:])
         drops.append(_erased(model, history, ids)[:, -newest:])
-    shown = [[str(names[i]) for i in list(history)[-newest:]] for history in histories.values()]
+    shown = [[str(names[i]) for i in history] for history in histories.values()]
+    for called, place in (marked or {}).items():
+        shown[viewers.index(called)][place] = f"★ {shown[viewers.index(called)][place]}"
+    shown = [labels[-newest:] for labels in shown]
     layers, heads = weights[0].shape[:2]
     controls = [
         Control("history", viewers),

@@ -96,6 +96,14 @@ def test_only_the_newest_events_are_shown_by_their_names(model, histories, names
     assert len(looks["values"][0][0][0]) == len(fell["values"][0][0]) == 3
 
 
+def test_a_star_marks_one_event_of_one_history(model, histories, names):
+    looks, _ = data(explore_attention(model("self"), histories, names, "t", newest=3, marked={"user 101": 4}))[
+        "panels"
+    ]
+    plain = [names[i] for i in histories["user 101"][-3:]]
+    assert looks["names"] == [[names[i] for i in histories["user 100"][-3:]], [plain[0], f"★ {plain[1]}", plain[2]]]
+
+
 def test_without_candidates_the_five_best_of_each_history_are_taken(model, histories, names):
     own = model("self")
     *_, candidates = data(explore_attention(own, histories, names, "t"))["controls"]
