@@ -89,7 +89,8 @@ def parser(defaults: Recipe) -> Parser:
     sub.add_argument("--candidates", nargs="+", metavar="ID", help="choose among these items only")
     sub.add_argument("--exclude", nargs="+", metavar="ID", default=[], help="never show these items")
     sub.add_argument("--only", nargs="+", metavar="ID", help="show these items only, such as what is in stock")
-    sub.add_argument("--situation", nargs="+", metavar="K=V", default=[], help="the moment of asking, by feature")
+    about_asker = "the moment of asking, or who asks, by feature"
+    sub.add_argument("--situation", nargs="+", metavar="K=V", default=[], help=about_asker)
     sub.add_argument("-k", type=int, default=10, help="how many items")
     sub.add_argument("--json", action="store_true", help="print one JSON object (a list for several users)")
 

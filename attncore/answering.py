@@ -139,7 +139,8 @@ class Answering(nn.Module):
             k: how many items.
             candidates: item ids to choose from, all of which the model must know; None is the whole catalogue.
             exclude_seen: leave out items of the history; None does so unless the log has repeats.
-            situation: values of situation features, by column, that hold for all; what is absent is unknown.
+            situation: values of situation features, by column, that hold for all; what is absent is unknown. Values
+                of user features describe who asks, in place of the table of users.
             exclude: item ids that must not be shown.
             only: item ids that may be shown, such as what is in stock; it narrows `candidates` too. Here and in
                 `exclude` an id that the model does not know is passed over: it would not be shown anyway.

@@ -1,16 +1,18 @@
-"""What any recommender has to beat: popularity, recent popularity, a Markov chain, habit, a linear model.
+"""What any recommender has to beat: popularity (recent, or among like people too), chains, habit, a linear model.
 
 Every baseline is a `ranking.Scorer`. Where two numbers decide, a score and popularity for
 its ties, they are joined in whole numbers, never as score + 0.001 x popularity: see `_joined`.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from attncore.sequences import Histories
 from attncore.splits import Split
+from attncore.tables import FeatureSet
 
 CELLS = 4_000_000  # scores worked on at a time: holds working memory near 150 MB
 MAX_LAGS = 10  # lcm(1..10) = 2520 keeps every sum exact for logs up to a thousand million events
@@ -51,6 +53,71 @@ class RecentPopularity(Popularity):
             items = items[times >= np.partition(times, oldest)[oldest]]
         self.recent_counts = np.bincount(items - 1, minlength=len(self.item_counts))
         self._row = _joined(self.recent_counts[None], _places(self.item_counts))[0]
+
+
+class ProfilePopularity:
+    """Popularity among the training users of like profile, which leans on larger groups where there are few.
+
+    Users alike in the first column are a group, those alike in the second too a smaller group within it, and so on:
+
+        share(item | group) = (count(item, group) + smoothing * share(item | around)) / (events(group) + smoothing)
+
+    where "around" is the next larger group, and around the largest are all training events. Who is not in the table
+    of users, or has a value that no training user has, is scored by the smallest group that they are known to be in.
+
+    Args:
+        split: whose training events are counted; its log needs a table of users.
+        columns: of that table, the largest groups first: categories, or numbers as "name:quantile".
+        smoothing: how many events the group around counts for, above 0; a large one gives plain popularity.
+        bands: how many parts, with equally many training users, a number is cut into.
+
+    Source: MacKay and Peto 1995 (a prior that leans on the shares of a larger group).
+
+    Raises:
+        DataError: the log has no table of users, or no such column.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        columns: Sequence[str] = ("gender", "age:quantile", "occupation"),
+        smoothing: float = 1000.0,
+        bands: int = 5,
+    ):
+        """Group the users, and keep what they took in training."""
+        if not (0 < smoothing < math.inf and bands >= 1):
+            raise ValueError(f"smoothing={smoothing} must be above 0 and finite, and bands={bands} at least 1")
+        self.item_counts, self.smoothing = np.asarray(split.item_counts, np.int64), smoothing
+        self._items = split.train.items.astype(np.int64) - 1
+        self._owner = np.repeat(np.arange(len(split.train)), split.train.lengths)
+        features = FeatureSet.fit(split, user=columns)
+        group, self._levels = np.zeros(len(split.train) + 1, np.int64), []  # the last user is the unknown one
+        for feature, codes in zip(features.user, features.table_codes(split, "user"), strict=True):
+            if codes.ndim > 1 or (feature.kind == "number" and feature.transform != "quantile"):
+                how = "quantile" if feature.kind == "number" else "category"
+                raise ValueError(f"columns: {feature.name!r} makes no groups; ask for '{feature.name}:{how}'")
+            value = codes - 2.0  # of categories: padding, which is not there, and unknown are below 0
+            if feature.kind == "number":
+                value = np.nan_to_num(((codes + 1) / 2 * bands).clip(0, bands - 1), nan=-1)
+            value = np.roll(np.floor(value).astype(np.int64), -1)
+            known = (group >= 0) & (value >= 0)
+            group = np.where(known, np.unique(group * (value.max() + 1) + value, return_inverse=True)[1], -1)
+            self._levels.append(group)
+
+    def score(self, histories: Histories, users: np.ndarray | None = None) -> torch.Tensor:
+        """Shares of the whole catalogue, float32 (rows, V): the same for all users of a group."""
+        rows = np.full(len(histories), -1) if users is None else np.asarray(users)
+        paths = np.stack([level[rows] for level in self._levels], 1) if self._levels else np.zeros((len(rows), 0))
+        scores, everybody = torch.empty(len(rows), len(self.item_counts)), self.item_counts
+        for path in np.unique(paths, axis=0):
+            share = everybody / max(everybody.sum(), 1)
+            for level, group in zip(self._levels, path, strict=True):
+                if group >= 0:
+                    taken = self._items[level[self._owner] == group]
+                    counts = np.bincount(taken, minlength=len(share))
+                    share = (counts + self.smoothing * share) / (len(taken) + self.smoothing)
+            scores[torch.from_numpy((paths == path).all(1))] = torch.from_numpy(share).float()
+        return scores
 
 
 class _Personal:

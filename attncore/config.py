@@ -72,6 +72,7 @@ class RecommenderConfig:
         user_features: columns of its table of users that say who asks.
         event_features: columns of its events that join the vector of a past event.
         situation_features: columns of its events, known before the answer, that say in what situation is asked.
+        cold: learn to answer an empty history too: the first event of each window is asked of the asker alone.
         feature_dropout: share of askers, situations and events that are unknown while training, so that "unknown"
             is learned.
     """
@@ -98,6 +99,7 @@ class RecommenderConfig:
     user_features: tuple[str, ...] = ()
     event_features: tuple[str, ...] = ()
     situation_features: tuple[str, ...] = ()
+    cold: bool = False
     feature_dropout: float = 0.05
 
     def __post_init__(self) -> None:
@@ -122,6 +124,8 @@ class RecommenderConfig:
         check_range(self, "temperature", 0)
         if self.width % self.heads:
             raise ValueError(f"heads={self.heads}: must divide width={self.width}")
+        if self.cold and self.situation_features:
+            raise ValueError("cold=True: a window has no situation of its first event; leave situation_features out")
         if self.transition and self.attention == "target":
             raise ValueError(f"transition={self.transition}: needs one state for all candidates, so not 'target'")
         for name, off in (("relative", "none"), ("gated", False)):

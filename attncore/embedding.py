@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from attncore.batches import Batch
 from attncore.features import FIRST, UNKNOWN, Feature
+from attncore.tables import PROFILE
 
 Positions = Literal["none", "learned", "newest"]
 
@@ -280,7 +281,8 @@ class AskerEmbedding(nn.Module):
     """Who asks, and in what situation: the user's profile plus the situation, one vector per question.
 
     Args:
-        profile: what is known of the users; its row 0 is the unknown user.
+        profile: what is known of the users; its row 0 is the unknown user. A batch's situation may tell the profile
+            instead, in columns whose names begin with `PROFILE`.
         situation: what is known of the moment, read from the batch's situation.
     """
 
@@ -292,7 +294,9 @@ class AskerEmbedding(nn.Module):
         """Vectors (B, T, D) where each position asks in a situation of its own, else (B, 1, D); None for none."""
         asker = None
         if self.profile is not None:
-            asker = self.profile(batch.users_B + 1)[:, None]
+            told = [batch.situation.get(PROFILE + name) for name in self.profile.embedding.names]
+            known = [codes for codes in told if codes is not None]
+            asker = self.profile.embedding(known) if known else self.profile(batch.users_B + 1)[:, None]
         if self.situation is not None:
             situation = self.situation([batch.situation[name] for name in self.situation.names])
             asker = situation if asker is None else asker + situation

@@ -68,7 +68,7 @@ class Feature:
         """
         series = column if isinstance(column, pd.Series) else pd.Series(column, dtype=_dtype(column))
         if self.kind == "number":
-            return self._normalized(_numbers(series, f"{label}, column '{self.name}'", self.name)).astype(np.float32)
+            return self._normalized(numbers(series, f"{label}, column '{self.name}'", self.name)).astype(np.float32)
         place, rows = _distinct(series, self.kind)
         texts = pd.Index([text for row in rows for text in row], dtype=object)
         lengths = np.array([*map(len, rows), 1])  # the last row is for what is missing: its place is -1
@@ -125,8 +125,8 @@ def fit_features(table: pd.DataFrame, columns: Sequence[str], label: str) -> tup
         transform: Any = how if how in get_args(Transform) else "zscore"
         kind: Any = "number" if how in get_args(Transform) else how or _kind(values, label)
         if kind == "number":
-            numbers = _numbers(values, f"{label}, column '{name}'", name)
-            found.append(Feature(name, kind, transform, statistics=_statistics(numbers, transform)))
+            found_numbers = numbers(values, f"{label}, column '{name}'", name)
+            found.append(Feature(name, kind, transform, statistics=_statistics(found_numbers, transform)))
         else:
             texts = {text for row in _distinct(values, kind)[1] for text in row}
             found.append(Feature(name, kind, values=tuple(sorted(texts))))
@@ -184,17 +184,26 @@ def _dtype(column: Any) -> Any:
     return None if isinstance(column, np.ndarray) else object
 
 
-def _numbers(values: pd.Series, where: str, name: str) -> np.ndarray:
-    """float64, NaN where missing."""
+def numbers(values: pd.Series, where: str, name: str) -> np.ndarray:
+    """A column as float64, NaN where missing.
+
+    Args:
+        values: what may be numbers.
+        where: names table and column in messages.
+        name: what to ask for instead.
+
+    Raises:
+        DataError: a value is not a finite number.
+    """
     readable = values
     if values.dtype == object:
         readable = values.map(lambda v: v if isinstance(v, int | float | str | np.number) else np.nan)
-    numbers = pd.to_numeric(readable, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    wrong = values.notna().to_numpy() & ~np.isfinite(numbers)
+    found = pd.to_numeric(readable, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    wrong = values.notna().to_numpy() & ~np.isfinite(found)
     if wrong.any():
         shown = one_line(repr(values.iloc[int(wrong.argmax())]))
         raise DataError(f"{where}: {shown} is not a finite number; mend it, or ask for '{name}:category'")
-    return numbers
+    return found
 
 
 def _statistics(values: np.ndarray, transform: Transform) -> tuple[float, ...]:

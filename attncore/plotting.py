@@ -17,7 +17,9 @@ from attncore.interactions import DataError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-BLUE = "#0072B2"  # Okabe and Ito 2008: told apart by colour-blind readers
+# Okabe and Ito 2008: told apart by colour-blind readers. book.css and book/attncore.mplstyle have the same.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+BLUE = PALETTE[0]
 INK, PAPER = "#111111", "#ffffff"  # an opaque page, so that a picture can be read on a dark one too
 
 
@@ -138,7 +140,7 @@ def learning_curve(run: str | Path | Sequence[Mapping[str, Any]], title: str = "
         DataError: the folder has no log of a training, or no epoch has the metric.
         ImportError: matplotlib is not installed.
     """
-    epochs = _epochs(run)
+    epochs = epochs_of(run)
     if not epochs or metric not in epochs[0]:
         raise DataError(f"no epoch with {metric!r}: the log has {', '.join(epochs[0]) if epochs else 'no epoch'}")
     number = [entry["epoch"] for entry in epochs]
@@ -159,7 +161,8 @@ def learning_curve(run: str | Path | Sequence[Mapping[str, Any]], title: str = "
     return ax
 
 
-def _epochs(run: str | Path | Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def epochs_of(run: str | Path | Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The epochs of a run folder's log, or those that are given."""
     if not isinstance(run, str | Path):
         return list(run)
     path = Path(run) / "log.jsonl"

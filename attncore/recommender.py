@@ -31,7 +31,7 @@ from attncore.output import Criterion, Output, catalogue_scores, lean_cross_entr
 from attncore.runs import read_whole, write_run
 from attncore.sequences import Histories
 from attncore.splits import Split
-from attncore.tables import FeatureSet, label
+from attncore.tables import PROFILE, FeatureSet, label
 
 
 class Recommender(Answering):
@@ -51,6 +51,7 @@ class Recommender(Answering):
     """
 
     scores_are_logits = True
+    unseen_V: Tensor | None  # items that training never shows; only attributes can speak for them
 
     def __init__(
         self, config: RecommenderConfig, split: Split, seed: int = 0, features: FeatureSet | None = None
@@ -89,7 +90,13 @@ class Recommender(Answering):
         else:
             self.encoder = MeanPooling()
         self.transition = Transition(items, c.width, c.transition) if c.transition else None
+        self.empty = nn.Parameter(torch.zeros(c.width)) if c.cold and c.attention != "target" else None
         self.output = Output(c.width, items, c.combine, c.length, c.item_bias, c.temperature)
+        unseen = torch.from_numpy(self.split.item_counts == 0)
+        self.register_buffer("unseen_V", unseen if known.item and unseen.any() else None, persistent=False)
+        if self.unseen_V is not None:  # its attributes alone speak for an item that training never shows
+            with torch.no_grad():
+                self.item.id.weight[1:][unseen] = 0
 
     @property
     def item(self) -> ItemEmbedding:
@@ -114,18 +121,24 @@ class Recommender(Answering):
             histories: item indices, with raw attributes by name; one that is absent is unknown.
             users: user row of each history; None where nobody is known.
             targets: as for `Windows`; the situation is then that of each target.
-            situation: otherwise raw columns, one value per history; one that is absent is unknown.
+            situation: otherwise raw columns, one value per history; one that is absent is unknown. Those whose
+                names begin with `PROFILE` stand for what the table says of the user.
         """
         where, events = label(self.split, "event"), len(histories.items)
         attributes = encode_columns(self.features.event, histories.attributes, events, where)
         told, rows = (histories.attributes, events) if targets else (situation or {}, len(histories))
+        asking = encode_columns(self.features.situation, told, rows, where)
+        profile = {name.removeprefix(PROFILE): told[name] for name in told if name.startswith(PROFILE)}
+        if profile:
+            known = encode_columns(self.features.user, profile, rows, label(self.split, "user"))
+            asking |= {PROFILE + name: codes for name, codes in known.items()}
         return Windows(
             replace(histories, attributes=attributes),
             self.config.length,
             self.device,
             targets,
             np.full(len(histories), -1) if users is None else users,
-            encode_columns(self.features.situation, told, rows, where),
+            asking,
         )
 
     def states(self, batch: Batch) -> Tensor:
@@ -142,15 +155,24 @@ class Recommender(Answering):
 
         Divided by the number of real positions, `len(batch.real_N)`, it is the mean. Target attention, whose
         cost grows with positions × candidates, draws 8 positions a history and weighs them to stand for all.
+        A model made with `cold` is asked for each row's first event too. A model with item features holds no item
+        against a target that training never shows, so that such an item keeps the score that its attributes give.
         """
         if self.config.attention == "target":
             return self._target_loss(batch, criterion)
         state_ND = self.states(batch).flatten(0, 1)[batch.real_N]
         assert batch.targets_BT is not None
         target_N = batch.targets_BT.flatten()[batch.real_N]
+        if self.empty is not None:
+            empty_BD, asker = self.empty.expand(len(batch.items_BT), -1), self.asker(batch)
+            empty_BD = self.output.scaled(empty_BD if asker is None else empty_BD + asker[:, 0])
+            state_ND = torch.cat([state_ND, empty_BD])
+            target_N = torch.cat([target_N, batch.items_BT[:, 0]])
         bias_V = self.output.catalogue_bias()
         if criterion.loss == "full":
             catalogue_VD = self.output.scaled(self.item.catalogue())
+            if self.unseen_V is not None and not criterion.smoothing:  # smoothing names every item of the catalogue
+                bias_V = (state_ND.new_zeros(()) if bias_V is None else bias_V).masked_fill(self.unseen_V, -torch.inf)
             return lean_cross_entropy(state_ND, catalogue_VD, bias_V, target_N, smoothing=criterion.smoothing)
         negatives_M = criterion.draw()
         positive_N = (state_ND * self.output.scaled(self.item(target_N))).sum(-1)
@@ -160,21 +182,33 @@ class Recommender(Answering):
                 positive_N + self.output.bias[target_N],
                 negative_NM + self.output.bias[negatives_M],
             )
+        negative_NM = self._without_unseen(negative_NM, negatives_M)
         return criterion(positive_N, negative_NM, target_N, negatives_M).sum()
+
+    def _without_unseen(self, negative_NM: Tensor, negatives_M: Tensor) -> Tensor:
+        """Scores of negatives, -inf where training never shows the item and attributes are to speak for it."""
+        return (
+            negative_NM
+            if self.unseen_V is None
+            else negative_NM.masked_fill(self.unseen_V[negatives_M - 1], -torch.inf)
+        )
 
     def _target_loss(self, batch: Batch, criterion: Criterion, draws: int = 8) -> Tensor:
         context_BTD = self.embedding(batch)
         assert batch.targets_BT is not None
-        at_BP = (torch.rand(len(context_BTD), draws, device=self.device) * batch.lengths_B[:, None]).long()
-        target_BP = batch.targets_BT.gather(1, at_BP)
+        cold = int(self.config.cold)  # place -1 is the moment before the first event
+        draw_BP = torch.rand(len(context_BTD), draws, device=self.device)
+        at_BP = (draw_BP * (batch.lengths_B[:, None] + cold)).long() - cold
+        target_BP = torch.cat([batch.items_BT[:, :1], batch.targets_BT], 1).gather(1, at_BP + 1)
         negatives_M = criterion.draw()
         candidates_BPN = torch.cat([target_BP[..., None], negatives_M.expand(*at_BP.shape, -1)], -1)
         asker_BPD = self.asker(batch)
         if asker_BPD is not None:
             asker_BTD = asker_BPD.expand(-1, context_BTD.shape[1], -1)
-            asker_BPD = asker_BTD.gather(1, at_BP[..., None].expand(-1, -1, asker_BTD.shape[2]))
+            asker_BPD = asker_BTD.gather(1, at_BP.clamp_min(0)[..., None].expand(-1, -1, asker_BTD.shape[2]))
         scores_NM = self._candidate_scores(context_BTD, candidates_BPN, at_BP, asker_BPD).flatten(0, 1)
-        loss_N = criterion(scores_NM[:, 0], scores_NM[:, 1:], target_BP.flatten(), negatives_M)
+        negative_NM = self._without_unseen(scores_NM[:, 1:], negatives_M)
+        loss_N = criterion(scores_NM[:, 0], negative_NM, target_BP.flatten(), negatives_M)
         return (loss_N.view_as(at_BP).mean(1) * batch.lengths_B).sum()
 
     def _candidate_scores(
@@ -195,6 +229,7 @@ class Recommender(Answering):
         if connected is not None:
             at_BL = at_BP.clamp_min(0).repeat_interleave(candidates_BPN.shape[2], 1)
             connected = connected.gather(1, at_BL[..., None].expand_as(attended_BLD))
+            connected = torch.where(at_BP.repeat_interleave(candidates_BPN.shape[2], 1)[..., None] < 0, 0, connected)
         state_BLD = self.output(attended_BLD, connected)
         state_BLD = state_BLD if asker_BLD is None else state_BLD + asker_BLD
         scores_BL = (self.output.scaled(state_BLD) * self.output.scaled(item_BLD)).sum(-1)
@@ -216,7 +251,8 @@ class Recommender(Answering):
                 return self._candidate_scores(context_BTD, candidates_B1N, last_B[:, None], asker_B1D)[:, 0]
 
             return asked_by_each
-        state_BD = torch.where((last_B >= 0)[:, None], self._newest_states(batch), 0)
+        empty = 0 if self.empty is None else self.empty
+        state_BD = torch.where((last_B >= 0)[:, None], self._newest_states(batch), empty)
         if (asker_B1D := self.asker(batch)) is not None:
             state_BD = state_BD + asker_B1D[:, 0]
         state_BD = self.output.scaled(state_BD)

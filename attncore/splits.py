@@ -276,24 +276,45 @@ def split_by_time(log: Interactions, valid: float = 0.1, test: float = 0.1) -> S
     return _split_log(log, indexed, before_valid, questions, protocol)
 
 
-def split_by_user(log: Interactions, fold: int = 0, folds: int = 5, known: int = 5, seed: int = 0) -> Split:
+def split_by_user(
+    log: Interactions,
+    fold: int = 0,
+    folds: int = 5,
+    known: int | Sequence[int] = 5,
+    seed: int = 0,
+    opening: int | None = None,
+) -> Split:
     """Held-out users show their first `known` events and are asked for the next; nothing of them trains.
 
     Users are dealt to `folds` folds at random by `seed`: fold `fold` tests, the one after it validates, the
-    others train with all their events. Held-out users with `known` events or fewer are not asked.
+    others train.
+
+    Args:
+        log: what to divide.
+        fold, folds: which fold tests, of how many.
+        known: one number, or several: each held-out user is then asked once for each, in this order of numbers.
+            Who has no event after the first `known` is not asked.
+        seed: deals the users.
+        opening: training users train with their first so many events alone, which are more like what a new user
+            does than later ones; None lets them train with all.
 
     Raises:
         DataError: a number is out of range.
     """
-    if not (folds >= 3 and 0 <= fold < folds and known >= 0):
+    asked: list[int] = np.atleast_1d(np.asarray(known, np.int64)).tolist()
+    if not (folds >= 3 and 0 <= fold < folds and asked and min(asked) >= 0):
         raise DataError(f"fold={fold}, folds={folds}, known={known}: need 0 <= fold < folds, folds >= 3, known >= 0")
+    if opening is not None and opening < 2:
+        raise DataError(f"opening={opening}: must be at least 2, an event and the one after it")
     indexed = users, _, histories = index_log(log)
     dealt = np.random.default_rng(seed).permutation(len(users)) % folds
     held = {"test": dealt == fold, "valid": dealt == (fold + 1) % folds}
     kept = ~(held["test"] | held["valid"])
     questions = {}
     for name, chosen in held.items():
-        rows = np.flatnonzero(chosen & (histories.lengths > known))
-        questions[name] = (rows, np.full(len(rows), known, np.int64))
-    protocol = {"split": "user", "fold": fold, "folds": folds, "known": known, "seed": seed}
-    return _split_log(log, indexed, np.where(kept, histories.lengths, 0), questions, protocol)
+        rows = [np.flatnonzero(chosen & (histories.lengths > events)) for events in asked]
+        questions[name] = (np.concatenate(rows), np.repeat(np.array(asked, np.int64), [*map(len, rows)]))
+    shown = asked[0] if np.ndim(known) == 0 else asked
+    protocol = {"split": "user", "fold": fold, "folds": folds, "known": shown, "seed": seed, "opening": opening}
+    stops = histories.lengths if opening is None else np.minimum(histories.lengths, opening)
+    return _split_log(log, indexed, np.where(kept, stops, 0), questions, protocol)

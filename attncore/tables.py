@@ -10,8 +10,11 @@ import numpy as np
 import pandas as pd
 
 from attncore.columns import DataError, plain_values
-from attncore.features import Feature, fit_features
+from attncore.features import Feature, fit_features, numbers
 from attncore.splits import Split
+
+PROFILE = "profile: "  # how the names of columns begin that say who asks, among those of the situation
+WEIGHT = 5  # ratings at the overall mean that an item's own are joined with
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class FeatureSet:
 
         Args:
             split: gives the training events, and through its log the tables.
-            item: columns of the table of items.
+            item: columns of the table of items; "rating:mean" is the mean of the events' column "rating", see
+                `audience_means`.
             user: columns of the table of users.
             event: columns of the events, read for past events.
             situation: columns of the events, read for the event that is asked for. They must be known before it.
@@ -51,7 +55,7 @@ class FeatureSet:
         def table(part: str) -> pd.DataFrame:
             if part not in trained:
                 return pd.DataFrame(dict(split.train.attributes))
-            known = _table(split, part)
+            known = _table(split, part, asked[part])
             return known[known.index.isin(trained[part])]
 
         asked = {"item": item, "user": user, "event": event, "situation": situation}
@@ -68,7 +72,7 @@ class FeatureSet:
         ids = (split.items if part == "item" else split.users).ids
         codes = []
         for feature in getattr(self, part):
-            table = _table(split, part)
+            table = _table(split, part, [feature.name])
             at = table.index.get_indexer(pd.Index(ids))
             known = feature.encode(plain_values(table[feature.name].iloc[at[at >= 0]]), label(split, part))
             unknown = feature.encode([None])
@@ -81,17 +85,18 @@ class FeatureSet:
         return codes
 
     def situation_columns(self, given: Mapping[str, Any] | None, rows: int) -> dict[str, list[Any]]:
-        """One situation for all of `rows` questions, as columns.
+        """One situation for all of `rows` questions, as columns; what names a user feature is of the profile.
 
         Raises:
-            DataError: a name is not a situation feature of the model.
+            DataError: a name is neither a situation feature of the model nor a user feature.
         """
-        names = [feature.name for feature in self.situation]
+        columns = {feature.name: PROFILE + feature.name for feature in self.user}
+        columns |= {feature.name: feature.name for feature in self.situation}
         for name in given or {}:
-            if name not in names:
-                mend = f"it knows {', '.join(names)}" if names else "it was trained without situation_features"
+            if name not in columns:
+                mend = f"it knows {', '.join(columns)}" if columns else "it was trained without situation_features"
                 raise DataError(f"unknown situation '{name}': the model does not read it; {mend}")
-        return {name: [value] * rows for name, value in (given or {}).items()}
+        return {columns[name]: [value] * rows for name, value in (given or {}).items()}
 
     @property
     def event_columns(self) -> list[str]:
@@ -113,10 +118,32 @@ def label(split: Split, part: str) -> str:
     return f"{split.name}, table of {part}s" if part in ("item", "user") else f"{split.name}, events"
 
 
-def _table(split: Split, part: str) -> pd.DataFrame:
+def audience_means(split: Split, column: str) -> pd.Series:
+    """Each item's mean of a column of the events, over its training events alone, so that nothing held out leaks in.
+
+    It is drawn to the mean of all, as if the item had 5 more events with it: one rating makes no masterpiece. An
+    item without such an event has none. The mean of what an event belongs to holds that event too.
+
+    Raises:
+        DataError: a value is not a finite number.
+    """
+    where = f"{label(split, 'event')}, column '{column}'"
+    values = pd.Series(numbers(plain_values(pd.Series(split.train.attributes[column])), where, column))
+    by_item = values.groupby(split.items.decode(split.train.items))
+    total, count = by_item.sum(), by_item.count()
+    means = (total + WEIGHT * values.mean()) / (count + WEIGHT)
+    return means.where(count > 0).rename(f"{column}:mean").rename_axis("item")
+
+
+def _table(split: Split, part: str, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """The table of items or users, with the audience's means among `columns`."""
     if split.log is None:
         raise DataError(f"{split.name}: {part}_features need the log, which a run folder does not hold; load it anew")
     table = split.log.items if part == "item" else split.log.users
+    for column in [name.removesuffix(":mean") for name in columns if part == "item" and name.endswith(":mean")]:
+        if column in split.train.attributes and (table is None or f"{column}:mean" not in table.columns):
+            means = audience_means(split, column).to_frame()
+            table = means if table is None else table.join(means, how="outer")
     if table is None:
         raise DataError(f"{split.name}: {part}_features need a table of {part}s; give the log one with {part}s=")
     return table

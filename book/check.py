@@ -469,6 +469,52 @@ def expected_hit(my_hit: Callable[[int, int, int], float]) -> str:
     return "Right: the free places shared by all that are tied."
 
 
+# --- The scoreboard
+
+
+def sampled_rank(my_sampled_rank: Callable[[int, int, int], float]) -> str:
+    """`my_sampled_rank(above, candidates, sample)`: expected place among `sample` of the `candidates` others."""
+    for above, candidates, sample in ((0, 50, 10), (5, 50, 10), (50, 50, 10), (300, 1600, 100), (7, 20, 20)):
+        answer, right = float(my_sampled_rank(above, candidates, sample)), 1 + sample * above / candidates
+        case = f"{above} of {candidates} above, {sample} sampled"
+        assert not math.isclose(answer, right - 1), f"{case}: places are counted from 1, this counts the better ones"
+        assert not (above and sample < candidates and math.isclose(answer, 1 + above)), (
+            f"{case}: that is the place among all candidates"
+        )
+        assert math.isclose(answer, right), (
+            f"{case}: {answer:g}, not {right:g}; each better one is drawn with chance sample / candidates"
+        )
+    return "Right: a sample shrinks the number of better items, and with it the place."
+
+
+def paired_interval(my_interval: Callable[..., tuple[float, float]]) -> str:
+    """`my_interval(first, second, resamples, seed)`: the 95 % bootstrap interval of the mean difference over users."""
+    generator = np.random.default_rng(0)
+    level = generator.random(400) * 5
+    first, second = level + generator.normal(0.1, 0.5, 400), level
+    low, high = (float(end) for end in my_interval(first, second, 2000, 0))
+    assert low < high, f"({low:.3f}, {high:.3f}): low comes first"
+    error = float((first - second).std() / math.sqrt(400))
+    assert high - low < 8 * error, "far too wide: draw users, and keep each user's two figures together"
+    assert low <= (first - second).mean() <= high, "the mean of first - second lies outside: is it turned around?"
+    assert 3.2 * error < high - low < 4.6 * error, (
+        f"width {high - low:.4f}: take the 2.5 and 97.5 % quantiles of resampled means"
+    )
+    return "Right: users are drawn in pairs, so what is common to both models cancels."
+
+
+def users_needed(my_users_needed: Callable[[float, float], float]) -> str:
+    """`my_users_needed(spread, difference)`: users that make a difference two standard errors."""
+    for spread, difference in ((0.25, 0.01), (0.25, 0.005), (0.1, 0.02)):
+        answer, right = float(my_users_needed(spread, difference)), (2 * spread / difference) ** 2
+        assert answer < 2 * right, f"{answer:,.0f} users for {difference}: two standard errors, each spread / √users"
+        assert answer > 0.9 * right, (
+            f"{answer:,.0f} users for {difference}: too few; did you square it, and take two errors?"
+        )
+        assert answer <= right + 1, f"{answer:,.0f} users for {difference}, not {right:,.0f}"
+    return "Right: half the difference asks for four times the users."
+
+
 def running_mean(my_running_mean: Callable[[Tensor], Tensor]) -> str:
     """`my_running_mean(context)`: row t is the mean of the rows 0 to t, (T, D)."""
     context = torch.tensor([[2.0, 0], [4, 3], [0, 3], [2, 6]])
@@ -564,47 +610,72 @@ def share_of_top_events(my_share: float) -> str:
     )
 
 
-# --- The scoreboard
+# --- A recommender that knows who asks
 
 
-def sampled_rank(my_sampled_rank: Callable[[int, int, int], float]) -> str:
-    """`my_sampled_rank(above, candidates, sample)`: expected place among `sample` of the `candidates` others."""
-    for above, candidates, sample in ((0, 50, 10), (5, 50, 10), (50, 50, 10), (300, 1600, 100), (7, 20, 20)):
-        answer, right = float(my_sampled_rank(above, candidates, sample)), 1 + sample * above / candidates
-        case = f"{above} of {candidates} above, {sample} sampled"
-        assert not math.isclose(answer, right - 1), f"{case}: places are counted from 1, this counts the better ones"
-        assert not (above and sample < candidates and math.isclose(answer, 1 + above)), (
-            f"{case}: that is the place among all candidates"
-        )
-        assert math.isclose(answer, right), (
-            f"{case}: {answer:g}, not {right:g}; each better one is drawn with chance sample / candidates"
-        )
-    return "Right: a sample shrinks the number of better items, and with it the place."
+def masked_mean(my_masked_mean: Callable[[Tensor, Tensor], Tensor]) -> str:
+    """`my_masked_mean(table, codes)`: the mean of the rows that the codes (..., M) name; code 0 is padding."""
+    table = torch.tensor([[9.0, 9, 9], [3, 0, 0], [0, 2, 0], [0, 1, 3]])  # row 0 must not matter
+    codes = torch.tensor([[1, 0], [2, 3], [0, 0], [2, 2]])
+    right = torch.tensor([[3.0, 0, 0], [0, 1.5, 1.5], [0, 0, 0], [0, 2, 0]])
+    answer = _ask(my_masked_mean, table, codes)
+    assert answer.shape == (4, 3), f"shape {tuple(answer.shape)}: 4 films of width 3 give (4, 3)"
+    assert not _same(answer, table[codes].mean(-2)), "padding is averaged too: leave code 0 out of sum and count"
+    zeroed = torch.where(codes[..., None] > 0, table[codes], 0)
+    assert not _same(answer, zeroed.mean(-2)), "divided by all places: divide by how many are no padding"
+    assert not answer.isnan().any(), "0 / 0 where a film has no value at all: its vector should be zeros"
+    assert not _same(answer, zeroed.sum(-2)), "this is the sum: divide by how many there are"
+    assert _same(answer, right), f"means\n{answer}\nshould be\n{right}"
+    deep = _ask(my_masked_mean, table, codes[None])
+    assert deep.shape == (1, 4, 3) and _same(deep[0], right), "a batch of histories goes wrong: use axes -1 and -2"
+    return "Right: what is padding has no say, and a film without genres is the zero vector."
 
 
-def paired_interval(my_interval: Callable[..., tuple[float, float]]) -> str:
-    """`my_interval(first, second, resamples, seed)`: the 95 % bootstrap interval of the mean difference over users."""
-    generator = np.random.default_rng(0)
-    level = generator.random(400) * 5
-    first, second = level + generator.normal(0.1, 0.5, 400), level
-    low, high = (float(end) for end in my_interval(first, second, 2000, 0))
-    assert low < high, f"({low:.3f}, {high:.3f}): low comes first"
-    error = float((first - second).std() / math.sqrt(400))
-    assert high - low < 8 * error, "far too wide: draw users, and keep each user's two figures together"
-    assert low <= (first - second).mean() <= high, "the mean of first - second lies outside: is it turned around?"
-    assert 3.2 * error < high - low < 4.6 * error, (
-        f"width {high - low:.4f}: take the 2.5 and 97.5 % quantiles of resampled means"
+def backed_off(my_backed_off: Callable[[Tensor, Tensor, float], Tensor]) -> str:
+    """`my_backed_off(counts, around, smoothing)`: shares in a group that lean on the shares around it."""
+    counts, around = torch.tensor([3.0, 1.0, 0.0]), torch.tensor([0.2, 0.3, 0.5])
+    answer, right = _ask(my_backed_off, counts, around, 6.0), (counts + 6 * around) / 10
+    assert answer.shape == (3,), f"shape {tuple(answer.shape)}: a share for each of 3 films"
+    assert not _same(answer, counts / 4), "the group alone: what no one in it took gets nothing at all"
+    assert not _same(answer, counts + 6 * around), "these are events: divide by how many there are"
+    assert not _same(answer, (counts + 6 * around) / 4), "the shares sum to more than 1: the events around count too"
+    assert not _same(answer, (counts + 6) / (4 + 18)), "every film gets the same: lean on the shares around instead"
+    assert not _same(answer, (counts / 4 + around) / 2), "half and half, whatever the size of the group: use counts"
+    assert _same(answer, right), f"{answer} should be {right}"
+    empty = _ask(my_backed_off, torch.zeros(3), around, 6.0)
+    assert _same(empty, around), "a group without events must give the shares around it"
+    return "Right: the smaller the group, the more the larger one speaks for it."
+
+
+def audience_mean(my_mean: Callable[..., Tensor]) -> str:
+    """`my_mean(item, rating, trained, items, weight)`: each item's mean rating, drawn to the mean of all."""
+    item = torch.tensor([0, 0, 1, 1, 2, 3])
+    rating = torch.tensor([5.0, 4.0, 1.0, 5.0, 2.0, 1.0])
+    trained = torch.tensor([True, True, True, False, True, False])
+    overall = 3.0
+    right = torch.tensor([(9 + 2 * overall) / 4, (1 + 2 * overall) / 3, (2 + 2 * overall) / 3, overall])
+    answer = _ask(my_mean, item, rating, trained, 4, 2.0)
+    assert answer.shape == (4,), f"shape {tuple(answer.shape)}: a number for each of 4 films"
+    assert not answer.isnan().any(), "0 / 0: a film without a training rating has the mean of all"
+    all_of_them = torch.tensor([(9 + 6.0) / 4, (6 + 6.0) / 4, (2 + 6.0) / 3, (1 + 6.0) / 3])
+    assert not _same(answer, all_of_them), "held-out ratings are read: that is a leak; use the training rows alone"
+    assert not _same(answer[:3], torch.tensor([4.5, 1.0, 2.0])), (
+        "one rating makes a masterpiece here: let every film have `weight` more ratings at the mean of all"
     )
-    return "Right: users are drawn in pairs, so what is common to both models cancels."
+    assert _same(answer, right), f"{answer} should be {right}"
+    return "Right: it reads training alone, and few ratings say little."
 
 
-def users_needed(my_users_needed: Callable[[float, float], float]) -> str:
-    """`my_users_needed(spread, difference)`: users that make a difference two standard errors."""
-    for spread, difference in ((0.25, 0.01), (0.25, 0.005), (0.1, 0.02)):
-        answer, right = float(my_users_needed(spread, difference)), (2 * spread / difference) ** 2
-        assert answer < 2 * right, f"{answer:,.0f} users for {difference}: two standard errors, each spread / √users"
-        assert answer > 0.9 * right, (
-            f"{answer:,.0f} users for {difference}: too few; did you square it, and take two errors?"
-        )
-        assert answer <= right + 1, f"{answer:,.0f} users for {difference}, not {right:,.0f}"
-    return "Right: half the difference asks for four times the users."
+def overlap(my_overlap: Callable[[list[list[int]], list[list[int]]], float]) -> str:
+    """`my_overlap(a, b)`: the mean share of a list's items that the other list has too, list by list."""
+    a, b = [[1, 2, 3, 4], [5, 6, 7, 8]], [[4, 3, 2, 1], [9, 10, 11, 5]]
+    answer = float(my_overlap([list(row) for row in a], [list(row) for row in b]))
+    assert not math.isclose(answer, 2.5), "these are items: divide by the length of a list"
+    assert not math.isclose(answer, 1 / 16, abs_tol=1e-9) and not math.isclose(answer, 0.0), (
+        "places are compared: an item counts wherever it stands in the other list"
+    )
+    assert not math.isclose(answer, 1 - 0.625), "this is the share that differs: take the share in common"
+    assert math.isclose(answer, 0.625), (
+        f"{answer:.3f} should be 0.625: all of the first list, a quarter of the second"
+    )
+    return "Right: 1 when a change changes nothing, 0 when it changes everything."

@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attncore.baselines import EASE, MarkovChain, PersonalFrequency, Popularity, RecentPopularity
+from attncore.baselines import EASE, MarkovChain, PersonalFrequency, Popularity, ProfilePopularity, RecentPopularity
 from attncore.interactions import DataError, Interactions
 from attncore.ranking import compare, evaluate
 from attncore.sequences import Histories
-from attncore.splits import leave_one_out
+from attncore.splits import leave_one_out, split_by_user
 
 BASELINES = [Popularity, RecentPopularity, PersonalFrequency, MarkovChain]
 
@@ -170,6 +170,116 @@ def test_personal_frequency_counts_the_history_asked_ties_by_popularity():
         places([(0, 3), (0, 2), (0, 1), (1, 0)]),
         places([(0, 3), (0, 2), (0, 1), (0, 0)]),
     ]
+
+
+PEOPLE = pd.DataFrame(
+    {
+        "team": ["red", "red", "red", "blue", "blue", None],
+        "town": ["Rome", "Rome", "Oslo", "Rome", "Rome", "Rome"],
+        "age": [10, 20, 30, 40, 50, 60],
+    },
+    index=pd.Index([1, 2, 3, 4, 5, 6], name="user"),
+)
+TAKEN = {1: [1, 1, 2], 2: [1], 3: [3], 4: [3, 3], 5: [2], 6: [1], 7: [3]}  # 7 is in no table
+
+
+def of_people(smoothing=2.0, columns=("team", "town"), people=PEOPLE, taken=TAKEN, **options):
+    """Training histories `taken`; each user's last two events, items 8 and 9, are held out."""
+    rows = [(user, item) for user, items in taken.items() for item in [*items, 8, 9]]
+    log = Interactions.from_frame(pd.DataFrame(rows, columns=["user", "item"]), users=people)
+    split = leave_one_out(log)
+    baseline = ProfilePopularity(split, columns, smoothing, **options)
+    return baseline.score(split.test.histories, split.test.users).numpy(), split
+
+
+def test_profile_popularity_by_hand():
+    found, split = of_people()
+    assert split.items.ids.tolist() == [1, 2, 3, 8, 9]
+    everybody = np.array([4, 2, 4, 0, 0]) / 10
+    red = (np.array([3, 1, 1, 0, 0]) + 2 * everybody) / (5 + 2)
+    red_in_rome = (np.array([3, 1, 0, 0, 0]) + 2 * red) / (4 + 2)
+    red_in_oslo = (np.array([0, 0, 1, 0, 0]) + 2 * red) / (1 + 2)
+    blue = (np.array([0, 1, 2, 0, 0]) + 2 * everybody) / (3 + 2)
+    blue_in_rome = (np.array([0, 1, 2, 0, 0]) + 2 * blue) / (3 + 2)
+    expected = [red_in_rome, red_in_rome, red_in_oslo, blue_in_rome, blue_in_rome, everybody, everybody]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(found.sum(1), 1, rtol=1e-6)
+
+
+def test_without_a_profile_popularity_is_that_of_all():
+    _, split = of_people()
+    plain = Popularity(split).score(split.test.histories)
+    nobody = ProfilePopularity(split, ("team", "town")).score(split.test.histories)
+    nothing = ProfilePopularity(split, ()).score(split.test.histories, split.test.users)
+    torch.testing.assert_close(nobody, plain / plain.sum(1, keepdim=True))
+    torch.testing.assert_close(nothing, nobody)
+
+
+def test_much_smoothing_gives_popularity_and_little_gives_the_group_alone():
+    much, _ = of_people(1e12)
+    np.testing.assert_allclose(much, np.tile([0.4, 0.2, 0.4, 0, 0], (7, 1)), rtol=1e-5)
+    little, _ = of_people(1e-9)
+    np.testing.assert_allclose(little[2], [0, 0, 1, 0, 0], atol=1e-6)  # the only red one in Oslo
+
+
+def test_a_number_is_cut_where_equally_many_training_users_are_on_either_side():
+    found, _ = of_people(columns=("age:quantile",), bands=2)
+    assert (found[:3] == found[0]).all()  # 10, 20, 30
+    assert (found[3:6] == found[3]).all()
+    assert not np.allclose(found[0], found[3])
+    assert not np.allclose(found[6], found[0])  # no age: all alike
+    assert not np.allclose(found[6], found[3])
+
+
+def test_profile_popularity_reads_no_held_out_user_and_no_held_out_event():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {"user": np.repeat(np.arange(40), 6), "item": rng.integers(9, size=240), "time": np.arange(240)}
+    )
+    people = pd.DataFrame({"team": rng.choice(["a", "b"], 40)}, index=pd.RangeIndex(40, name="user"))
+    split = split_by_user(Interactions(frame, people), known=2)
+    held = ~np.isin(frame["user"], np.flatnonzero(split.train.lengths))
+    frame.loc[held, "item"] = rng.integers(9, size=held.sum())
+    other = split_by_user(Interactions(frame, people), known=2)
+    asked = Histories.from_lists([[]] * 40), np.arange(40)
+    one, two = (ProfilePopularity(s, ("team",), 3.0).score(*asked) for s in (split, other))
+    assert torch.equal(one, two)
+    assert not torch.equal(one[0], one[people["team"].tolist().index("b" if people["team"][0] == "a" else "a")])
+
+
+def test_a_value_that_no_training_user_has_leans_on_the_group_around():
+    frame = pd.DataFrame({"user": np.repeat(np.arange(10), 3), "item": np.arange(30) % 4, "time": np.arange(30)})
+    split = split_by_user(Interactions(frame), known=0)
+    asked = int(split.test.users[0])
+    people = pd.DataFrame({"team": ["a", "b"] * 5, "town": "Rome"}, index=pd.RangeIndex(10, name="user"))
+    people.loc[asked, "town"] = "Oslo"
+    split = split_by_user(Interactions(frame, people), known=0)
+    question = Histories.from_lists([[]]), np.array([asked])
+    both = ProfilePopularity(split, ("team", "town"), 2.0).score(*question)
+    team = ProfilePopularity(split, ("team",), 2.0).score(*question)
+    assert torch.equal(both, team)
+    assert not torch.equal(team, ProfilePopularity(split, ("town",), 2.0).score(*question))
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "hint"),
+    [
+        (("age",), {}, r"'age' makes no groups; ask for 'age:quantile'"),
+        (("town:words",), {}, r"'town' makes no groups; ask for 'town:category'"),
+        (("size",), {}, r"table of users: no column 'size'; its columns are 'team', 'town', 'age'"),
+        (("team",), {"smoothing": 0.0}, r"smoothing=0.0 must be above 0"),
+        (("team",), {"smoothing": float("inf")}, r"smoothing=inf must be above 0 and finite"),
+        (("team",), {"bands": 0}, r"bands=0 at least 1"),
+    ],
+)
+def test_a_profile_that_makes_no_groups_is_one_clear_line(columns, options, hint):
+    with pytest.raises(ValueError, match=hint):
+        of_people(columns=columns, **options)
+
+
+def test_a_log_without_a_table_of_users_is_refused_with_the_mend():
+    with pytest.raises(DataError, match=r"need a table of users; give the log one with users=$"):
+        ProfilePopularity(split_of([[1, 2, 3]]))
 
 
 @pytest.mark.parametrize("baseline", BASELINES)

@@ -1,7 +1,10 @@
 """Facts about `attncore.plotting`: what is drawn, where, and what a mistake is told."""
 
+import re
 import subprocess
 import sys
+from importlib.resources import files
+from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot
@@ -10,7 +13,7 @@ import pytest
 import torch
 
 import attncore as ac
-from attncore.plotting import heat_map, learning_curve, weights_bars
+from attncore.plotting import PALETTE, heat_map, learning_curve, weights_bars
 
 mpl.use("Agg")
 WEIGHTS = torch.tensor([[0.7, 0.2, 0.1], [0.0, 0.0, 1.0]])
@@ -131,3 +134,17 @@ def test_a_learning_curve_says_what_is_missing(tmp_path):
         learning_curve(tmp_path)
     with pytest.raises(ac.DataError, match="no epoch with 'recall': the log has epoch, loss"):
         learning_curve([{"epoch": 1, "loss": 2.0}], metric="recall")
+
+
+def test_figures_pages_and_explorers_share_one_palette_that_colour_blind_readers_can_tell_apart():
+    root = Path(__file__).parent.parent
+    style = (root / "book" / "attncore.mplstyle").read_text(encoding="utf-8")
+    page = (root / "book" / "_static" / "book.css").read_text(encoding="utf-8")
+    explorers = files("attncore").joinpath("explorer.css").read_text(encoding="utf-8")
+    assert [f"#{colour}" for colour in re.findall(r'"([0-9A-F]{6})"', style)] == list(PALETTE)
+    assert re.findall(r"--book-\w+: (#\w+)", page) == [colour.lower() for colour in PALETTE]
+    assert set(re.findall(r"#[0-9a-f]{6}", explorers)) - {"#767676"} == {colour.lower() for colour in PALETTE[:4]}
+    with mpl.pyplot.style.context(root / "book" / "attncore.mplstyle"):
+        assert mpl.rcParams["axes.prop_cycle"].by_key()["color"] == list(PALETTE)
+        dashes = mpl.rcParams["axes.prop_cycle"].by_key()["linestyle"]
+    assert len(set(dashes[:4])) == 4

@@ -3,9 +3,11 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -55,3 +57,11 @@ def test_requirements_hold_what_the_module_needs_and_end_in_the_module_itself():
     needed = re.findall(r'"([a-z-]+)>=', re.search(r"\ndependencies = \[(.*?)\]", project, re.S)[1])
     assert set(needed) <= pinned
     assert not {"jupyter-book", "pytest", "matplotlib", "nbval"} & set(needed)
+
+
+def test_the_citation_file_the_readme_and_the_package_agree():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert citation["version"] == project["version"] == re.search(r"version = \{(.*?)\}", README)[1]
+    assert citation["title"] == re.search(r"title = \{(.*?)\}", README)[1]
+    assert citation["license"] == project["license"]

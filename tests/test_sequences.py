@@ -126,6 +126,53 @@ def test_user_split_pools_every_user_once_and_trains_on_no_held_out_event(log):
         ac.split_by_user(log, fold=5)
 
 
+def test_user_split_asks_each_held_out_user_once_for_each_number_known(log):
+    alone = [ac.split_by_user(log, fold=1, known=n) for n in (0, 1, 3)]
+    pooled = ac.split_by_user(log, fold=1, known=(0, 1, 3))
+    for name in ("valid", "test"):
+        parts, whole = [getattr(split, name) for split in alone], getattr(pooled, name)
+        assert whole.users.tolist() == [user for part in parts for user in part.users]
+        assert whole.targets.tolist() == [item for part in parts for item in part.targets]
+        assert whole.histories.items.tolist() == [item for part in parts for item in part.histories.items]
+        assert whole.histories.lengths.tolist() == [n for part in parts for n in part.histories.lengths]
+    assert pooled.valid.protocol["known"] == [0, 1, 3]
+    assert (pooled.train.items == alone[0].train.items).all()
+
+
+def test_who_has_no_event_after_those_known_is_not_asked():
+    log = make_log([(user, item, item) for user in range(9) for item in range(2 + user % 2)])
+    split = ac.split_by_user(log, folds=3, known=[1, 2])
+    short = split.users.ids[split.test.users[split.test.histories.lengths == 2]]
+    assert len(short) > 0
+    assert (short % 2 == 1).all()  # two events known, and a third to ask for
+    assert (split.test.histories.lengths == 1).sum() == 3
+
+
+def test_training_users_show_their_opening_alone_and_held_out_users_are_asked_as_before(log, tmp_path):
+    whole, split = ac.split_by_user(log, known=3), ac.split_by_user(log, known=3, opening=4)
+    kept = np.minimum(whole.train.lengths, 4)
+    assert kept.max() == 4 < whole.train.lengths.max()
+    assert split.train.items.tolist() == whole.train.take(np.arange(len(whole.train)), kept).items.tolist()
+    assert split.item_counts.sum() == kept.sum()
+    assert split.test.targets.tolist() == whole.test.targets.tolist()
+    split.save(tmp_path)
+    assert ac.Split.load(tmp_path).train.items.tolist() == split.train.items.tolist()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ({"known": -1}, "known=-1: need"),
+        ({"known": ()}, r"known=\(\): need"),
+        ({"known": [2, -1]}, r"known=\[2, -1\]: need"),
+        ({"opening": 1}, "opening=1: must be at least 2"),
+    ],
+)
+def test_user_split_refuses_numbers_out_of_range(log, wrong, hint):
+    with pytest.raises(ac.DataError, match=hint):
+        ac.split_by_user(log, **wrong)
+
+
 def test_a_split_read_back_is_the_split_that_was_saved(split, tmp_path):
     split.save(tmp_path)
     back = ac.Split.load(tmp_path)

@@ -120,6 +120,8 @@ class TestEveryNotebook:
                 assert len(cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")) > 30, cell.source[:200]
 
     def test_follows_the_template(self, path):
+        if not re.match(r"\d\d_", path.name):
+            pytest.skip("not a chapter")
         text = "\n".join(c.source for c in cells(path, "markdown"))
         assert len(re.findall(r"^# ", text, re.M)) == 1
         for part in ("**Time:**", "**You will be able to**", "The rung", "Exercise 1", "Summary", "**Next:**"):
