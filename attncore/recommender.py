@@ -22,7 +22,7 @@ from attncore.embedding import (
     FeatureTable,
     ItemEmbedding,
 )
-from attncore.encoders import LSTMAttention, MeanPooling, SelfAttention, TargetAttention
+from attncore.encoders import LSTMAttention, MeanPooling, SelfAttention, TargetAttention, Transition
 from attncore.features import encode_columns
 from attncore.inspection import evaluating
 from attncore.interactions import DataError
@@ -50,7 +50,8 @@ class Recommender(Answering):
     """
 
     scores_are_logits = True
-    unseen_V: Tensor | None  # items that training never shows; only attributes can speak for them
+    shown_N: Tensor | None  # where attributes are to speak for new items: those that training shows, from 0
+    place_V: Tensor | None  # and the place of each item among them, or -1
 
     def __init__(
         self, config: RecommenderConfig, split: Split, seed: int = 0, features: FeatureSet | None = None
@@ -80,7 +81,7 @@ class Recommender(Answering):
         self.encoder: nn.Module
         if c.attention == "self":
             self.encoder = SelfAttention(
-                c.width, c.blocks, c.heads, c.dropout, c.attention_dropout, c.feedforward, c.relative
+                c.width, c.blocks, c.heads, c.dropout, c.attention_dropout, c.feedforward, c.relative, c.gated
             )
         elif c.attention == "lstm":
             self.encoder = LSTMAttention(c.width, c.hidden, c.blocks, c.dropout)
@@ -88,13 +89,17 @@ class Recommender(Answering):
             self.encoder = TargetAttention(c.width, c.heads, c.dropout, c.score, c.normalize)
         else:
             self.encoder = MeanPooling()
+        self.transition = Transition(items, c.width, c.transition) if c.transition else None
+        self.output = Output(c.width, items, c.combine, c.length, c.item_bias, c.temperature)
         self.empty = nn.Parameter(torch.zeros(c.width)) if c.cold and c.attention != "target" else None
-        self.output = Output(c.width, items, c.combine, c.length, c.item_bias)
-        unseen = torch.from_numpy(self.split.item_counts == 0)
-        self.register_buffer("unseen_V", unseen if known.item and unseen.any() else None, persistent=False)
-        if self.unseen_V is not None:  # its attributes alone speak for an item that training never shows
+        self.register_buffer("shown_N", None, persistent=False)
+        self.register_buffer("place_V", None, persistent=False)
+        trained = self.split.item_counts > 0
+        if known.item and not trained.all():  # attributes alone speak for what training never shows
+            self.shown_N = torch.from_numpy(np.flatnonzero(trained))
+            self.place_V = torch.from_numpy(np.where(trained, np.cumsum(trained) - 1, -1))
             with torch.no_grad():
-                self.item.id.weight[1:][unseen] = 0
+                self.item.id.weight[1:][torch.from_numpy(~trained)] = 0
 
     @property
     def item(self) -> ItemEmbedding:
@@ -144,7 +149,9 @@ class Recommender(Answering):
         context_BTD = self.embedding(batch)
         attended_BTD, _ = self.encoder(context_BTD, batch.times_BT)
         state_BTD, asker = self.output(attended_BTD, self.output.connected(context_BTD)), self.asker(batch)
-        return state_BTD if asker is None else state_BTD + asker
+        if self.transition is not None:
+            state_BTD = state_BTD + self.transition(batch.items_BT)
+        return self.output.scaled(state_BTD if asker is None else state_BTD + asker)
 
     def loss(self, batch: Batch, criterion: Criterion) -> Tensor:
         """The summed loss of predicting each real position's next item.
@@ -161,16 +168,19 @@ class Recommender(Answering):
         target_N = batch.targets_BT.flatten()[batch.real_N]
         if self.empty is not None:
             empty_BD, asker = self.empty.expand(len(batch.items_BT), -1), self.asker(batch)
-            state_ND = torch.cat([state_ND, empty_BD if asker is None else empty_BD + asker[:, 0]])
+            empty_BD = empty_BD if asker is None else empty_BD + asker[:, 0]
+            state_ND = torch.cat([state_ND, self.output.scaled(empty_BD)])
             target_N = torch.cat([target_N, batch.items_BT[:, 0]])
         bias_V = self.output.catalogue_bias()
         if criterion.loss == "full":
-            if self.unseen_V is not None:
-                bias_V = (state_ND.new_zeros(()) if bias_V is None else bias_V).masked_fill(self.unseen_V, -torch.inf)
-            return lean_cross_entropy(state_ND, self.item.catalogue(), bias_V, target_N)
+            catalogue_VD = self.output.scaled(self.item.catalogue())
+            if self.place_V is not None:
+                catalogue_VD, target_N = catalogue_VD[self.shown_N], self.place_V[target_N - 1] + 1
+                bias_V = None if bias_V is None else bias_V[self.shown_N]
+            return lean_cross_entropy(state_ND, catalogue_VD, bias_V, target_N, smoothing=criterion.smoothing)
         negatives_M = criterion.draw()
-        positive_N = (state_ND * self.item(target_N)).sum(-1)
-        negative_NM = state_ND @ self.item(negatives_M).T
+        positive_N = (state_ND * self.output.scaled(self.item(target_N))).sum(-1)
+        negative_NM = state_ND @ self.output.scaled(self.item(negatives_M)).T
         if self.output.bias is not None:
             positive_N, negative_NM = (
                 positive_N + self.output.bias[target_N],
@@ -181,11 +191,9 @@ class Recommender(Answering):
 
     def _without_unseen(self, negative_NM: Tensor, negatives_M: Tensor) -> Tensor:
         """Scores of negatives, -inf where training never shows the item and attributes are to speak for it."""
-        return (
-            negative_NM
-            if self.unseen_V is None
-            else negative_NM.masked_fill(self.unseen_V[negatives_M - 1], -torch.inf)
-        )
+        if self.place_V is None:
+            return negative_NM
+        return negative_NM.masked_fill(self.place_V[negatives_M - 1] < 0, -torch.inf)
 
     def _target_loss(self, batch: Batch, criterion: Criterion, draws: int = 8) -> Tensor:
         context_BTD = self.embedding(batch)
@@ -226,7 +234,8 @@ class Recommender(Answering):
             connected = torch.where(at_BP.repeat_interleave(candidates_BPN.shape[2], 1)[..., None] < 0, 0, connected)
         state_BLD = self.output(attended_BLD, connected)
         state_BLD = state_BLD if asker_BLD is None else state_BLD + asker_BLD
-        scores_BPN = (state_BLD * item_BLD).sum(-1).view(candidates_BPN.shape)
+        scores_BL = (self.output.scaled(state_BLD) * self.output.scaled(item_BLD)).sum(-1)
+        scores_BPN = scores_BL.view(candidates_BPN.shape)
         return scores_BPN if self.output.bias is None else scores_BPN + self.output.bias[candidates_BPN]
 
     def _final_scores(self, batch: Batch) -> Tensor:
@@ -241,7 +250,8 @@ class Recommender(Answering):
         state_BD = torch.where((last_B >= 0)[:, None], self._newest_states(batch), empty)
         if (asker_B1D := self.asker(batch)) is not None:
             state_BD = state_BD + asker_B1D[:, 0]
-        return catalogue_scores(state_BD, self.item.catalogue(), self.output.catalogue_bias())
+        catalogue_VD = self.output.scaled(self.item.catalogue())
+        return catalogue_scores(self.output.scaled(state_BD), catalogue_VD, self.output.catalogue_bias())
 
     def _newest_states(self, batch: Batch) -> Tensor:
         """`states` of each row's newest event, without who asks, (B, D): the last block asks only there."""
@@ -252,7 +262,8 @@ class Recommender(Answering):
         else:
             attended_BD = self.encoder(context_BTD, batch.times_BT)[0][row_B, at_B]
         connected_BTD = self.output.connected(context_BTD)
-        return self.output(attended_BD, None if connected_BTD is None else connected_BTD[row_B, at_B])
+        state_BD = self.output(attended_BD, None if connected_BTD is None else connected_BTD[row_B, at_B])
+        return state_BD if self.transition is None else state_BD + self.transition(batch.items_BT)[row_B, at_B]
 
     @torch.no_grad()
     def score(

@@ -1,8 +1,8 @@
 """The rungs of the ladder: what finished runs measured, read from their JSON. Beside the notebooks, for them.
 
-Every run is one file in tests/bench/results, made by tests/bench/quality.py: {"data", "recipe", "seed", "kind",
-"config", "seconds", "valid": {"metrics", "interval"}, "test": {"metrics", "interval"}, "per_user": {"valid": [...],
-"test": [...]}}; per_user holds each user's NDCG@10, in one order for all runs of a data set.
+Every run is one file in tests/bench/results, made by tests/bench/quality.py: {"data", "split", "recipe", "seed",
+"kind", "config", "seconds", "valid": {"metrics", "interval"}, "test": {"metrics", "interval"}, "per_user": file}; the
+file holds each user's NDCG@10 in two arrays, "valid" and "test", in one order for all runs of a data set and split.
 """
 
 import json
@@ -57,10 +57,10 @@ class Step:
         return f"{tendency}{self.verdict} ({figures})"
 
 
-def load(data: str, recipe: str, folder: Path = RESULTS) -> list[dict[str, Any]]:
-    """The finished runs of one recipe on one data set, by seed; ablations are left out."""
+def load(data: str, recipe: str, folder: Path = RESULTS, how: str = "leave-one-out") -> list[dict[str, Any]]:
+    """The finished runs of one recipe on one data set, split in one way, by seed."""
     runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob(f"{data}-*.json"))]
-    runs = [run for run in runs if run["data"] == data and run["recipe"] == recipe and run["kind"] != "ablation"]
+    runs = [run for run in runs if (run["data"], run["recipe"], run["split"]) == (data, recipe, how)]
     if not runs:
         raise LookupError(f"no run of {recipe!r} on {data} in {folder.name}/; tests/bench/quality.py makes them")
     return sorted(runs, key=lambda run: run["seed"])
@@ -101,7 +101,7 @@ def step(data: str, recipe: str, before: str, split: str = "test", folder: Path 
     that only counts has no need of more than one.
     """
     sides = [load(data, name, folder) for name in (recipe, before)]
-    means = [np.mean([run["per_user"][split] for run in runs], axis=0) for runs in sides]
+    means = [np.mean([np.load(folder / run["per_user"])[split] for run in runs], axis=0) for runs in sides]
     difference = means[0] - means[1]
     low, high = bootstrap_interval(difference, resamples=10_000)
     return Step(float(difference.mean()), float(low), float(high), max(len(runs) for runs in sides))

@@ -184,10 +184,10 @@ def test_an_item_that_training_never_shows_is_scored_by_its_attributes(kind, los
 
 
 def test_without_attributes_nothing_is_hidden_and_a_new_item_is_a_negative(split, quick):
-    assert ac.Recommender(ac.RecommenderConfig(width=16), split).unseen_V is None
+    assert ac.Recommender(ac.RecommenderConfig(width=16), split).place_V is None
     new = with_new_item("odd")
     model = ac.Recommender(ac.RecommenderConfig(attention="mean", width=16, length=6), new)
-    assert model.unseen_V is None
+    assert model.place_V is None
     ac.fit(model, new, quick)
     assert model.output.bias[int(new.items.encode([20])[0])] < 0
 
