@@ -66,9 +66,16 @@ def load(data: str, recipe: str, folder: Path = RESULTS, how: str = "leave-one-o
     return sorted(runs, key=lambda run: run["seed"])
 
 
-def rung(data: str, recipe: str, metric: str = "ndcg@10", split: str = "test", folder: Path = RESULTS) -> Rung:
+def rung(
+    data: str,
+    recipe: str,
+    metric: str = "ndcg@10",
+    split: str = "test",
+    folder: Path = RESULTS,
+    how: str = "leave-one-out",
+) -> Rung:
     """What a recipe reaches on a data set: a metric of "test" or "valid"."""
-    reports = [run[split] for run in load(data, recipe, folder)]
+    reports = [run[split] for run in load(data, recipe, folder, how)]
     columns = [(report["metrics"][metric], *report["interval"][metric]) for report in reports]
     value, low, high = (sum(column) / len(reports) for column in zip(*columns, strict=True))
     return Rung(recipe, value, low, high, len(reports))
@@ -80,6 +87,7 @@ def table(
     metrics: Sequence[str] = ("ndcg@10", "hr@10"),
     split: str = "test",
     folder: Path = RESULTS,
+    how: str = "leave-one-out",
 ) -> pd.DataFrame:
     """A row for each recipe, a column for each metric, as text: the value and its interval.
 
@@ -88,20 +96,29 @@ def table(
     names = recipes if isinstance(recipes, Mapping) else {name: name for name in recipes}
     rows = {}
     for recipe, called in names.items():
-        found = [rung(data, recipe, metric, split, folder) for metric in metrics]
+        found = [rung(data, recipe, metric, split, folder, how) for metric in metrics]
         rows[called] = {metric: str(one) for metric, one in zip(metrics, found, strict=True)}
         rows[called]["seeds"] = str(found[0].seeds)
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def step(data: str, recipe: str, before: str, split: str = "test", folder: Path = RESULTS) -> Step:
-    """How far `recipe` stands above `before` in NDCG@10: a paired bootstrap over users.
+def step(
+    data: str,
+    recipe: str,
+    before: str,
+    split: str = "test",
+    folder: Path = RESULTS,
+    how: str = "leave-one-out",
+    metric: str = "ndcg@10",
+) -> Step:
+    """How far `recipe` stands above `before` in NDCG@10, or in "gauc" of slates: a paired bootstrap over users.
 
     Each user's figure is first averaged over seeds. `seeds` is the larger number of the two, since a baseline
     that only counts has no need of more than one.
     """
-    sides = [load(data, name, folder) for name in (recipe, before)]
-    means = [np.mean([np.load(folder / run["per_user"])[split] for run in runs], axis=0) for runs in sides]
+    sides = [load(data, name, folder, how) for name in (recipe, before)]
+    key = split if metric == "ndcg@10" else f"{split}_{metric}"
+    means = [np.mean([np.load(folder / run["per_user"])[key] for run in runs], axis=0) for runs in sides]
     difference = means[0] - means[1]
     low, high = bootstrap_interval(difference, resamples=10_000)
     return Step(float(difference.mean()), float(low), float(high), max(len(runs) for runs in sides))
