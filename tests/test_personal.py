@@ -294,7 +294,10 @@ def test_missing_values_are_unknown_and_everything_stays_finite(quick):
     [
         ({"age": "old"}, "rhythm, table of users, column 'age': 'old' is not a finite number; mend it, or ask for"),
         ({"age": float("inf")}, "column 'age': inf is not a finite number"),
-        ({"size": 3}, "unknown situation 'size': the model does not read it; it knows age, team"),
+        (
+            {"size": 3},
+            "unknown situation 'size': the model does not read it; it was trained without situation_features; of a profile, it knows age, team",
+        ),
     ],
 )
 def test_a_wrong_profile_is_one_clear_line(known, asked, hint):
