@@ -46,10 +46,10 @@ OF_A_NEW_FILM = {"item_features": ("genres", "year", "title:words"), "event_feat
 ATTRIBUTES = {"item_features": (*OF_A_NEW_FILM["item_features"], "rating:mean"), "event_features": ("rating",)}
 
 # Chosen on validation: see RESULTS.md.
-OPENING = 20
+OPENING = 50
 COLD = ac.RecommenderConfig(attention="self", width=32, blocks=1, heads=1, length=50, dropout=0.5, cold=True)
 WARM = ac.RecommenderConfig(attention="self", width=32, blocks=1, heads=1, length=50)
-TRAINING = ac.TrainingConfig(epochs=30, batch_size=64, lr=5e-3, patience=6, progress=False)
+TRAINING = ac.TrainingConfig(epochs=40, batch_size=64, lr=5e-3, patience=8, progress=False)
 OPENINGS = (None, 50, 20, 10, 5)
 SMOOTHINGS = (100.0, 300.0, 1000.0, 3000.0, 10000.0)
 
