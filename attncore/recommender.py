@@ -51,7 +51,8 @@ class Recommender(Answering):
     """
 
     scores_are_logits = True
-    unseen_V: Tensor | None  # items that training never shows; only attributes can speak for them
+    shown_N: Tensor | None  # where attributes are to speak for new items: those that training shows, from 0
+    place_V: Tensor | None  # and the place of each item among them, or -1
 
     def __init__(
         self, config: RecommenderConfig, split: Split, seed: int = 0, features: FeatureSet | None = None
@@ -90,13 +91,16 @@ class Recommender(Answering):
         else:
             self.encoder = MeanPooling()
         self.transition = Transition(items, c.width, c.transition) if c.transition else None
-        self.empty = nn.Parameter(torch.zeros(c.width)) if c.cold and c.attention != "target" else None
         self.output = Output(c.width, items, c.combine, c.length, c.item_bias, c.temperature)
-        unseen = torch.from_numpy(self.split.item_counts == 0)
-        self.register_buffer("unseen_V", unseen if known.item and unseen.any() else None, persistent=False)
-        if self.unseen_V is not None:  # its attributes alone speak for an item that training never shows
+        self.empty = nn.Parameter(torch.zeros(c.width)) if c.cold and c.attention != "target" else None
+        self.register_buffer("shown_N", None, persistent=False)
+        self.register_buffer("place_V", None, persistent=False)
+        trained = self.split.item_counts > 0
+        if known.item and not trained.all():  # attributes alone speak for what training never shows
+            self.shown_N = torch.from_numpy(np.flatnonzero(trained))
+            self.place_V = torch.from_numpy(np.where(trained, np.cumsum(trained) - 1, -1))
             with torch.no_grad():
-                self.item.id.weight[1:][unseen] = 0
+                self.item.id.weight[1:][torch.from_numpy(~trained)] = 0
 
     @property
     def item(self) -> ItemEmbedding:
@@ -165,14 +169,15 @@ class Recommender(Answering):
         target_N = batch.targets_BT.flatten()[batch.real_N]
         if self.empty is not None:
             empty_BD, asker = self.empty.expand(len(batch.items_BT), -1), self.asker(batch)
-            empty_BD = self.output.scaled(empty_BD if asker is None else empty_BD + asker[:, 0])
-            state_ND = torch.cat([state_ND, empty_BD])
+            empty_BD = empty_BD if asker is None else empty_BD + asker[:, 0]
+            state_ND = torch.cat([state_ND, self.output.scaled(empty_BD)])
             target_N = torch.cat([target_N, batch.items_BT[:, 0]])
         bias_V = self.output.catalogue_bias()
         if criterion.loss == "full":
             catalogue_VD = self.output.scaled(self.item.catalogue())
-            if self.unseen_V is not None and not criterion.smoothing:  # smoothing names every item of the catalogue
-                bias_V = (state_ND.new_zeros(()) if bias_V is None else bias_V).masked_fill(self.unseen_V, -torch.inf)
+            if self.place_V is not None:
+                catalogue_VD, target_N = catalogue_VD[self.shown_N], self.place_V[target_N - 1] + 1
+                bias_V = None if bias_V is None else bias_V[self.shown_N]
             return lean_cross_entropy(state_ND, catalogue_VD, bias_V, target_N, smoothing=criterion.smoothing)
         negatives_M = criterion.draw()
         positive_N = (state_ND * self.output.scaled(self.item(target_N))).sum(-1)
@@ -187,11 +192,9 @@ class Recommender(Answering):
 
     def _without_unseen(self, negative_NM: Tensor, negatives_M: Tensor) -> Tensor:
         """Scores of negatives, -inf where training never shows the item and attributes are to speak for it."""
-        return (
-            negative_NM
-            if self.unseen_V is None
-            else negative_NM.masked_fill(self.unseen_V[negatives_M - 1], -torch.inf)
-        )
+        if self.place_V is None:
+            return negative_NM
+        return negative_NM.masked_fill(self.place_V[negatives_M - 1] < 0, -torch.inf)
 
     def _target_loss(self, batch: Batch, criterion: Criterion, draws: int = 8) -> Tensor:
         context_BTD = self.embedding(batch)

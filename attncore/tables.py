@@ -94,7 +94,9 @@ class FeatureSet:
         columns |= {feature.name: feature.name for feature in self.situation}
         for name in given or {}:
             if name not in columns:
-                mend = f"it knows {', '.join(columns)}" if columns else "it was trained without situation_features"
+                names = [feature.name for feature in self.situation]
+                mend = f"it knows {', '.join(names)}" if names else "it was trained without situation_features"
+                mend += f"; of a profile, it knows {', '.join(f.name for f in self.user)}" if self.user else ""
                 raise DataError(f"unknown situation '{name}': the model does not read it; {mend}")
         return {columns[name]: [value] * rows for name, value in (given or {}).items()}
 

@@ -103,15 +103,22 @@ def table(
 
 
 def step(
-    data: str, recipe: str, before: str, split: str = "test", folder: Path = RESULTS, how: str = "leave-one-out"
+    data: str,
+    recipe: str,
+    before: str,
+    split: str = "test",
+    folder: Path = RESULTS,
+    how: str = "leave-one-out",
+    metric: str = "ndcg@10",
 ) -> Step:
-    """How far `recipe` stands above `before` in NDCG@10: a paired bootstrap over users.
+    """How far `recipe` stands above `before` in NDCG@10, or in "gauc" of slates: a paired bootstrap over users.
 
     Each user's figure is first averaged over seeds. `seeds` is the larger number of the two, since a baseline
     that only counts has no need of more than one.
     """
     sides = [load(data, name, folder, how) for name in (recipe, before)]
-    means = [np.mean([np.load(folder / run["per_user"])[split] for run in runs], axis=0) for runs in sides]
+    key = split if metric == "ndcg@10" else f"{split}_{metric}"
+    means = [np.mean([np.load(folder / run["per_user"])[key] for run in runs], axis=0) for runs in sides]
     difference = means[0] - means[1]
     low, high = bootstrap_interval(difference, resamples=10_000)
     return Step(float(difference.mean()), float(low), float(high), max(len(runs) for runs in sides))

@@ -77,3 +77,8 @@ def test_what_is_kept_is_not_made_again(tmp_path):
     for _ in range(2):
         assert cold.kept(tmp_path / "a" / "run.json", lambda: made.append(1) or {"value": len(made)}) == {"value": 1}
     assert made == [1]
+
+
+def test_the_page_shows_the_kept_runs():
+    page = (Path(cold.__file__).parent / "RESULTS.md").read_text(encoding="utf-8")
+    assert cold.table().strip("\n") in page

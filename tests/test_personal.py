@@ -184,10 +184,10 @@ def test_an_item_that_training_never_shows_is_scored_by_its_attributes(kind, los
 
 
 def test_without_attributes_nothing_is_hidden_and_a_new_item_is_a_negative(split, quick):
-    assert ac.Recommender(ac.RecommenderConfig(width=16), split).unseen_V is None
+    assert ac.Recommender(ac.RecommenderConfig(width=16), split).place_V is None
     new = with_new_item("odd")
     model = ac.Recommender(ac.RecommenderConfig(attention="mean", width=16, length=6), new)
-    assert model.unseen_V is None
+    assert model.place_V is None
     ac.fit(model, new, quick)
     assert model.output.bias[int(new.items.encode([20])[0])] < 0
 
@@ -294,7 +294,10 @@ def test_missing_values_are_unknown_and_everything_stays_finite(quick):
     [
         ({"age": "old"}, "rhythm, table of users, column 'age': 'old' is not a finite number; mend it, or ask for"),
         ({"age": float("inf")}, "column 'age': inf is not a finite number"),
-        ({"size": 3}, "unknown situation 'size': the model does not read it; it knows age, team"),
+        (
+            {"size": 3},
+            "unknown situation 'size': the model does not read it; it was trained without situation_features; of a profile, it knows age, team",
+        ),
     ],
 )
 def test_a_wrong_profile_is_one_clear_line(known, asked, hint):

@@ -9,8 +9,9 @@ films, and to baselines:
 - `new-…`: a tenth of the films is in nobody's training or history. Which of those did a user take? Ranked among
   themselves, and among all films.
 
-A finished run is one JSON file under `results/`, a finished fold one under `runs/cold/`; what is there is not run
-again, so a broken-off series goes on where it stopped. Ends with the table.
+A finished run is one JSON file under `results/`, in the form that quality.py writes; its .npz has each user's NDCG@10
+in "valid" and "test", and in parts of the test, "test after 0" and so on. A finished fold is kept under `runs/cold/`.
+What is there is not run again, so a broken-off series goes on where it stopped. Ends with the table.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ FOLDS_KEPT = Path(__file__).parents[2] / "runs" / "cold"
 DATA = "ml-100k"
 KNOWN, FOLDS = (0, 1, 3, 5), 5
 METRICS = ("ndcg@10", "hr@10", "mrr")
+SPLITS = {"cold": "user", "warm": "leave-one-out", "new": "new films"}  # by question
 
 PROFILE = {"user_features": ("age", "gender", "occupation")}
 OF_A_NEW_FILM = {"item_features": ("genres", "year", "title:words"), "event_features": ("rating",)}
@@ -46,8 +48,8 @@ ATTRIBUTES = {"item_features": (*OF_A_NEW_FILM["item_features"], "rating:mean"),
 # Chosen on validation: see RESULTS.md.
 OPENING = 50
 COLD = ac.RecommenderConfig(attention="self", width=32, blocks=1, heads=1, length=50, dropout=0.5, cold=True)
-WARM = ac.RecommenderConfig(attention="self", width=64, blocks=1, heads=2, length=50)
-TRAINING = ac.TrainingConfig(epochs=30, batch_size=64, lr=5e-3, patience=6, progress=False)
+WARM = ac.RecommenderConfig(attention="self", width=32, blocks=1, heads=1, length=50)
+TRAINING = ac.TrainingConfig(epochs=40, batch_size=64, lr=5e-3, patience=8, progress=False)
 OPENINGS = (None, 50, 20, 10, 5)
 SMOOTHINGS = (100.0, 300.0, 1000.0, 3000.0, 10000.0)
 
@@ -227,10 +229,7 @@ def measure(recipe: Recipe, log: ac.Interactions, fold: int, seed: int, parts: S
 def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What the file holds, made first where it is missing."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(".tmp")
-        fresh.write_text(json.dumps(make()))
-        fresh.replace(path)
+        write_json(path, make())
     found: dict[str, Any] = json.loads(path.read_text())
     return found
 
@@ -256,8 +255,8 @@ def chosen(name: str, log: ac.Interactions) -> Recipe:
     return max(tried, key=quality) if tried else recipe
 
 
-def run_of(name: str, seed: int, log: ac.Interactions) -> dict[str, Any]:
-    """A whole run: all folds, pooled; in the shape of quality.py's."""
+def keep_run(name: str, seed: int, log: ac.Interactions) -> None:
+    """Measure all folds, and write the run; in the form of quality.py's."""
     recipe, folds = chosen(name, log), []
     for fold in folds_of(recipe):
         work = partial(measure, recipe, log, fold, seed, ["valid", "test"])
@@ -267,25 +266,42 @@ def run_of(name: str, seed: int, log: ac.Interactions) -> dict[str, Any]:
         config["best_epoch"] = [fold["config"]["best_epoch"] for fold in folds]
     run: dict[str, Any] = {
         "data": DATA,
+        "split": SPLITS[recipe.question],
         "recipe": name,
         "seed": seed,
-        "kind": recipe.question,
+        "kind": "row" if recipe.baseline is None else "baseline",
         "config": config,
         "seconds": round(sum(fold["seconds"] for fold in folds), 1),
-        "per_user": {},
     }
+    per_user = {}
     for part in ("valid", "test"):
         users = joined(folds, part)
         users.pop("users")
+        mean = np.array([values.mean() for values in users.values()])
         low, high = bootstrap_interval(np.stack([*users.values()], axis=1))
+        ends = np.stack(
+            [np.minimum(low, mean), np.maximum(high, mean)], axis=1
+        )  # of a constant they differ by rounding
         run[part] = {
-            "metrics": {metric: float(values.mean()) for metric, values in users.items()},
-            "interval": dict(zip(users, np.stack([low, high], axis=1).tolist(), strict=True)),
+            "metrics": dict(zip(users, mean.tolist(), strict=True)),
+            "interval": dict(zip(users, ends.tolist(), strict=True)),
         }
-        for metric, values in users.items():
-            if metric.startswith("ndcg@10"):
-                run["per_user"][part + metric.removeprefix("ndcg@10")] = np.round(values, 4).tolist()
-    return run
+        per_user |= {
+            part + metric.removeprefix("ndcg@10"): values.astype(np.float32)
+            for metric, values in users.items()
+            if metric.startswith("ndcg@10") and (part == "test" or metric == "ndcg@10")
+        }
+    path = path_of(name, seed)
+    np.savez_compressed(path.with_suffix(".npz"), **per_user)
+    write_json(path, run | {"per_user": path.with_suffix(".npz").name})
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """The whole file, or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text(json.dumps(content, indent=1 if path.parent == RESULTS else None) + "\n")
+    fresh.replace(path)
 
 
 def path_of(name: str, seed: int) -> Path:
@@ -333,8 +349,9 @@ def main() -> None:
     log = ac.datasets.load(DATA)
     for seed in args.seeds:
         for name in names:
-            if RECIPES[name].baseline is None or seed == 0:  # what only counts needs one seed
-                kept(path_of(name, seed), partial(run_of, name, seed, log))
+            missing = not path_of(name, seed).exists()
+            if missing and (RECIPES[name].baseline is None or seed == 0):  # what only counts needs one seed
+                keep_run(name, seed, log)
     print(table())
 
 
