@@ -4,7 +4,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import bookshop
 import classic
+import cold
 import numpy as np
 import pytest
 import quality
@@ -38,16 +40,25 @@ def test_a_kept_run_has_the_promised_form_and_its_users_give_its_metrics(path):
         assert per_user[part].mean() == pytest.approx(run[part]["metrics"]["ndcg@10"], abs=1e-6)
 
 
+def defined_now(run):
+    """The configurations of a run's recipe as its script has them today."""
+    if run["data"] == "bookshop":
+        return bookshop.MODELS[run["recipe"]], bookshop.TRAINING
+    if run["recipe"] in cold.RECIPES:
+        return cold.RECIPES[run["recipe"]].config, cold.TRAINING
+    return (quality.rows_of(run["data"]) | quality.ablations_of(run["data"]) | classic.RECIPES)[run["recipe"]]
+
+
 @pytest.mark.parametrize(
     "path", [path for path in RUNS if READ[path]["kind"] != "baseline"], ids=lambda path: path.stem
 )
 def test_a_kept_run_is_what_would_be_run_now(path):
     run = READ[path]
-    defined = quality.rows_of(run["data"]) | quality.ablations_of(run["data"]) | classic.RECIPES
-    recommender, training = defined[run["recipe"]]
+    recommender, training = defined_now(run)
     assert ac.RecommenderConfig(**run["config"]["recommender"]) == recommender
     assert ac.TrainingConfig(**run["config"]["training"]) == replace(training, seed=run["seed"])
-    assert run["kind"] == ("ablation" if run["recipe"] in quality.ablations_of(run["data"]) else "row")
+    steps = {} if run["data"] == "bookshop" else quality.ablations_of(run["data"])
+    assert run["kind"] == ("ablation" if run["recipe"] in steps else "row")
 
 
 def test_an_ablation_undoes_one_choice_after_another_down_to_plain_sasrec():
