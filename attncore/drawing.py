@@ -59,7 +59,7 @@ class Explorer:
 
     @property
     def html(self) -> str:
-        """The whole of it: style, first picture, numbers and script."""
+        """The whole explorer as one piece of HTML, with its style, first picture, numbers and script."""
         data = json.dumps(
             {"controls": [asdict(c) for c in self.controls], "panels": [asdict(p) for p in self.panels]},
             ensure_ascii=False,

@@ -25,7 +25,7 @@ UNFINISHED = ".writing-"  # how names begin that a crash may leave behind
 RUN_FILES = ("weights.safetensors", "histories.safetensors", "vocabulary.json", "config.json")
 PATIENCE = 2.0  # seconds that a reader waits for a writer who is at it
 
-T = TypeVar("T")
+Found = TypeVar("Found")
 _held: set[Path] = set()  # folders that this process writes
 
 
@@ -178,7 +178,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     return config
 
 
-def read_whole(folder: Path, read: Callable[[Path, dict[str, Any]], T]) -> T:
+def read_whole(folder: Path, read: Callable[[Path, dict[str, Any]], Found]) -> Found:
     """What `read` makes of a run folder and its configuration, all files being of one run.
 
     They are checked before and after. While somebody replaces them, they are read again.
