@@ -43,12 +43,12 @@ RECIPES = {
             width=128,
             blocks=1,
             length=50,
-            dropout=0.4,
+            dropout=0.5,
             positions="none",
             relative="position",
             temperature=0.07,
         ),
-        TrainingConfig(epochs=25, clip=0, patience=0, loss="sampled", negatives=1024),
+        TrainingConfig(epochs=45, clip=0, patience=0, loss="sampled", negatives=2048, popularity=0.5),
     ),
 }
 
