@@ -43,10 +43,11 @@ def launch_from_the_repository_only(app: Sphinx, config: Config) -> None:
 def mended(html: str) -> str:
     """A page with names and lists as a screen reader needs them.
 
-    The side bar's toggles have no name. Sphinx writes a signature of several lines as a list inside the heading of
+    The side bar's toggles have no name. The bibliography calls itself a list, but its entries are none of a list. Sphinx writes a signature of several lines as a list inside the heading of
     another list, which HTML does not allow.
     """
     html = html.replace('<summary><span class="toctree', '<summary aria-label="pages below"><span class="toctree')
+    html = html.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
 
     def lines(found: re.Match[str]) -> str:
         inner = found[1].replace("<dd>", '<span class="sig-line">').replace("</dd>", "</span>")
