@@ -23,11 +23,13 @@ from attncore.benchmark import measure
 from attncore.devices import choose_device
 from attncore.distributed import processes
 from attncore.interactions import DataError
-from attncore.ranking import Report, Scorer
+from attncore.ranking import Report
 from attncore.runs import read_config
+from attncore.slate_baselines import PersonalHabit, PopularLately
 
 SPLITS = {"leave-one-out": ac.leave_one_out, "time": ac.split_by_time}
 SHOWN = ("ndcg@10", "hr@10", "mrr", "coverage@10")
+SHOWN_OF_SLATES = ("ndcg@10", "recall@10", "gauc", "auc")
 
 
 class Parser(ArgumentParser):
@@ -59,7 +61,7 @@ def parser() -> Parser:
     sub.add_argument("data", help="a data set's name (see `data`), or the path of a log")
     sub.add_argument("--out", required=True, help="the run folder to write")
     sub.add_argument("--resume", action="store_true", help="go on from the run folder's newest checkpoint, if any")
-    sub.add_argument("--split", choices=list(SPLITS), default="leave-one-out", help="how the log is divided")
+    sub.add_argument("--split", choices=list(SPLITS), help="how the log is divided; by time where it has slates")
     add_columns(sub)
     sub.add_arguments(ac.TrainingConfig, dest="training")
     sub.add_arguments(ac.RecommenderConfig, dest="recommender")
@@ -107,8 +109,8 @@ def train(args: Namespace) -> None:
             log, about = read_log(args)
         if group.leads and log.summary.dropped:
             print(f"{args.data}: {log.summary}", flush=True)
-        split = SPLITS[args.split](log)
-        about["data"]["split"] = args.split
+        about["data"]["split"] = args.split or ("leave-one-out" if log.slates is None else "time")
+        split = SPLITS[about["data"]["split"]](log)
         model = ac.Recommender(args.recommender, split, seed=args.training.seed)
         run = ac.fit(model, split, args.training, args.out, about, args.resume)
         if group.leads:
@@ -133,24 +135,25 @@ def show_training(model: ac.Recommender, split: ac.Split, run: ac.Run) -> None:
     """What was trained, how it compares with the baselines on validation, and three users."""
     print(f"{split.name}: {len(split.items):,} items, {split.train.lengths.sum():,} training events")
     print(f"trained {run.positions_per_s:,.0f} positions/s; best epoch {run.best_epoch} of {len(run.epochs)}\n")
-    rivals: dict[str, Scorer] = {
-        "popularity": ac.baselines.Popularity(split),
-        "Markov chain": ac.baselines.MarkovChain(split),
-        f"attention={model.config.attention}": model,
-    }
+    rivals: dict[str, Any] = {"popularity": ac.baselines.Popularity(split), "Markov chain": ac.baselines.MarkovChain(split)}
+    if split.slates is not None:
+        rivals = {"popular this week": PopularLately(), "personal habit": PersonalHabit()}
     reports = {name: ac.evaluate(rival, split.valid) for name, rival in rivals.items()}
-    print(metrics_table(reports, f"validation, {len(split.valid):,} users"))
+    assert run.valid is not None
+    reports[f"attention={model.config.attention}"] = run.valid
+    print(metrics_table(reports, f"validation, {run.valid.users:,} users"))
     for row in range(min(3, len(split.valid))):
-        show_user(model, split, row)
+        show_user(model, split, row) if split.slates is None else show_slate(model, split, row)
 
 
 def metrics_table(reports: dict[str, Report], title: str) -> str:
     """A line per report: the shown metrics, and the 95 % interval of the first."""
     wide = max(len(name) for name in [title, *reports])
-    lines = [f"{title:<{wide}}  " + "  ".join(f"{name:>11}" for name in SHOWN) + f"  {SHOWN[0]} 95 % interval"]
+    shown = SHOWN if all(SHOWN[1] in report.metrics for report in reports.values()) else SHOWN_OF_SLATES
+    lines = [f"{title:<{wide}}  " + "  ".join(f"{name:>11}" for name in shown) + f"  {shown[0]} 95 % interval"]
     for name, report in reports.items():
-        low, high = report.interval[SHOWN[0]]
-        figures = "  ".join(f"{report.metrics[metric]:>11.4f}" for metric in SHOWN)
+        low, high = report.interval[shown[0]]
+        figures = "  ".join(f"{report.metrics[metric]:>11.4f}" for metric in shown)
         lines.append(f"{name:<{wide}}  {figures}  {low:.4f} to {high:.4f}")
     return "\n".join(lines)
 
@@ -168,6 +171,22 @@ def show_user(model: ac.Recommender, split: ac.Split, row: int) -> None:
         print(f"{place:>4}  {split.label(item)}{'   <- came next' if item == came else ''}")
     if came not in picks:
         print(f"came next: {split.label(came)}")
+
+
+def show_slate(model: Any, split: ac.Split, row: int) -> None:
+    """What a user was shown, the ten best of it, and what was taken, by title."""
+    slates = split.valid.slates
+    assert slates is not None
+    scores, where = model.score_slate(slates, row), slates.list_of(row)
+    ids = split.items.decode(slates.items[where])
+    taken, place = set(slates.taken_of(row).tolist()), slates.situation.iloc[slates.lists[row]]
+    told = ", ".join(f"{name} {value}" for name, value in place.items())
+    print(f"\nuser {split.users.ids[slates.users[row]]}, {told}: {len(ids):,} candidates, {len(taken)} of them taken")
+    for number, at in enumerate(np.argsort(-scores, kind="stable")[:10].tolist(), 1):
+        print(f"{number:>4}  {split.label(ids[at])}{'   <- taken' if at in taken else ''}")
+    missed = [split.label(ids[at]) for at in taken - set(np.argsort(-scores, kind="stable")[:10].tolist())]
+    if missed:
+        print(f"taken too: {' | '.join(missed)}")
 
 
 def evaluate(args: Namespace) -> None:

@@ -145,17 +145,24 @@ class TargetAttention(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(
-        self, query_BLD: Tensor, context_BKD: Tensor, keep: Tensor, need_weights: bool = False
+        self,
+        query_BLD: Tensor,
+        context_BKD: Tensor,
+        keep: Tensor | None,
+        need_weights: bool = False,
+        bias: Tensor | None = None,
     ) -> tuple[Tensor, Weights]:
         """One attended vector per candidate, (B, L, D), and the weights (B, H, L, K) when asked for.
 
         Args:
             query_BLD: candidate vectors.
             context_BKD: the history's context vectors.
-            keep: True where a candidate may look, (B, K) or (B, 1, L, K).
+            keep: True where a candidate may look, (B, K) or (B, 1, L, K); None lets it look everywhere.
             need_weights: return the weights too.
+            bias: added to the scores, broadcastable to (B, H, L, K).
         """
+        query_BLD, context_BKD = self.norm_query(query_BLD), self.norm_context(context_BKD)
         attended_BLD, weights_BHLK = self.attention(
-            self.norm_query(query_BLD), self.norm_context(context_BKD), keep, need_weights=need_weights
+            query_BLD, context_BKD, keep, bias=bias, need_weights=need_weights
         )
         return self.dropout(attended_BLD), [] if weights_BHLK is None else [weights_BHLK]

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from pandas.api import types
 
 from attncore.columns import TICKS, DataError, as_number, exact_ids, one_line, plain_values, whole_seconds
+from attncore.slates import Slates
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Interactions:
     has_time: bool = True  # False: "time" is the row number
     repeats: bool = False  # True: a user takes an item again and again, as with groceries
     summary: ReadSummary = ReadSummary()
+    slates: Slates | None = None  # candidates that were shown, and which of them were taken
 
     def __post_init__(self) -> None:
         for column, allowed in {"user": ("int64", "str"), "item": ("int64", "str"), "time": ("int64",)}.items():
@@ -120,6 +122,8 @@ class Interactions:
         """
         if min_count < 1:
             raise DataError(f"min_count is {min_count}; it must be at least 1")
+        if self.slates is not None and min_count > 1:
+            raise DataError(f"{self.name}: has slates, from which min_count={min_count} would take candidates; use 1")
         users, items = (pd.factorize(self.events[column])[0] for column in ("user", "item"))
         keep = np.ones(len(self), dtype=bool)
         while True:

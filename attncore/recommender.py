@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from attncore.answering import Answering
 from attncore.batches import Batch, Windows
-from attncore.config import RecommenderConfig
+from attncore.config import RecommenderConfig, TrainingConfig
 from attncore.embedding import (
     AskerEmbedding,
     EventEmbedding,
@@ -29,6 +28,7 @@ from attncore.interactions import DataError
 from attncore.output import Criterion, Output, catalogue_scores, lean_cross_entropy
 from attncore.runs import read_config, write_run
 from attncore.sequences import Histories
+from attncore.slate_recommender import SlateRecommender, restore_weights
 from attncore.splits import Split
 from attncore.tables import FeatureSet, label
 
@@ -46,10 +46,18 @@ class Recommender(Answering):
     Raises:
         DataError: a feature's table or column is absent, or unfit.
 
+    Where the split has slates this makes a `SlateRecommender`, which answers the same calls.
+
     Shapes are written with the letters of `attncore`'s legend.
     """
 
     scores_are_logits = True
+
+    def __new__(cls, config: Any = None, split: Any = None, *args: Any, **options: Any) -> Any:
+        """A `SlateRecommender` for a split with slates; what is copied or unpickled is made without arguments."""
+        if getattr(split, "slates", None) is not None:
+            return SlateRecommender(config, split, *args, **options)
+        return super().__new__(cls)
 
     def __init__(
         self, config: RecommenderConfig, split: Split, seed: int = 0, features: FeatureSet | None = None
@@ -98,6 +106,15 @@ class Recommender(Answering):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.item.id.weight.device
+
+    @property
+    def default_loss(self) -> str:
+        """What the loss "auto" is: "full", or "sampled" for target attention, which costs positions × candidates."""
+        return "sampled" if self.config.attention == "target" else "full"
+
+    def training_windows(self, split: Split, config: TrainingConfig) -> Windows:
+        """The newest training events of each user: what `fit` draws its batches from."""
+        return self.windows(split.train, np.arange(len(split.train)), targets=True)
 
     def windows(
         self,
@@ -272,9 +289,5 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Recommender:
     except (TypeError, ValueError, KeyError) as error:
         raise DataError(f"{folder / 'config.json'}: does not describe a recommender ({error}); train again") from None
     model = Recommender(recommender, Split.load(folder), features=features)
-    weights = load_file(folder / "weights.safetensors")
-    for name, buffer in model.named_buffers():
-        if name in weights:  # tables of codes, which were made without the log
-            buffer.resize_(weights[name].shape)
-    model.load_state_dict(weights)
+    restore_weights(model, folder)
     return model.to(device).eval()

@@ -1,0 +1,162 @@
+"""Stage 1a, continued: slates, the candidates that were shown at a moment, and which of them were taken.
+
+What is shown depends on where and when, not on who looks: all baskets of one store in one week saw the same
+promotions. So a list of candidates is kept once, in flat arrays of small integers, and slates point to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from attncore.columns import DataError
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Slates:
+    """Lists of candidates, the moments at which they were shown, and what was taken.
+
+    Attributes:
+        items: the candidates of all lists, one list after the other; item ids as a categorical. A list holds an item
+            once.
+        offsets: list l is `items[offsets[l]:offsets[l + 1]]`; int64, lists + 1 entries.
+        situation: a row per list: what holds for all of it, such as store and week.
+        users: who was shown a list: a user id per slate.
+        times: when: int64, in the log's unit, per slate; ascending.
+        lists: which list, int32, per slate.
+        taken: places in `items` of what was taken, int32: those of slate s are
+            `taken[taken_offsets[s]:taken_offsets[s + 1]]`, at least one.
+        taken_offsets: int64, slates + 1 entries.
+        shown: how each candidate was shown, by name (its place on display, say): categoricals as long as `items`.
+        read: columns worth reading, where a configuration names none: of the table of "item"s, of "user"s, and of the
+            "situation".
+
+    Raises:
+        DataError: the arrays do not fit together.
+    """
+
+    items: pd.Categorical
+    offsets: np.ndarray
+    situation: pd.DataFrame
+    users: np.ndarray
+    times: np.ndarray
+    lists: np.ndarray
+    taken: np.ndarray
+    taken_offsets: np.ndarray
+    shown: Mapping[str, pd.Categorical] = field(default_factory=dict)
+    read: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n, lists = len(self.lists), len(self.offsets) - 1
+        fits = (
+            self.offsets[0] == 0
+            and self.offsets[-1] == len(self.items)
+            and len(self.situation) == lists
+            and all(len(column) == len(self.items) for column in self.shown.values())
+            and len(self.users) == len(self.times) == n == len(self.taken_offsets) - 1
+            and self.taken_offsets[0] == 0
+            and self.taken_offsets[-1] == len(self.taken)
+            and bool((np.diff(self.taken_offsets) > 0).all())
+            and bool((np.diff(self.times) >= 0).all())
+        )
+        if fits and n:
+            of = np.repeat(self.lists, np.diff(self.taken_offsets))
+            fits = 0 <= self.lists.min() and self.lists.max() < lists
+            fits = fits and bool(((self.taken >= self.offsets[of]) & (self.taken < self.offsets[of + 1])).all())
+        if not fits:
+            raise DataError("slates: their arrays do not fit together; build them with Slates.from_promotions")
+
+    def __len__(self) -> int:
+        return len(self.lists)
+
+    def __repr__(self) -> str:
+        lists = f"{len(self.offsets) - 1:,} lists of {len(self.items) / max(len(self.offsets) - 1, 1):,.0f} on average"
+        return f"Slates({len(self):,} moments, {lists}, {len(self.taken):,} taken)"
+
+    @classmethod
+    def from_promotions(
+        cls,
+        events: pd.DataFrame,
+        promotions: pd.DataFrame,
+        by: Sequence[str],
+        shown: Sequence[str] = (),
+        read: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> Slates:
+        """Slates from a log's events and a table of what was promoted where.
+
+        A moment is a user at a time, with the events of that time; its candidates are the promotions whose columns
+        `by` (store and week, say) hold what the events hold; taken are those candidates among the events. A moment
+        that took no candidate says nothing of the choice between them, and is no slate.
+
+        Args:
+            events: as in `Interactions.events`, with the columns `by`.
+            promotions: a row per item and place, with "item" and the columns `by` and `shown`. An item that stands
+                in a list twice counts once, shown as in its row that sorts last.
+            by: names of the columns that say which list.
+            shown: names of the columns that say how an item was shown; they are categories.
+            read: see `Slates`.
+
+        Raises:
+            DataError: a column is absent, or misses a value.
+        """
+        for label, frame, columns in (("events", events, by), ("promotions", promotions, ["item", *by, *shown])):
+            for column in columns:
+                if column not in frame.columns or frame[column].isna().any():
+                    raise DataError(f"{label}: need a column '{column}' without gaps")
+        # Codes of every column; a list and a candidate are each one whole number, made of such codes.
+        known = {name: promotions[name].astype("category").cat for name in ("item", *by, *shown)}
+        sizes = {name: len(column.categories) for name, column in known.items()}
+        codes = {name: column.codes.to_numpy() for name, column in known.items()}
+        place, total = np.zeros(len(promotions), np.int64), 1
+        for name in by:
+            place, total = place * sizes[name] + codes[name], total * sizes[name]
+        asked, found = np.zeros(len(events), np.int64), np.ones(len(events), bool)
+        for name in ("item", *by):
+            code = known[name].categories.get_indexer(pd.Index(events[name]))
+            found &= code >= 0
+            asked = asked * sizes[name] + code if name != "item" else asked
+            item = code if name == "item" else item
+        used = np.zeros(total, bool)
+        used[asked[found]] = True
+        number = np.cumsum(used) - 1  # of the lists that some moment saw
+        key = number[place]
+        for name in ("item", *shown):
+            key = key * sizes[name] + codes[name]
+        key = np.sort(key[used[place]])
+        how: dict[str, np.ndarray] = {}
+        for name in reversed(shown):
+            key, how[name] = np.divmod(key, sizes[name])
+        last = np.append(key[1:] != key[:-1], True) if len(key) else np.zeros(0, bool)
+        key, how = key[last], {name: column[last] for name, column in how.items()}
+        lists, candidates = np.divmod(key, sizes["item"])
+        offsets = np.searchsorted(lists, np.arange(number[-1] + 2)) if total else np.zeros(1, np.int64)
+
+        wanted = np.where(found, number[asked] * sizes["item"] + item, -1)
+        at = np.minimum(np.searchsorted(key, wanted), max(len(key) - 1, 0))
+        taken = found & (key[at] == wanted) if len(key) else found
+        rows = pd.DataFrame(
+            {"time": events["time"][taken], "user": events["user"][taken], "list": number[asked[taken]], "at": at[taken]}
+        )
+        rows = rows.drop_duplicates().sort_values(["time", "user", "list", "at"], kind="stable")
+        first = ~rows.duplicated(["time", "user", "list"]).to_numpy()
+        at_list = np.flatnonzero(used)[np.arange(len(offsets) - 1)]
+        columns = {}
+        for name in reversed(by):
+            at_list, code = np.divmod(at_list, sizes[name])
+            columns[name] = known[name].categories.to_numpy()[code]
+        small = {name: pd.Categorical.from_codes(code, known[name].categories) for name, code in how.items()}
+        return cls(
+            pd.Categorical.from_codes(candidates, known["item"].categories),
+            offsets.astype(np.int64),
+            pd.DataFrame({name: columns[name] for name in by}),
+            rows["user"].to_numpy()[first],
+            rows["time"].to_numpy()[first],
+            rows["list"].to_numpy(np.int32)[first],
+            rows["at"].to_numpy(np.int32),
+            np.append(np.flatnonzero(first), len(rows)).astype(np.int64),
+            {name: small[name] for name in shown},
+            read or {},
+        )
