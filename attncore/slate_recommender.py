@@ -23,6 +23,7 @@ from attncore.answering import Recommendation
 from attncore.config import RecommenderConfig, TrainingConfig
 from attncore.embedding import AskerEmbedding, Dropout, FeatureEmbedding, FeatureTable, ItemEmbedding
 from attncore.encoders import TargetAttention
+from attncore.features import FIRST
 from attncore.inspection import evaluating
 from attncore.interactions import DataError
 from attncore.moments import DAY, Known, Moments
@@ -52,16 +53,22 @@ class MatchBias(nn.Module):
     def __init__(self, things: int, heads: int) -> None:
         super().__init__()
         self.shared = nn.Parameter(torch.ones(things, heads))
+        bits = torch.arange(2**things)[:, None] >> torch.arange(things) & 1
+        self.register_buffer("bits", bits.float(), persistent=False)
 
     def forward(self, candidates: Sequence[Tensor], past: Sequence[Tensor]) -> Tensor:
-        """The bias (B, H, N, K) from codes (B, N) and (B, K), a pair of tensors a thing; a code below 0 matches none."""
-        total: Tensor | None = None
-        for code_BN, code_BK, bias_H in zip(candidates, past, self.shared, strict=True):
-            same_B1NK = (code_BN[:, :, None] == code_BK[:, None]).to(bias_H.dtype)[:, None]
-            part = same_B1NK * bias_H[:, None, None]
-            total = part if total is None else total + part
-        assert total is not None
-        return total
+        """The bias (B, H, N, K) from codes (B, N) and (B, K), a pair of tensors a thing; a code below 0 matches none.
+
+        Most pairs share little, and all that a pair shares is one small whole number, a bit a thing. So the sums are
+        made once for each such number and looked up: a few operations on bytes instead of a sum of N × K floats each.
+        """
+        shared_BNK = torch.zeros((), dtype=torch.uint8, device=self.shared.device)
+        for number, (code_BN, code_BK) in enumerate(zip(candidates, past, strict=True)):
+            same_BNK = (code_BN[:, :, None] == code_BK[:, None]).view(torch.uint8)
+            shared_BNK = shared_BNK | (same_BNK << number)
+        sums = self.bits @ self.shared  # one row for each set of things
+        looked_up = [column.index_select(0, shared_BNK.int().flatten()) for column in sums.unbind(1)]
+        return torch.stack([column.view(shared_BNK.shape) for column in looked_up], 1)
 
 
 class MeanOfPast(nn.Module):
@@ -203,7 +210,7 @@ class SlateRecommender(nn.Module):
             codes = self.item.features.codes()
             for number in self.matched:
                 code = codes[number][items]
-                things.append(code.masked_fill(code < 2, none))
+                things.append(code.masked_fill(code < FIRST, none))
         return things
 
     def scores(self, batch: SlateBatch) -> Tensor:

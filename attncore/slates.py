@@ -119,7 +119,8 @@ class Slates:
             found &= code >= 0
             asked = asked * sizes[name] + code if name != "item" else asked
             item = code if name == "item" else item
-        used = np.zeros(total, bool)
+        asked[~found] = 0
+        used = np.zeros(max(total, 1), bool)
         used[asked[found]] = True
         number = np.cumsum(used) - 1  # of the lists that some moment saw
         key = number[place]
@@ -132,7 +133,7 @@ class Slates:
         last = np.append(key[1:] != key[:-1], True) if len(key) else np.zeros(0, bool)
         key, how = key[last], {name: column[last] for name, column in how.items()}
         lists, candidates = np.divmod(key, sizes["item"])
-        offsets = np.searchsorted(lists, np.arange(number[-1] + 2)) if total else np.zeros(1, np.int64)
+        offsets = np.searchsorted(lists, np.arange(number[-1] + 2))
 
         wanted = np.where(found, number[asked] * sizes["item"] + item, -1)
         at = np.minimum(np.searchsorted(key, wanted), max(len(key) - 1, 0))
