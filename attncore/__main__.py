@@ -5,6 +5,7 @@ Results go to stdout, progress to stderr. A user's mistake is one line on stderr
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import re
@@ -24,6 +25,7 @@ from attncore.devices import choose_device
 from attncore.distributed import processes
 from attncore.interactions import DataError
 from attncore.ranking import Report
+from attncore.recipes import RECIPES, Recipe, recipe
 from attncore.runs import read_config
 from attncore.slate_baselines import PersonalHabit, PopularLately
 
@@ -46,11 +48,16 @@ def fail(message: str, status: int = 2) -> NoReturn:
     raise SystemExit(status)
 
 
-def parser() -> Parser:
-    """The whole command line; options of training and model are made from their configurations."""
+def parser(defaults: Recipe) -> Parser:
+    """The whole command line; options of training and model are made from their configurations.
+
+    Args:
+        defaults: what `train` takes where an option is not given.
+    """
 
     def command(name: str, run: Callable[[Namespace], None], text: str) -> Any:
-        sub = commands.add_parser(name, help=text, description=text, add_option_string_dash_variants=DashVariant.DASH)
+        dashes = {"add_option_string_dash_variants": DashVariant.DASH}
+        sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False, **dashes)
         sub.set_defaults(run=run)
         return sub
 
@@ -60,11 +67,12 @@ def parser() -> Parser:
     sub = command("train", train, "Train a recommender; shows validation metrics, never test.")
     sub.add_argument("data", help="a data set's name (see `data`), or the path of a log")
     sub.add_argument("--out", required=True, help="the run folder to write")
+    sub.add_argument("--recipe", choices=list(RECIPES), help="take all that no option says from this recipe")
     sub.add_argument("--resume", action="store_true", help="go on from the run folder's newest checkpoint, if any")
     sub.add_argument("--split", choices=list(SPLITS), help="how the log is divided; by time where it has slates")
     add_columns(sub)
-    sub.add_arguments(ac.TrainingConfig, dest="training")
-    sub.add_arguments(ac.RecommenderConfig, dest="recommender")
+    sub.add_arguments(ac.TrainingConfig, dest="training", default=defaults.training)
+    sub.add_arguments(ac.RecommenderConfig, dest="recommender", default=defaults.recommender)
 
     sub = command("evaluate", evaluate, "Evaluate a trained recommender.")
     sub.add_argument("folder", metavar="RUN", help="a run folder")
@@ -94,6 +102,14 @@ def parser() -> Parser:
     return top
 
 
+def defaults_of(words: Sequence[str]) -> Recipe:
+    """What the options' defaults are: those of the recipe that the command names, if it names one."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--recipe")
+    name = first.parse_known_args(words)[0].recipe
+    return recipe(name) if name in RECIPES else Recipe("", ac.RecommenderConfig(), ac.TrainingConfig())
+
+
 def add_columns(sub: Any) -> None:
     """Options that say how the log is read, if it is a file."""
     for column in ("user", "item", "time"):
@@ -109,8 +125,9 @@ def train(args: Namespace) -> None:
             log, about = read_log(args)
         if group.leads and log.summary.dropped:
             print(f"{args.data}: {log.summary}", flush=True)
-        about["data"]["split"] = args.split or ("leave-one-out" if log.slates is None else "time")
-        split = SPLITS[about["data"]["split"]](log)
+        how = args.split or ("leave-one-out" if log.slates is None else "time")
+        split = SPLITS[how](log)
+        about["data"]["split"], about["recipe"] = how, args.recipe
         model = ac.Recommender(args.recommender, split, seed=args.training.seed)
         run = ac.fit(model, split, args.training, args.out, about, args.resume)
         if group.leads:
@@ -257,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     words = [re.sub(r"^--no-", "--no", word) for word in (sys.argv[1:] if argv is None else argv)]
     try:
-        args = parser().parse_args(words)
+        args = parser(defaults_of(words)).parse_args(words)
         args.run(args)
     except (ValueError, OSError, FloatingPointError) as error:
         fail(str(error))

@@ -327,12 +327,19 @@ class SelfAttentionBlock(nn.Module):
         dropout: share dropped from each branch before it is added.
         attention_dropout: share of the attention weights dropped.
         feedforward: hidden units of the network, as a multiple of `width`.
+        gated: multiply each branch by a gate, the sigmoid of a map of its normed input.
 
     Source: Vaswani et al. 2017, §3.1; Xiong et al. 2020 for pre-norm; Kang and McAuley 2018 for its use here.
     """
 
     def __init__(
-        self, width: int, heads: int, dropout: float, attention_dropout: float = 0.0, feedforward: int = 1
+        self,
+        width: int,
+        heads: int,
+        dropout: float,
+        attention_dropout: float = 0.0,
+        feedforward: int = 1,
+        gated: bool = False,
     ) -> None:
         super().__init__()
         self.norm_attention = nn.LayerNorm(width)
@@ -341,6 +348,7 @@ class SelfAttentionBlock(nn.Module):
         self.network = nn.Sequential(
             nn.Linear(width, feedforward * width), nn.GELU(), nn.Linear(feedforward * width, width)
         )
+        self.gates = nn.ModuleList(nn.Linear(width, width) for _ in range(2)) if gated else None
         self.dropout = Dropout(dropout)
 
     def forward(
@@ -361,5 +369,11 @@ class SelfAttentionBlock(nn.Module):
         attended_BTD, weights_BHTT = self.attention(
             query_BTD, normed_BTD, causal=at_B is None, bias=bias, need_weights=need_weights
         )
-        x_BTD = x_BTD + self.dropout(attended_BTD)
-        return x_BTD + self.dropout(self.network(self.norm_network(x_BTD))), weights_BHTT
+        x_BTD = x_BTD + self._branch(attended_BTD, query_BTD, 0)
+        normed_BTD = self.norm_network(x_BTD)
+        return x_BTD + self._branch(self.network(normed_BTD), normed_BTD, 1), weights_BHTT
+
+    def _branch(self, x_BTD: Tensor, normed_BTD: Tensor, number: int) -> Tensor:
+        if self.gates is not None:
+            x_BTD = x_BTD * self.gates[number](normed_BTD).sigmoid()
+        return self.dropout(x_BTD)

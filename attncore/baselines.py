@@ -1,4 +1,4 @@
-"""What any recommender has to beat: popularity, recent popularity, a Markov chain, habit.
+"""What any recommender has to beat: popularity, recent popularity, a Markov chain, habit, a linear model.
 
 Every baseline is a `ranking.Scorer`. Where two numbers decide, a score and popularity for
 its ties, they are joined in whole numbers, never as score + 0.001 x popularity: see `_joined`.
@@ -144,6 +144,45 @@ class MarkovChain(_Personal):
             weights.append(self._entries[entry] * (self._unit // back))
         total = np.bincount(np.concatenate(cells), np.concatenate(weights), rows * items)
         return total.astype(np.int64).reshape(rows, items)
+
+
+class EASE:
+    """Which items go with which: each item regressed on all others, over whole training histories, in closed form.
+
+    With X the users × items matrix of 0 and 1 and P = (XᵀX + penalty · I)⁻¹, item j weighs -P[j, i] / P[i, i] for
+    item i, and nothing for itself; an item's score is the sum over the history. The order of events is of no account.
+
+    Args:
+        split: whose training histories are counted.
+        penalty: the ridge regression's; larger trusts rare pairs less.
+
+    Holds V × V numbers of 4 bytes (12,000 items: 600 MB, a minute on two cores). Source: Steck 2019, eq. 8.
+    """
+
+    def __init__(self, split: Split, penalty: float = 500.0):
+        """Solve for the weights of the training histories of `split`."""
+        if not penalty > 0:
+            raise ValueError(f"penalty={penalty} must be above 0")
+        self.items = len(split.item_counts)
+        together = torch.zeros(self.items, self.items)
+        for start in range(0, len(split.train), 1024):
+            rows = np.arange(start, min(start + 1024, len(split.train)))
+            taken_RV = self._taken(split.train.take(rows))
+            together += taken_RV.T @ taken_RV
+        together.diagonal().add_(penalty)
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(together))
+        self._weights = inverse / -inverse.diagonal()
+        self._weights.fill_diagonal_(0)
+
+    def score(self, histories: Histories, users: np.ndarray | None = None) -> torch.Tensor:
+        """Scores of the whole catalogue, float32 (rows, V); an empty history scores 0 throughout."""
+        return self._taken(histories) @ self._weights
+
+    def _taken(self, histories: Histories) -> torch.Tensor:
+        """1 where an item is in the history, else 0, (rows, V)."""
+        taken_RV = torch.zeros(len(histories), self.items)
+        taken_RV[np.repeat(np.arange(len(histories)), histories.lengths), histories.items.astype(np.int64) - 1] = 1
+        return taken_RV
 
 
 def _places(counts: np.ndarray) -> np.ndarray:

@@ -86,6 +86,7 @@ class Windows:
         self.home = torch.device("cpu") if self.mapped else self.device  # where the columns are
         seen = np.minimum(histories.lengths, length + targets)
         self.lengths = np.maximum(seen - targets, 0)  # inputs per row
+        self.earlier = histories.lengths - seen  # events per row before the newest window
         users = np.arange(len(histories)) if users is None else np.asarray(users, np.int64)
         rows = np.stack([histories.offsets[1:] - seen, self.lengths, users])
         self._starts, self._lengths, self._users = torch.from_numpy(rows).to(self.home)
@@ -98,17 +99,27 @@ class Windows:
             column = np.zeros((1, *column.shape[1:]), column.dtype)
         return torch.from_numpy(column).to(self.home)
 
-    def batch(self, rows: np.ndarray) -> Batch:
-        """The windows of `rows`, padded to the longest of them."""
+    def batch(self, rows: np.ndarray, back: np.ndarray | None = None) -> Batch:
+        """The windows of `rows`, padded to the longest of them.
+
+        Args:
+            rows: of the histories.
+            back: how many events before the history's newest each window ends; 0 when None, at most `earlier`.
+        """
         lengths = self.lengths[rows]
         batch = self.gathered(
-            _sent(torch.from_numpy(rows), self.home), int(lengths.max(initial=1)), int(lengths.sum())
+            _sent(torch.from_numpy(rows), self.home),
+            int(lengths.max(initial=1)),
+            int(lengths.sum()),
+            None if back is None else _sent(torch.from_numpy(back), self.home),
         )
         return batch.to(self.device) if self.mapped else batch
 
-    def gathered(self, rows_B: Tensor, width: int, count: int) -> Batch:
+    def gathered(self, rows_B: Tensor, width: int, count: int, back_B: Tensor | None = None) -> Batch:
         """The windows of rows, given where the log lies, padded to `width`; they hold `count` events together."""
         starts_B, lengths_B, asked = self._starts[rows_B], self._lengths[rows_B], rows_B[:, None]
+        if back_B is not None:
+            starts_B = starts_B - back_B
         step_T = torch.arange(width, device=self.home)
         keep_BT = step_T < lengths_B[:, None]
         at_BT = (starts_B[:, None] + step_T).masked_fill(~keep_BT, 0)

@@ -37,6 +37,7 @@ def check_range(config: Any, name: str, low: float, high: float | None = None, w
 
 Attention = Literal["self", "target", "lstm", "mean"]
 TargetScore = Literal["dot", "additive"]
+WindowChoice = Literal["last", "random"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
@@ -62,6 +63,10 @@ class RecommenderConfig:
         normalize: target attention's weights are a softmax; False leaves them raw (Deep Interest Network).
         combine: the output sees "attended" vectors alone, with the "pooled" context, or with the "whole" context.
         item_bias: learn one number per item, added to its score.
+        gated: self-attention only: each branch of a block is multiplied by a gate that its input opens and closes.
+        transition: how many of the newest items also speak for the next one by themselves, through vectors of their
+            own; 0 leaves that to attention. Not for target attention.
+        temperature: scores are cosines divided by this; 0 takes plain dot products.
         item_features: columns of the log's table of items that join an item's vector, as "name" or "name:kind"; see
             `fit_features`.
         user_features: columns of its table of users that say who asks.
@@ -86,6 +91,9 @@ class RecommenderConfig:
     normalize: bool = True
     combine: Combine = "attended"
     item_bias: bool = True
+    gated: bool = False
+    transition: int = 0
+    temperature: float = 0.0
     item_features: tuple[str, ...] = ()
     user_features: tuple[str, ...] = ()
     event_features: tuple[str, ...] = ()
@@ -110,10 +118,15 @@ class RecommenderConfig:
             object.__setattr__(self, name, tuple(columns))  # JSON and command lines give lists
         for name in ("dropout", "attention_dropout", "feature_dropout"):
             check_range(self, name, 0, 0.99)
+        check_range(self, "transition", 0, whole=True)
+        check_range(self, "temperature", 0)
         if self.width % self.heads:
             raise ValueError(f"heads={self.heads}: must divide width={self.width}")
-        if self.relative != "none" and self.attention != "self":
-            raise ValueError(f"relative={self.relative!r}: needs attention='self', not {self.attention!r}")
+        if self.transition and self.attention == "target":
+            raise ValueError(f"transition={self.transition}: needs one state for all candidates, so not 'target'")
+        for name, off in (("relative", "none"), ("gated", False)):
+            if getattr(self, name) != off and self.attention != "self":
+                raise ValueError(f"{name}={getattr(self, name)!r}: needs attention='self', not {self.attention!r}")
 
 
 @dataclass(frozen=True)
@@ -133,9 +146,12 @@ class TrainingConfig:
         ema: the model that is evaluated and kept is a moving average of the weights, of which this share stays at
             each step (.999, say); 0 keeps the weights themselves.
         patience: epochs without a better validation NDCG@10 before training stops; 0 never stops early.
+        windows: "last" shows each user's newest window in every epoch; "random" one that ends anywhere, so that
+            histories longer than a window are used whole.
         loss: "auto" is "full", or "sampled" for target attention; else "full", "sampled", "gbce" or "bce".
         negatives: items drawn per batch for losses other than "full".
         popularity: they are drawn by training counts to this power; 0 is uniform.
+        label_smoothing: share of the target's probability that is spread over the catalogue; full loss only.
         calibration: gBCE's t, from 0 to 1.
         seed: order of users, dropout and drawn negatives.
         device: "auto" is CUDA where there is one, else the CPU; or "cpu", "cuda", "cuda:1", "mps".
@@ -156,7 +172,9 @@ class TrainingConfig:
     clip: float = 1.0
     ema: float = 0.0
     patience: int = 30
+    windows: WindowChoice = "last"
     loss: Loss = "auto"
+    label_smoothing: float = 0.0
     negatives: int = 256
     popularity: float = 0.0
     calibration: float = 0.75
@@ -169,7 +187,15 @@ class TrainingConfig:
     checkpoint_every: int = 1000
 
     def __post_init__(self) -> None:
-        check_choices(self, {"schedule": tuple(SCHEDULES), "precision": get_args(Precision), "loss": get_args(Loss)})
+        check_choices(
+            self,
+            {
+                "schedule": tuple(SCHEDULES),
+                "precision": get_args(Precision),
+                "loss": get_args(Loss),
+                "windows": get_args(WindowChoice),
+            },
+        )
         for name in ("epochs", "batch_size", "accumulate", "negatives", "log_every", "checkpoint_every"):
             check_range(self, name, 1, whole=True)
         for name in ("warmup", "patience", "seed"):
@@ -178,5 +204,6 @@ class TrainingConfig:
             check_range(self, name, 0)
         check_range(self, "lr", 1e-12)
         check_range(self, "popularity", 0, 1)
+        check_range(self, "label_smoothing", 0, 0.99)
         check_range(self, "calibration", 0, 1)
         check_range(self, "ema", 0, 1 - 1e-9)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attncore.attention import MultiHeadAttention, RelativeBias, SelfAttentionBlock, causal_keep
@@ -22,7 +23,7 @@ class SelfAttention(nn.Module):
     """A stack of causal self-attention blocks: every event asks its own past. See `SelfAttentionBlock`.
 
     Args:
-        width, heads, dropout, attention_dropout, feedforward: as for `SelfAttentionBlock`.
+        width, heads, dropout, attention_dropout, feedforward, gated: as for `SelfAttentionBlock`.
         blocks: how many.
         relative: "position" adds a `RelativeBias` for the distance between events to the scores, "time" one for
             their time difference too; all blocks share it.
@@ -39,10 +40,11 @@ class SelfAttention(nn.Module):
         attention_dropout: float,
         feedforward: int,
         relative: Relative = "none",
+        gated: bool = False,
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            SelfAttentionBlock(width, heads, dropout, attention_dropout, feedforward) for _ in range(blocks)
+            SelfAttentionBlock(width, heads, dropout, attention_dropout, feedforward, gated) for _ in range(blocks)
         )
         self.norm = nn.LayerNorm(width)
         self.relative = None
@@ -89,6 +91,39 @@ class MeanPooling(nn.Module):
             past_TT = causal_keep(steps, steps, context_BTD.device)
             layers = [(past_TT / count_T1).expand(len(context_BTD), 1, -1, -1)]
         return context_BTD.cumsum(1) / count_T1, layers
+
+
+class Transition(nn.Module):
+    """What each of the newest items says of the next one by itself: a Markov chain whose counts are learned.
+
+    The item l steps back adds its own vector, stretched by a learned vector for l that starts at 1/l, as in
+    `baselines.MarkovChain`. The vectors are not those of attention: what an item is, and what tends to follow it,
+    are two things.
+
+    Args:
+        items: size V of the catalogue.
+        width: size D.
+        lags: how many of the newest items speak.
+
+    Source: Rendle et al. 2010 (factorized Markov chains); He and McAuley 2016 for several lags.
+    """
+
+    def __init__(self, items: int, width: int, lags: int) -> None:
+        super().__init__()
+        self.item = nn.Embedding(items + 1, width, padding_idx=0)
+        nn.init.normal_(self.item.weight, std=0.02)
+        with torch.no_grad():
+            self.item.weight[0] = 0
+        self.lag_SD = nn.Parameter((1 / torch.arange(1, lags + 1))[:, None].repeat(1, width))
+
+    def forward(self, items_BT: Tensor) -> Tensor:
+        """What is added to the state after each event, (B, T, D)."""
+        vectors_BTD, steps = self.item(items_BT), items_BT.shape[1]
+        past_BTD = F.pad(
+            vectors_BTD, (0, 0, len(self.lag_SD) - 1, 0)
+        )  # so that a history's first events look at zeros
+        later = range(len(self.lag_SD) - 1, -1, -1)
+        return sum((past_BTD[:, at : at + steps] * lag_D for at, lag_D in zip(later, self.lag_SD, strict=True)), 0)
 
 
 class LSTMAttention(nn.Module):

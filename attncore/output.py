@@ -25,11 +25,14 @@ class Output(nn.Module):
         combine: "attended", "pooled" or "whole".
         length: most context vectors that "whole" connects.
         item_bias: learn one number per item, added to its score.
+        temperature: scores are cosines divided by this, before the bias; 0 takes plain dot products.
     """
 
-    def __init__(self, width: int, items: int, combine: Combine, length: int, item_bias: bool) -> None:
+    def __init__(
+        self, width: int, items: int, combine: Combine, length: int, item_bias: bool, temperature: float = 0.0
+    ) -> None:
         super().__init__()
-        self.combine = combine
+        self.combine, self.temperature = combine, temperature
         self.bias = nn.Parameter(torch.zeros(items + 1)) if item_bias else None
         if combine != "attended":  # a map of joined vectors is the sum of a map of each
             self.attended = nn.Linear(width, width, bias=False)
@@ -51,6 +54,10 @@ class Output(nn.Module):
     def forward(self, attended: Tensor, connected: Tensor | None) -> Tensor:
         """States (..., D) from attended vectors and what `connected` gave at the same places."""
         return attended if connected is None else self.attended(attended) + connected
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """States or item vectors (..., D) whose dot products are scores: as they are, or of length 1/√temperature."""
+        return F.normalize(x, dim=-1) / math.sqrt(self.temperature) if self.temperature else x
 
     def catalogue_bias(self) -> Tensor | None:
         """Biases of all items, (V,), without padding."""
@@ -78,7 +85,12 @@ def cross_entropy(state_ND: Tensor, catalogue_VD: Tensor, bias_V: Tensor | None,
 
 
 def lean_cross_entropy(
-    state_ND: Tensor, catalogue_VD: Tensor, bias_V: Tensor | None, target_N: Tensor, chunk: int = 256
+    state_ND: Tensor,
+    catalogue_VD: Tensor,
+    bias_V: Tensor | None,
+    target_N: Tensor,
+    chunk: int = 256,
+    smoothing: float = 0.0,
 ) -> Tensor:
     """`cross_entropy` in chunks of rows: no more than `chunk` × V scores exist at any time.
 
@@ -88,16 +100,23 @@ def lean_cross_entropy(
     Args:
         state_ND, catalogue_VD, bias_V, target_N: as for `cross_entropy`.
         chunk: rows at a time.
+        smoothing: share of the target's probability that is spread evenly over the catalogue.
     """
     if bias_V is None:
         bias_V = catalogue_VD.new_zeros(len(catalogue_VD))
-    return _LeanCrossEntropy.apply(state_ND, catalogue_VD, bias_V, target_N, chunk)
+    return _LeanCrossEntropy.apply(state_ND, catalogue_VD, bias_V, target_N, chunk, smoothing)
 
 
 class _LeanCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, state_ND: Tensor, catalogue_VD: Tensor, bias_V: Tensor, target_N: Tensor, chunk: int
+        ctx: Any,
+        state_ND: Tensor,
+        catalogue_VD: Tensor,
+        bias_V: Tensor,
+        target_N: Tensor,
+        chunk: int,
+        smoothing: float,
     ) -> Tensor:
         dtype = (state_ND[:0] @ catalogue_VD[:0].T).dtype  # autocast's, where it is on
         wide = torch.promote_types(torch.float32, dtype)
@@ -113,8 +132,11 @@ class _LeanCrossEntropy(torch.autograd.Function):
             error_nV = scores_nV.softmax(-1)
             # The largest weight is exp(largest score) / total, so it tells the total without one more exponential.
             log_total_n1 = scores_nV.amax(-1, keepdim=True) - error_nV.amax(-1, keepdim=True).log()
-            loss += (log_total_n1 - scores_nV.gather(1, target_n1)).sum()
-            error_nV.scatter_(1, target_n1, -1, reduce="add")
+            loss += (log_total_n1 - (1 - smoothing) * scores_nV.gather(1, target_n1)).sum()
+            if smoothing:
+                loss -= smoothing * scores_nV.mean(1).sum()
+                error_nV -= smoothing / scores_nV.shape[1]
+            error_nV.scatter_(1, target_n1, smoothing - 1, reduce="add")
             grad_bias += error_nV.sum(0)
             error_nV = error_nV.to(dtype)
             grad_state[rows] = error_nV @ catalogue
@@ -124,7 +146,7 @@ class _LeanCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return *(grad * made for made in ctx.saved_tensors), None, None
+        return *(grad * made for made in ctx.saved_tensors), None, None, None
 
 
 class NegativeSampler(nn.Module):
@@ -218,13 +240,20 @@ class Criterion(nn.Module):
         popularity: negatives are drawn by training counts to this power; 0 is uniform.
         calibration: gBCE's t.
         item_counts: training counts of the catalogue, (V,).
+        smoothing: share of the target's probability that "full" spreads over the catalogue.
     """
 
     def __init__(
-        self, loss: Loss, negatives: int, popularity: float, calibration: float, item_counts: Tensor
+        self,
+        loss: Loss,
+        negatives: int,
+        popularity: float,
+        calibration: float,
+        item_counts: Tensor,
+        smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        self.loss, self.negatives, self.calibration = loss, negatives, calibration
+        self.loss, self.negatives, self.calibration, self.smoothing = loss, negatives, calibration, smoothing
         self.sampler = NegativeSampler(item_counts, popularity)
 
     def draw(self) -> Tensor:

@@ -21,7 +21,7 @@ from attncore.embedding import (
     FeatureTable,
     ItemEmbedding,
 )
-from attncore.encoders import LSTMAttention, MeanPooling, SelfAttention, TargetAttention
+from attncore.encoders import LSTMAttention, MeanPooling, SelfAttention, TargetAttention, Transition
 from attncore.features import encode_columns
 from attncore.inspection import evaluating
 from attncore.interactions import DataError
@@ -87,7 +87,7 @@ class Recommender(Answering):
         self.encoder: nn.Module
         if c.attention == "self":
             self.encoder = SelfAttention(
-                c.width, c.blocks, c.heads, c.dropout, c.attention_dropout, c.feedforward, c.relative
+                c.width, c.blocks, c.heads, c.dropout, c.attention_dropout, c.feedforward, c.relative, c.gated
             )
         elif c.attention == "lstm":
             self.encoder = LSTMAttention(c.width, c.hidden, c.blocks, c.dropout)
@@ -95,7 +95,8 @@ class Recommender(Answering):
             self.encoder = TargetAttention(c.width, c.heads, c.dropout, c.score, c.normalize)
         else:
             self.encoder = MeanPooling()
-        self.output = Output(c.width, items, c.combine, c.length, c.item_bias)
+        self.transition = Transition(items, c.width, c.transition) if c.transition else None
+        self.output = Output(c.width, items, c.combine, c.length, c.item_bias, c.temperature)
 
     @property
     def item(self) -> ItemEmbedding:
@@ -148,7 +149,9 @@ class Recommender(Answering):
         context_BTD = self.embedding(batch)
         attended_BTD, _ = self.encoder(context_BTD, batch.times_BT)
         state_BTD, asker = self.output(attended_BTD, self.output.connected(context_BTD)), self.asker(batch)
-        return state_BTD if asker is None else state_BTD + asker
+        if self.transition is not None:
+            state_BTD = state_BTD + self.transition(batch.items_BT)
+        return self.output.scaled(state_BTD if asker is None else state_BTD + asker)
 
     def loss(self, batch: Batch, criterion: Criterion) -> Tensor:
         """The summed loss of predicting each real position's next item.
@@ -163,10 +166,11 @@ class Recommender(Answering):
         target_N = batch.targets_BT.flatten()[batch.real_N]
         bias_V = self.output.catalogue_bias()
         if criterion.loss == "full":
-            return lean_cross_entropy(state_ND, self.item.catalogue(), bias_V, target_N)
+            catalogue_VD = self.output.scaled(self.item.catalogue())
+            return lean_cross_entropy(state_ND, catalogue_VD, bias_V, target_N, smoothing=criterion.smoothing)
         negatives_M = criterion.draw()
-        positive_N = (state_ND * self.item(target_N)).sum(-1)
-        negative_NM = state_ND @ self.item(negatives_M).T
+        positive_N = (state_ND * self.output.scaled(self.item(target_N))).sum(-1)
+        negative_NM = state_ND @ self.output.scaled(self.item(negatives_M)).T
         if self.output.bias is not None:
             positive_N, negative_NM = (
                 positive_N + self.output.bias[target_N],
@@ -209,7 +213,8 @@ class Recommender(Answering):
             connected = connected.gather(1, at_BL[..., None].expand_as(attended_BLD))
         state_BLD = self.output(attended_BLD, connected)
         state_BLD = state_BLD if asker_BLD is None else state_BLD + asker_BLD
-        scores_BPN = (state_BLD * item_BLD).sum(-1).view(candidates_BPN.shape)
+        scores_BL = (self.output.scaled(state_BLD) * self.output.scaled(item_BLD)).sum(-1)
+        scores_BPN = scores_BL.view(candidates_BPN.shape)
         return scores_BPN if self.output.bias is None else scores_BPN + self.output.bias[candidates_BPN]
 
     def _final_scores(self, batch: Batch) -> Tensor:
@@ -223,7 +228,8 @@ class Recommender(Answering):
         state_BD = torch.where((last_B >= 0)[:, None], self._newest_states(batch), 0)
         if (asker_B1D := self.asker(batch)) is not None:
             state_BD = state_BD + asker_B1D[:, 0]
-        return catalogue_scores(state_BD, self.item.catalogue(), self.output.catalogue_bias())
+        catalogue_VD = self.output.scaled(self.item.catalogue())
+        return catalogue_scores(self.output.scaled(state_BD), catalogue_VD, self.output.catalogue_bias())
 
     def _newest_states(self, batch: Batch) -> Tensor:
         """`states` of each row's newest event, without who asks, (B, D): the last block asks only there."""
@@ -234,7 +240,8 @@ class Recommender(Answering):
         else:
             attended_BD = self.encoder(context_BTD, batch.times_BT)[0][row_B, at_B]
         connected_BTD = self.output.connected(context_BTD)
-        return self.output(attended_BD, None if connected_BTD is None else connected_BTD[row_B, at_B])
+        state_BD = self.output(attended_BD, None if connected_BTD is None else connected_BTD[row_B, at_B])
+        return state_BD if self.transition is None else state_BD + self.transition(batch.items_BT)[row_B, at_B]
 
     @torch.no_grad()
     def score(

@@ -162,8 +162,8 @@ class SlateWindows:
         self._first = np.cumsum(self._many) - self._many
         self.lengths = np.where(self._many > 0, drawn + TAKEN_AT_MOST, 0)  # candidates in a batch, by user
 
-    def batch(self, rows: np.ndarray) -> SlateBatch:
-        """A random training slate of each user, with candidates drawn by PyTorch's generator."""
+    def batch(self, rows: np.ndarray, back: None = None) -> SlateBatch:
+        """A random training slate of each user, with candidates drawn by PyTorch's generator; `back` is for `Windows`."""
         which = (torch.rand(len(rows), dtype=torch.float64).numpy() * self._many[rows]).astype(np.int64)
         return self.drawn_from(self._order[self._first[rows] + which])
 

@@ -175,6 +175,8 @@ class SlateRecommender(nn.Module):
     def training_windows(self, split: Split, config: TrainingConfig) -> SlateWindows:
         """One random training slate of each user: what `fit` draws its batches from."""
         assert split.slates is not None
+        if config.windows != "last":
+            raise ValueError(f"windows={config.windows!r}: slates are drawn at random already; leave --windows out")
         until, users = split.valid.protocol["valid_from"], len(split.users)
         return SlateWindows(
             split.slates, self.features.situation, self.config.length, self.device, users, until, config.negatives

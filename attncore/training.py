@@ -139,7 +139,9 @@ class Trainer:
         if loss == "auto":
             loss = model.default_loss
         counts = torch.from_numpy(split.item_counts)
-        criterion = Criterion(loss, config.negatives, config.popularity, config.calibration, counts)
+        criterion = Criterion(
+            loss, config.negatives, config.popularity, config.calibration, counts, config.label_smoothing
+        )
         loss_of = LossOf(model, criterion.to(group.device))
         if config.compile:
             loss_of.compile(dynamic=True)
@@ -210,23 +212,33 @@ class Trainer:
 
     def _batches(self) -> Iterator[tuple[list[Batch], int]]:
         """This process's batches of every step from the present one on, and the positions of all processes."""
-        makes = (partial(self._made, rows) for rows in self._plan())
+        makes = (partial(self._made, *step) for step in self._plan())
         return prefetched(makes) if self.windows.mapped else (make() for make in makes)
 
-    def _plan(self) -> Iterator[np.ndarray]:
-        """The rows of every step from the present one on; they depend on the seed and the step alone."""
+    def _plan(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """The rows of every step from the present one on, and how far back all rows' windows end.
+
+        Both depend on the seed and the step alone.
+        """
         first, skipped = divmod(self.step, self.steps_an_epoch)
         for epoch in range(first, self.config.epochs):
+            back = None
+            if self.config.windows == "random":
+                back = np.random.default_rng((self.config.seed, epoch + 1, 1)).integers(self.windows.earlier + 1)
             for number, rows in enumerate(
                 shuffled_batches(self.rows, self.users_a_step, self.config.seed, epoch + 1)
             ):
                 if epoch > first or number >= skipped:
-                    yield rows
+                    yield rows, back
 
-    def _made(self, rows: np.ndarray) -> tuple[list[Batch], int]:
+    def _made(self, rows: np.ndarray, back: np.ndarray | None) -> tuple[list[Batch], int]:
         own, positions = self.group.share(rows), int(self.windows.lengths[rows].sum())
         batches = np.array_split(own, max(1, min(self.config.accumulate, len(own))))
-        return [self.windows.batch(part) for batch in batches for part in self.windows.parts(batch)], positions
+        return [
+            self.windows.batch(part, None if back is None else back[part])
+            for batch in batches
+            for part in self.windows.parts(batch)
+        ], positions
 
     def _check(self) -> None:
         """Wait for the device, and see whether every step was finite.

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -285,3 +286,49 @@ def expected_hit(my_hit: Callable[[int, int, int], float]) -> str:
             f"{case}: {answer:.3f}, not {right:.3f}; k - above places are free"
         )
     return "Right: the free places shared by all that are tied."
+
+
+# --- The scoreboard
+
+
+def sampled_rank(my_sampled_rank: Callable[[int, int, int], float]) -> str:
+    """`my_sampled_rank(above, candidates, sample)`: expected place among `sample` of the `candidates` others."""
+    for above, candidates, sample in ((0, 50, 10), (5, 50, 10), (50, 50, 10), (300, 1600, 100), (7, 20, 20)):
+        answer, right = float(my_sampled_rank(above, candidates, sample)), 1 + sample * above / candidates
+        case = f"{above} of {candidates} above, {sample} sampled"
+        assert not math.isclose(answer, right - 1), f"{case}: places are counted from 1, this counts the better ones"
+        assert not (above and sample < candidates and math.isclose(answer, 1 + above)), (
+            f"{case}: that is the place among all candidates"
+        )
+        assert math.isclose(answer, right), (
+            f"{case}: {answer:g}, not {right:g}; each better one is drawn with chance sample / candidates"
+        )
+    return "Right: a sample shrinks the number of better items, and with it the place."
+
+
+def paired_interval(my_interval: Callable[..., tuple[float, float]]) -> str:
+    """`my_interval(first, second, resamples, seed)`: the 95 % bootstrap interval of the mean difference over users."""
+    generator = np.random.default_rng(0)
+    level = generator.random(400) * 5
+    first, second = level + generator.normal(0.1, 0.5, 400), level
+    low, high = (float(end) for end in my_interval(first, second, 2000, 0))
+    assert low < high, f"({low:.3f}, {high:.3f}): low comes first"
+    error = float((first - second).std() / math.sqrt(400))
+    assert high - low < 8 * error, "far too wide: draw users, and keep each user's two figures together"
+    assert low <= (first - second).mean() <= high, "the mean of first - second lies outside: is it turned around?"
+    assert 3.2 * error < high - low < 4.6 * error, (
+        f"width {high - low:.4f}: take the 2.5 and 97.5 % quantiles of resampled means"
+    )
+    return "Right: users are drawn in pairs, so what is common to both models cancels."
+
+
+def users_needed(my_users_needed: Callable[[float, float], float]) -> str:
+    """`my_users_needed(spread, difference)`: users that make a difference two standard errors."""
+    for spread, difference in ((0.25, 0.01), (0.25, 0.005), (0.1, 0.02)):
+        answer, right = float(my_users_needed(spread, difference)), (2 * spread / difference) ** 2
+        assert answer < 2 * right, f"{answer:,.0f} users for {difference}: two standard errors, each spread / √users"
+        assert answer > 0.9 * right, (
+            f"{answer:,.0f} users for {difference}: too few; did you square it, and take two errors?"
+        )
+        assert answer <= right + 1, f"{answer:,.0f} users for {difference}, not {right:,.0f}"
+    return "Right: half the difference asks for four times the users."

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attncore.baselines import MarkovChain, PersonalFrequency, Popularity, RecentPopularity
+from attncore.baselines import EASE, MarkovChain, PersonalFrequency, Popularity, RecentPopularity
 from attncore.interactions import DataError, Interactions
 from attncore.ranking import compare, evaluate
 from attncore.sequences import Histories
@@ -255,3 +255,24 @@ def test_movielens_chain_beats_popularity_beyond_chance(movielens):
     found = compare(chain, popular)
     assert found.interval[0] > 0.04
     assert found.p_value < 0.001
+
+
+def test_ease_solves_one_ridge_regression_per_item():
+    split = with_catalogue(5, [1, 2, 3], [2, 3, 2], [1, 4], [5, 3, 1], [2, 4])
+    taken = np.zeros((5, 5))
+    for row, items in enumerate([[0, 1, 2], [1, 2], [0, 3], [4, 2, 0], [1, 3]]):
+        taken[row, items] = 1
+    weights = np.zeros((5, 5))
+    for item in range(5):
+        others = [other for other in range(5) if other != item]
+        x = taken[:, others]
+        weights[others, item] = np.linalg.solve(x.T @ x + 0.5 * np.eye(4), x.T @ taken[:, item])
+    found = EASE(split, penalty=0.5).score(Histories.from_lists([[1], [3, 2, 3], []]))
+    np.testing.assert_allclose(found[0], weights[0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found[1], weights[1] + weights[2], rtol=1e-4, atol=1e-6)
+    assert not found[2].any()
+
+
+def test_ease_refuses_a_penalty_that_leaves_the_regression_open():
+    with pytest.raises(ValueError, match=r"penalty=0 must be above 0"):
+        EASE(with_catalogue(3, [1, 2]), penalty=0)

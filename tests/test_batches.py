@@ -79,3 +79,11 @@ def test_a_second_thread_is_one_call_ahead_and_keeps_the_order():
         time.sleep(0.01)
     assert begun == [0, 1]
     assert list(made) == [1, 2, 3]
+
+
+def test_a_window_may_end_before_the_newest_event():
+    windows = Windows(Histories.from_lists([[1, 2, 3, 4, 5, 6], [7, 8]]), length=2, targets=True)
+    assert windows.earlier.tolist() == [3, 0]
+    batch = windows.batch(np.array([1, 0]), back=np.array([0, 3]))
+    assert batch.items_BT.tolist() == [[7, 0], [1, 2]]
+    assert batch.targets_BT.tolist() == [[8, 0], [2, 3]]

@@ -5,6 +5,7 @@ import itertools
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -239,3 +240,41 @@ def test_a_wrong_table_of_transitions_gets_its_hint(answer, hint):
 def test_a_wrong_expected_hit_gets_its_hint(answer, hint):
     with pytest.raises(AssertionError, match=hint):
         check.expected_hit(answer)
+
+
+def paired(first, second, resamples, seed):
+    difference = np.asarray(first) - np.asarray(second)
+    drawn = np.random.default_rng(seed).integers(len(difference), size=(resamples, len(difference)))
+    return tuple(np.quantile(difference[drawn].mean(1), [0.025, 0.975]))
+
+
+def unpaired(first, second, resamples, seed):
+    generator = np.random.default_rng(seed)
+    drawn = [generator.choice(side, (resamples, len(side))).mean(1) for side in (first, second)]
+    return tuple(np.quantile(drawn[0] - drawn[1], [0.025, 0.975]))
+
+
+def test_right_answers_about_the_scoreboard():
+    assert "Right" in check.sampled_rank(lambda above, candidates, sample: 1 + sample * above / candidates)
+    assert "Right" in check.paired_interval(paired)
+    assert "Right" in check.users_needed(lambda spread, difference: math.ceil((2 * spread / difference) ** 2))
+
+
+@pytest.mark.parametrize(
+    ("checker", "answer", "hint"),
+    [
+        ("sampled_rank", lambda above, candidates, sample: sample * above / candidates, "counted from 1"),
+        ("sampled_rank", lambda above, candidates, sample: 1 + above, "place among all"),
+        ("sampled_rank", lambda above, candidates, sample: 1 + candidates * above / sample, "sample / candidates"),
+        ("paired_interval", unpaired, "far too wide"),
+        ("paired_interval", lambda a, b, n, s: paired(b, a, n, s), "turned around"),
+        ("paired_interval", lambda a, b, n, s: paired(a, b, n, s)[::-1], "low comes first"),
+        ("paired_interval", lambda a, b, n, s: [(a - b).mean()] * 2, "low comes first"),
+        ("users_needed", lambda spread, difference: 2 * spread / difference, "did you square it"),
+        ("users_needed", lambda spread, difference: (spread / difference) ** 2, "take two errors"),
+        ("users_needed", lambda spread, difference: (4 * spread / difference) ** 2, "two standard errors"),
+    ],
+)
+def test_a_wrong_answer_about_the_scoreboard_gets_its_hint(checker, answer, hint):
+    with pytest.raises(AssertionError, match=hint):
+        getattr(check, checker)(answer)

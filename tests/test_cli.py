@@ -10,6 +10,7 @@ from conftest import rhythm_log
 
 import attncore as ac
 from attncore.__main__ import main
+from attncore.recipes import RECIPES
 
 QUICK = ["--epochs", "2", "--width", "16", "--length", "8", "--batch-size", "16", "--no-progress", "--device", "cpu"]
 
@@ -198,3 +199,26 @@ def test_bench_prints_this_machines_figures(log_file, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["users"] == 40
     assert min(found["positions_per_s"], found["users_per_s"], found["latency_ms"]["p50"], found["start_up_s"]) > 0
+
+
+def test_a_recipe_gives_what_no_option_says(log_file, tmp_path, capsys):
+    said(capsys, "train", log_file, "--out", tmp_path / "run", "--recipe", "beauty", *QUICK)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    chosen = RECIPES["beauty"]
+    assert config["recipe"] == "beauty"
+    assert config["recommender"]["dropout"] == chosen.recommender.dropout
+    assert config["training"]["lr"] == chosen.training.lr
+    assert (config["recommender"]["width"], config["training"]["epochs"]) == (16, 2)
+
+
+def test_an_option_cannot_be_abbreviated_so_a_recipe_is_never_overlooked(log_file, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["train", str(log_file), "--out", str(tmp_path / "run"), "--recip", "beauty"])
+    assert "--recip" in capsys.readouterr().err
+
+
+def test_an_unknown_recipe_names_those_there_are(log_file, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["train", str(log_file), "--out", str(tmp_path / "run"), "--recipe", "books"])
+    said_wrong = capsys.readouterr().err
+    assert all(name in said_wrong for name in RECIPES)

@@ -67,6 +67,7 @@ OPTIONS = [
     {"relative": "time"},
     {"positions": "newest", "combine": "whole"},
     {"combine": "pooled", "item_bias": False},
+    {"gated": True, "transition": 3, "temperature": 0.1},
     {"attention_dropout": 0.1, "dropout": 0.3},
 ]
 

@@ -189,15 +189,21 @@ MUTANTS = [
         ),
         (
             "the residual is missing",
-            "x_BTD = x_BTD + self.dropout(attended_BTD)",
-            "x_BTD = self.dropout(attended_BTD)",
+            "x_BTD = x_BTD + self._branch(attended_BTD, query_BTD, 0)",
+            "x_BTD = self._branch(attended_BTD, query_BTD, 0)",
             "test_a_block_is_pre_norm_with_residuals",
         ),
         (
             "the norm comes after the network",
-            "x_BTD + self.dropout(self.network(self.norm_network(x_BTD))), w",
-            "self.norm_network(x_BTD + self.dropout(self.network(x_BTD))), w",
+            "return x_BTD + self._branch(self.network(normed_BTD), normed_BTD, 1), w",
+            "return self.norm_network(x_BTD + self._branch(self.network(x_BTD), normed_BTD, 1)), w",
             "test_a_block_is_pre_norm_with_residuals",
+        ),
+        (
+            "the gate reads the branch instead of its normed input",
+            "self.gates[number](normed_BTD)",
+            "self.gates[number](x_BTD)",
+            "test_recommender.py::test_a_gate_multiplies_each_branch",
         ),
         (
             "additive attention lacks its tanh",
@@ -225,7 +231,40 @@ MUTANTS = [
         ),
     ),
     *of(
+        "encoders",
+        (
+            "the lags of a transition are turned around",
+            "range(len(self.lag_SD) - 1, -1, -1)",
+            "range(len(self.lag_SD))",
+            "test_a_transition_adds_what_each_of_the_newest_items_says_by_itself",
+        ),
+        (
+            "all lags of a transition begin alike",
+            "(1 / torch.arange(1, lags + 1))",
+            "(torch.ones(lags))",
+            "test_a_transition_adds_what_each_of_the_newest_items_says_by_itself",
+        ),
+    ),
+    *of(
         "output",
+        (
+            "smoothing spreads nothing in the value",
+            "loss -= smoothing * scores_nV.mean(1).sum()",
+            "pass",
+            "test_label_smoothing_is_pytorchs",
+        ),
+        (
+            "smoothing spreads nothing in the gradient",
+            "error_nV -= smoothing / scores_nV.shape[1]",
+            "pass",
+            "test_label_smoothing_is_pytorchs",
+        ),
+        (
+            "a temperature scales one side too much",
+            "/ math.sqrt(self.temperature)",
+            "/ self.temperature",
+            "test_with_a_temperature_scores_are_cosines",
+        ),
         (
             "the logQ correction of negatives has the wrong sign",
             "(negative_NM - negative_log_q_NM)",
@@ -306,7 +345,7 @@ MUTANTS = [
         ),
         (
             "the target is not taken out of the lean gradient",
-            'error_nV.scatter_(1, target_n1, -1, reduce="add")',
+            'error_nV.scatter_(1, target_n1, smoothing - 1, reduce="add")',
             "pass",
             "test_lean_cross_entropy_equals_the_plain_one_in_value_and_gradient",
         ),
@@ -526,4 +565,4 @@ def test_a_plausible_bug_is_caught(outcomes, mutant):
 
 def test_there_are_enough_bugs_and_no_two_alike():
     assert len({(m.file, m.old, m.new) for m in MUTANTS}) == len({m.name for m in MUTANTS}) == len(MUTANTS) >= 24
-    assert {m.file for m in MUTANTS} == {"attention", "output", "ranking"}
+    assert {m.file for m in MUTANTS} == {"attention", "encoders", "output", "ranking"}

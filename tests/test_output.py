@@ -222,3 +222,26 @@ def test_cheap_dropout_keeps_the_mean_and_drops_the_share():
     torch.manual_seed(1)
     assert torch.equal(first, dropped(x, 0.5))
     assert F.dropout(x, 0.5, training=False).equal(x)
+
+
+@pytest.mark.parametrize("chunk", [3, 100])
+def test_label_smoothing_is_pytorchs(chunk):
+    state, catalogue, bias = (
+        draw(0, 7, 4).requires_grad_(),
+        draw(1, 9, 4).requires_grad_(),
+        draw(2, 9).requires_grad_(),
+    )
+    target = torch.tensor([1, 9, 3, 3, 5, 2, 8])
+    ours = lean_cross_entropy(state, catalogue, bias, target, chunk, smoothing=0.2)
+    plain = F.cross_entropy(state @ catalogue.T + bias, target - 1, reduction="sum", label_smoothing=0.2)
+    torch.testing.assert_close(ours, plain)
+    inputs = state, catalogue, bias
+    torch.testing.assert_close(torch.autograd.grad(ours, inputs), torch.autograd.grad(plain, inputs))
+
+
+def test_with_a_temperature_scores_are_cosines():
+    output = Output(4, 9, "attended", 8, item_bias=False, temperature=0.1)
+    state, items = draw(0, 3, 4), draw(1, 9, 4)
+    scores = output.scaled(state) @ output.scaled(items).T
+    torch.testing.assert_close(scores, F.cosine_similarity(state[:, None], items, dim=-1) / 0.1)
+    assert Output(4, 9, "attended", 8, item_bias=False).scaled(state) is state

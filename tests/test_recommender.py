@@ -9,6 +9,7 @@ import torch
 from conftest import rhythm_log
 
 import attncore as ac
+from attncore.attention import SelfAttentionBlock
 from attncore.batches import Windows
 from attncore.output import Criterion
 from attncore.sequences import Histories
@@ -377,6 +378,11 @@ def test_the_newest_states_are_those_of_all_positions(split, attention, options)
     check_newest(config, split)
 
 
+@pytest.mark.parametrize("attention", ["self", "lstm", "mean"])
+def test_the_newest_states_with_a_transition_are_those_of_all_positions(split, attention):
+    check_newest(ac.RecommenderConfig(attention=attention, width=16, length=8, transition=3), split)
+
+
 @pytest.mark.parametrize("relative", ["position", "time"])
 def test_the_newest_states_with_a_relative_bias_are_those_of_all_positions(split, relative):
     check_newest(ac.RecommenderConfig(width=16, length=8, relative=relative), split)
@@ -422,3 +428,41 @@ def test_sampled_scores_are_those_of_the_catalogue_biases_included(split):
     positive_N, negative_NM, target_N = criterion.given
     torch.testing.assert_close(negative_NM, scores_NV[:, criterion.draw() - 1])
     torch.testing.assert_close(positive_N, scores_NV.gather(1, target_N[:, None] - 1)[:, 0])
+
+
+@pytest.mark.parametrize(
+    "options", [{"transition": 3}, {"gated": True}, {"temperature": 0.1, "item_bias": False}], ids=str
+)
+def test_scores_of_one_history_are_those_of_training_at_its_last_position(split, options):
+    model = ac.Recommender(ac.RecommenderConfig(width=16, length=8, **options), split).eval()
+    histories = Histories.from_lists([[1, 2, 3, 4, 5], [3, 1]])
+    batch = model.windows(histories).batch(np.array([0, 1]))
+    state_BD = model.states(batch)[torch.arange(2), batch.lengths_B - 1]
+    expected = state_BD @ model.output.scaled(model.item.catalogue()).T
+    torch.testing.assert_close(model.score(histories), expected)
+    if "temperature" in options:
+        assert model.score(histories).abs().max() <= 1 / 0.1 + 1e-4
+
+
+def test_a_gate_multiplies_each_branch(split):
+    block = SelfAttentionBlock(8, 2, dropout=0.0, gated=True).eval()
+    x = torch.randn(2, 5, 8)
+    normed = block.norm_attention(x)
+    attended, _ = block.attention(normed, normed, causal=True)
+    x_after = x + attended * block.gates[0](normed).sigmoid()
+    normed = block.norm_network(x_after)
+    torch.testing.assert_close(block(x)[0], x_after + block.network(normed) * block.gates[1](normed).sigmoid())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ({"attention": "target", "transition": 2}, "transition=2: needs one state for all candidates"),
+        ({"attention": "mean", "gated": True}, "gated=True: needs attention='self', not 'mean'"),
+        ({"transition": -1}, "transition=-1: must be a whole number, at least 0"),
+        ({"temperature": -1.0}, "temperature=-1.0: must be at least 0"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(wrong, hint):
+    with pytest.raises(ValueError, match=hint):
+        ac.RecommenderConfig(**wrong)

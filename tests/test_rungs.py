@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 SPEC = importlib.util.spec_from_file_location("rungs", Path(__file__).parent.parent / "book" / "rungs.py")
@@ -14,24 +15,33 @@ SPEC.loader.exec_module(rungs)
 
 @pytest.fixture
 def results(tmp_path):
-    def write(recipe, seed, per_user, kind="row", data="ml-100k"):
+    def write(recipe, seed, per_user, kind="row", data="ml-100k", split="leave-one-out"):
         value = sum(per_user) / len(per_user)
         report = {"metrics": {"ndcg@10": value, "hr@10": 1.0}, "interval": {"ndcg@10": [0, value], "hr@10": [1, 1]}}
-        run = {"data": data, "recipe": recipe, "seed": seed, "kind": kind, "valid": report, "test": report}
-        run["per_user"] = {"valid": per_user, "test": per_user}
-        (tmp_path / f"{data}-{recipe}-{seed}{kind}.json").write_text(json.dumps(run))
+        run = {
+            "data": data,
+            "split": split,
+            "recipe": recipe,
+            "seed": seed,
+            "kind": kind,
+            "valid": report,
+            "test": report,
+        }
+        run["per_user"] = f"{data}-{split}-{recipe}-{seed}.npz"
+        np.savez_compressed(tmp_path / run["per_user"], valid=per_user, test=per_user)
+        (tmp_path / f"{data}-{split}-{recipe}-{seed}.json").write_text(json.dumps(run))
 
     write("mean", 0, [0.0, 0.5, 0.1, 0.0] * 50, kind="baseline")
     for seed in (1, 0, 2):
         write("target", seed, [0.1 * seed, 0.7, 0.3, 0.1] * 50)
-    write("target", 3, [1.0] * 200, kind="ablation")
+    write("target", 3, [1.0] * 200, split="time")
     write("target", 4, [1.0] * 200, data="ml-1m")
     write("same", 0, [0.5, 0.0, 0.0, 0.1] * 50)
     write("once", 0, [0.2, 0.7, 0.3, 0.1] * 50)
     return tmp_path
 
 
-def test_a_rung_is_the_mean_over_the_seeds_of_its_own_data_without_ablations(results):
+def test_a_rung_is_the_mean_over_the_seeds_of_its_own_data_and_split(results):
     assert [run["seed"] for run in rungs.load("ml-100k", "target", results)] == [0, 1, 2]
     found = rungs.rung("ml-100k", "target", folder=results)
     assert found.value == pytest.approx((0.1 + 0.7 + 0.3 + 0.1) / 4)

@@ -155,7 +155,7 @@ def trainer(split, recommender, **options):
 
 
 def test_every_epoch_shows_each_user_once_in_an_order_of_its_own(split, small):
-    steps = list(trainer(split, small, epochs=2, batch_size=16)._plan())
+    steps = [rows for rows, _ in trainer(split, small, epochs=2, batch_size=16)._plan()]
     assert [len(rows) for rows in steps] == [16, 16, 8] * 2
     first, second = np.concatenate(steps[:3]), np.concatenate(steps[3:])
     assert sorted(first) == sorted(second) == list(range(40))
@@ -244,6 +244,8 @@ def test_a_log_without_a_second_training_event_is_refused(small, quick):
         ({"precision": "int8"}, "precision='int8': must be one of auto, float32, bfloat16"),
         ({"loss": "hinge"}, "loss='hinge'"),
         ({"popularity": 2}, "popularity=2: must be from 0 to 1"),
+        ({"windows": "first"}, "windows='first': must be one of last, random"),
+        ({"label_smoothing": 1}, "label_smoothing=1: must be from 0 to 0.99"),
     ],
 )
 def test_a_wrong_setting_says_what_was_given_and_what_is_allowed(wrong, hint):
@@ -257,3 +259,29 @@ def test_bfloat16_training_lands_near_float32(split, small):
         config = ac.TrainingConfig(epochs=5, batch_size=10, lr=1e-2, precision=precision, progress=False)
         losses[precision] = ac.fit(ac.Recommender(small, split), split, config).epochs[-1]["loss"]
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.03)
+
+
+def test_random_windows_end_anywhere_and_follow_the_seed_and_the_epoch_alone(small):
+    split = ac.leave_one_out(rhythm_log(events=30))
+
+    def shown(**options):
+        loop = trainer(split, replace(small, length=4), epochs=3, **options)
+        return [[part.items_BT.tolist() for part in parts] for parts, _ in loop._batches()]
+
+    windows = shown(windows="random")
+    assert windows == shown(windows="random")
+    assert windows[0] != windows[1]
+    assert windows != shown(windows="random", seed=1)
+    seen = {tuple(row) for parts in windows for part in parts for row in part}
+    allowed = {
+        tuple(row[at : at + 4]) for row in map(split.train.__getitem__, range(40)) for at in range(len(row) - 4)
+    }
+    assert seen <= allowed
+    newest = {tuple(row[-5:-1]) for row in map(split.train.__getitem__, range(40))}
+    assert len(seen - newest) > 10
+    assert {tuple(row) for parts in shown() for part in parts for row in part} == newest
+
+
+def test_random_windows_of_short_histories_change_nothing(split, small):
+    last, everywhere = (fitted(split, small, windows=windows)[0] for windows in ("last", "random"))
+    assert all(torch.equal(weight, everywhere[name]) for name, weight in last.items())

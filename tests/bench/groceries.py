@@ -1,9 +1,10 @@
 """Ranking promotions, measured: `python tests/bench/groceries.py [RECIPE ...] [--seeds 0 1 2]`.
 
 Trains each recipe on the slates of Complete Journey for each seed, evaluates validation and test once, with all
-candidates of every slate, and keeps every finished run as one JSON file under `results/`; a run that is there already
-is not run again, so a broken-off series goes on where it stopped. Ends with the table, and with how far target
-attention stands above every other recipe, household by household.
+candidates of every slate, and keeps every finished run as `tests/bench/quality.py` does, with two more arrays in its
+.npz, "valid_gauc" and "test_gauc", and NDCG@10 by household group beside the metrics. A run that is there already is
+not run again, and one that was broken off goes on from its checkpoint in `runs/quality`. Ends with the table, and with
+how far target attention stands above every other recipe, household by household.
 """
 
 from __future__ import annotations
@@ -13,19 +14,17 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from quality import RESULTS, RUNS, keep
 
 import attncore as ac
 from attncore.moments import DAY, Moments
 from attncore.ranking import bootstrap_interval, by_group
-from attncore.runs import replacing
 from attncore.slate_baselines import PersonalHabit, PopularLately
 
-RESULTS = Path(__file__).parent / "results"
 DATA = "complete-journey"
 CONFIG = ac.RecommenderConfig(attention="target", width=32, heads=2, length=200, dropout=0.1)
 TRAINING = ac.TrainingConfig(epochs=100, lr=3e-3, negatives=64, patience=0, precision="float32")
@@ -127,25 +126,25 @@ def measure(recipe: str, seed: int, split: ac.Split) -> dict[str, Any]:
         recommender, training = MODELS[recipe]
         training = replace(training, seed=seed)
         scorer = ac.Recommender(recommender, split, seed=seed)
-        run = ac.fit(scorer, split, training)
+        run = ac.fit(scorer, split, training, out=RUNS / f"{DATA}-{recipe}-{seed}", resume=True)
         config = {"recommender": asdict(recommender), "training": asdict(training), "best_epoch": run.best_epoch}
     seconds = round(time.perf_counter() - started, 1)
-    found: dict[str, Any] = {"per_user": {}, "gauc_per_user": {}, "groups": {}}
+    found: dict[str, Any] = {"per_user": {}}
     for holdout in (split.valid, split.test):
         report = ac.evaluate(scorer, holdout)
-        found[holdout.name] = {"metrics": report.metrics, "interval": report.interval, "users": report.users}
-        for key, metric in (("per_user", "ndcg@10"), ("gauc_per_user", "gauc")):
-            found[key][holdout.name] = np.round(report.per_user[metric], 5).tolist()
-        groups = household_groups(split, holdout)
-        found["groups"][holdout.name] = {
+        groups = {
             name: {
                 group: {"households": int((labels == group).sum()), "ndcg@10": list(figures)}
                 for group, figures in by_group(report, labels.tolist()).items()
             }
-            for name, labels in groups.items()
+            for name, labels in household_groups(split, holdout).items()
         }
+        found[holdout.name] = {"metrics": report.metrics, "interval": report.interval, "groups": groups}
+        for key, metric in ((holdout.name, "ndcg@10"), (f"{holdout.name}_gauc", "gauc")):
+            found["per_user"][key] = report.per_user[metric].astype(np.float32)
     kind = "baseline" if recipe in BASELINES else "row" if recipe in ("mean", "target") else "ablation"
-    about = {"data": DATA, "recipe": recipe, "seed": seed, "kind": kind, "config": config, "seconds": seconds}
+    about = {"data": DATA, "split": "time", "recipe": recipe, "seed": seed, "kind": kind}
+    about |= {"config": config, "seconds": seconds}
     return about | found
 
 
@@ -167,8 +166,11 @@ def table() -> str:
         ]
         lines.append(f"{recipe:<22}{len(runs):>6}" + "".join(f"{figure:>16.4f}" for figure in figures))
     for recipe, runs in every.items() if "target" in every else ():
-        for key, metric in (("per_user", "ndcg@10"), ("gauc_per_user", "gauc")):
-            sides = [np.mean([run[key]["test"] for run in side], axis=0) for side in (every["target"], runs)]
+        for key, metric in (("test", "ndcg@10"), ("test_gauc", "gauc")):
+            sides = [
+                np.mean([np.load(RESULTS / run["per_user"])[key] for run in side], axis=0)
+                for side in (every["target"], runs)
+            ]
             low, high = bootstrap_interval(sides[0] - sides[1], resamples=10_000)
             if recipe != "target":
                 step = f"{np.mean(sides[0] - sides[1]):+.4f} [{low:+.4f}, {high:+.4f}]"
@@ -194,9 +196,7 @@ def main() -> None:
     split = ac.split_by_time(ac.datasets.load(DATA)) if missing else None
     for recipe, seed, path in missing:
         torch.manual_seed(seed)
-        text = json.dumps(measure(recipe, seed, split))
-        with replacing(path) as fresh:
-            fresh.write_text(text)
+        keep(measure(recipe, seed, split), path)
     print(table())
 
 

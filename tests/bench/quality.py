@@ -1,8 +1,13 @@
-"""Quality, measured: `python tests/bench/quality.py [RECIPE ...] [--seeds 0 1 2]`.
+"""Quality, measured: `python tests/bench/quality.py DATA [--logs FOLDER] [--only NAME ...] [--seeds 0 1 2]`.
 
-Trains each recipe on ML-100K for each seed, evaluates validation and test once, and keeps every finished run as
-one JSON file under `results/`; a run that is there already is not run again, so a broken-off series goes on where
-it stopped. Ends with the table.
+Trains every recipe of a data set for each seed, evaluates validation and test once, and keeps each finished run as one
+JSON file under `results/`: {"data", "split", "recipe", "seed", "kind": "row" | "ablation" | "baseline", "config",
+"seconds", "valid": {"metrics", "interval"}, "test": {"metrics", "interval"}, "per_user": file}. A run that is there
+already is not run again, and one that was broken off goes on from its checkpoint in `runs/quality`. Ends with the table.
+
+`ml-100k` comes from the loader. `ml-1m` and `beauty` are the files that the published tables were measured on,
+`FOLDER/ml-1m.csv.gz` and `FOLDER/beauty.csv.gz`, whose row order is time order. "per_user" is an .npz beside the JSON
+with two arrays, "valid" and "test": each user's NDCG@10, in one order for all runs of a data set and split.
 """
 
 from __future__ import annotations
@@ -10,105 +15,153 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import attncore as ac
+from attncore.recipes import RECIPES
 
 RESULTS = Path(__file__).parent / "results"
-DATA = "ml-100k"
-BASELINES = {
-    "popularity": ac.baselines.Popularity,
-    "markov-chain": ac.baselines.MarkovChain,
-    "markov-chain-normalized": lambda split: ac.baselines.MarkovChain(split, normalize=True),
+RUNS = Path(__file__).parents[2] / "runs" / "quality"
+SPLITS = {"leave-one-out": ac.leave_one_out, "time": ac.split_by_time}
+PENALTY = {"ml-100k": 50.0, "ml-1m": 200.0, "beauty": 500.0}  # EASE's, the best on validation of 50 to 2,000
+BASELINES: dict[str, Callable[[ac.Split, str], Any]] = {
+    "popularity": lambda split, data: ac.baselines.Popularity(split),
+    "recent-popularity": lambda split, data: ac.baselines.RecentPopularity(split),
+    "markov-chain": lambda split, data: ac.baselines.MarkovChain(split),
+    "markov-chain-normalized": lambda split, data: ac.baselines.MarkovChain(split, normalize=True),
+    "ease": lambda split, data: ac.baselines.EASE(split, PENALTY[data]),
 }
-SHORT = ac.TrainingConfig(epochs=30, batch_size=64, lr=5e-3, negatives=128, patience=10)
-MODELS = {
-    "mean": (ac.RecommenderConfig(attention="mean", length=50, positions="none"), SHORT),
-    "target": (ac.RecommenderConfig(attention="target", length=50, positions="none", heads=1), SHORT),
-    "self": (ac.RecommenderConfig(attention="self"), ac.TrainingConfig()),
+
+Configs = tuple[ac.RecommenderConfig, ac.TrainingConfig]
+
+
+def rows_of(data: str) -> dict[str, Configs]:
+    """The models that stand in the table of a data set, by name."""
+    short = ac.TrainingConfig(epochs=30, batch_size=64, lr=5e-3, negatives=128, patience=10)
+    rows = {
+        "mean": (ac.RecommenderConfig(attention="mean", length=50, positions="none"), short),
+        "target": (ac.RecommenderConfig(attention="target", length=50, positions="none", heads=1), short),
+        "self": (ac.RecommenderConfig(attention="self"), ac.TrainingConfig()),
+    }
+    chosen = RECIPES[data]
+    return (rows if data == "ml-100k" else {}) | {data: (chosen.recommender, chosen.training)}
+
+
+# From plain SASRec to the recipe: each line undoes one more of the recipe's choices, the last one first.
+UNDONE: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "ml-100k": [
+        ("plain-blocks", {"gated": False, "label_smoothing": 0.0}),
+        ("no-transition", {"transition": 0}),
+        ("no-relative", {"relative": "none", "positions": "learned"}),
+        ("last-window", {"windows": "last"}),
+        ("bce", {"loss": "bce", "negatives": 128}),
+    ],
+    "ml-1m": [],
+    "beauty": [],
 }
 
 
-def path_of(recipe: str, seed: int) -> Path:
+def ablations_of(data: str) -> dict[str, Configs]:
+    """From the recipe back to plain SASRec: each differs from the one before it in one choice."""
+    steps, (recommender, training) = {}, (RECIPES[data].recommender, RECIPES[data].training)
+    for name, changes in UNDONE[data]:
+        of_model = {field: value for field, value in changes.items() if hasattr(recommender, field)}
+        of_training = {field: value for field, value in changes.items() if field not in of_model}
+        recommender, training = replace(recommender, **of_model), replace(training, **of_training)
+        steps[name] = (recommender, training)
+    return steps
+
+
+def path_of(data: str, split: str, recipe: str, seed: int) -> Path:
     """Where a run is kept."""
-    return RESULTS / f"{DATA}-{recipe}-{seed}.json"
+    return RESULTS / f"{data}-{'time-' if split == 'time' else ''}{recipe}-{seed}.json"
 
 
-def measure(recipe: str, seed: int, split: ac.Split) -> dict[str, Any]:
+def load_log(data: str, logs: Path | None) -> ac.Interactions:
+    """The log: from `logs` if its file is there, else from the loader."""
+    if logs is not None and (path := logs / f"{data}.csv.gz").exists():
+        return ac.read_interactions(path)
+    return ac.datasets.load(data)
+
+
+def measure(data: str, how: str, recipe: str, seed: int, split: ac.Split, configs: Configs | None) -> dict[str, Any]:
     """Train (a baseline only counts), and evaluate on validation and test."""
     started = time.perf_counter()
     config: dict[str, Any] = {}
     scorer: Any
-    if recipe in BASELINES:
-        scorer = BASELINES[recipe](split)
+    if configs is None:
+        scorer = BASELINES[recipe](split, data)
     else:
-        recommender, training = MODELS[recipe]
-        training = ac.TrainingConfig(**asdict(training) | {"seed": seed})
-        scorer = ac.Recommender(recommender, split, seed=seed)
-        run = ac.fit(scorer, split, training)
-        config = {"recommender": asdict(recommender), "training": asdict(training), "best_epoch": run.best_epoch}
+        training = replace(configs[1], seed=seed)
+        scorer = ac.Recommender(configs[0], split, seed=seed)
+        run = ac.fit(scorer, split, training, out=RUNS / path_of(data, how, recipe, seed).stem, resume=True)
+        config = {"recommender": asdict(configs[0]), "training": asdict(training), "best_epoch": run.best_epoch}
+        config["seconds_trained"] = round(sum(epoch["seconds"] for epoch in run.epochs), 1)
     seconds = round(time.perf_counter() - started, 1)
-    parts = {}
-    for holdout in (split.valid, split.test):
-        report = ac.evaluate(scorer, holdout)
-        parts[holdout.name] = {"metrics": report.metrics, "interval": report.interval}
-        parts[f"{holdout.name}_per_user"] = np.round(report.per_user["ndcg@10"], 6).tolist()
-    return {
-        "data": DATA,
-        "recipe": recipe,
-        "seed": seed,
-        "kind": "baseline" if recipe in BASELINES else "row",
-        "config": config,
-        "seconds": seconds,
-        "valid": parts["valid"],
-        "test": parts["test"],
-        "per_user": {name: parts[f"{name}_per_user"] for name in ("valid", "test")},
-    }
+    reports = {holdout.name: ac.evaluate(scorer, holdout) for holdout in (split.valid, split.test)}
+    found = {name: {"metrics": report.metrics, "interval": report.interval} for name, report in reports.items()}
+    about = {"data": data, "split": how, "recipe": recipe, "seed": seed}
+    per_user = {name: report.per_user["ndcg@10"].astype(np.float32) for name, report in reports.items()}
+    return about | {"config": config, "seconds": seconds} | found | {"per_user": per_user}
 
 
-def table() -> str:
+def keep(run: dict[str, Any], path: Path) -> None:
+    """Write a finished run, whole or not at all."""
+    per_user = path.with_suffix(".npz")
+    np.savez_compressed(per_user, **run["per_user"])
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text(json.dumps(run | {"per_user": per_user.name}, indent=1) + "\n")
+    fresh.replace(path)
+
+
+def table(data: str, split: str) -> str:
     """Every kept recipe, mean over its seeds, best on validation first."""
     runs: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted(RESULTS.glob(f"{DATA}-*.json")):
+    for path in sorted(RESULTS.glob(f"{data}-*.json")):
         run = json.loads(path.read_text())
-        runs.setdefault(run["recipe"], []).append(run)
-    lines = [
-        f"{'recipe':<26}{'seeds':>6}{'valid ndcg@10':>15}{'valid hr@10':>13}{'test ndcg@10':>14}{'test hr@10':>12}"
-    ]
-
-    def mean(recipe: str, part: str, metric: str) -> float:
-        return float(np.mean([run[part]["metrics"][metric] for run in runs[recipe]]))
-
-    for recipe in sorted(runs, key=lambda r: -mean(r, "valid", "ndcg@10")):
-        figures = [mean(recipe, part, metric) for part in ("valid", "test") for metric in ("ndcg@10", "hr@10")]
-        lines.append(
-            f"{recipe:<26}{len(runs[recipe]):>6}{figures[0]:>15.4f}{figures[1]:>13.4f}{figures[2]:>14.4f}{figures[3]:>12.4f}"
-        )
+        if run["data"] == data and run["split"] == split:
+            runs.setdefault(run["recipe"], []).append(run)
+    columns = [(part, metric) for part in ("valid", "test") for metric in ("ndcg@10", "hr@10")]
+    figures = {
+        recipe: [float(np.mean([run[part]["metrics"][metric] for run in found])) for part, metric in columns]
+        for recipe, found in runs.items()
+    }
+    lines = [f"{data + ', ' + split:<32}{'seeds':>6}" + "".join(f"{f'{p} {m}':>15}" for p, m in columns)]
+    for recipe in sorted(runs, key=lambda recipe: -figures[recipe][0]):
+        lines.append(f"{recipe:<32}{len(runs[recipe]):>6}" + "".join(f"{value:>15.4f}" for value in figures[recipe]))
     return "\n".join(lines)
 
 
 def main() -> None:
     """Run what is missing, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipes", nargs="*", default=[*BASELINES, *MODELS], metavar="RECIPE")
+    parser.add_argument("data", choices=list(RECIPES))
+    parser.add_argument("--logs", type=Path, help="the folder of the published tables' files")
+    parser.add_argument("--split", choices=list(SPLITS), default="leave-one-out")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="of the rows, ablations and baselines; all if left out"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     args = parser.parse_args()
-    unknown = set(args.recipes) - {*BASELINES, *MODELS}
-    if unknown:
-        parser.error(f"unknown recipe {', '.join(sorted(unknown))}; choose from {', '.join([*BASELINES, *MODELS])}")
-    split = ac.leave_one_out(ac.datasets.load(DATA))
-    for recipe in args.recipes:
-        for seed in args.seeds if recipe in MODELS else [0]:
-            if not path_of(recipe, seed).exists():
-                text = json.dumps(measure(recipe, seed, split))
-                fresh = path_of(recipe, seed).with_suffix(".tmp")
-                fresh.write_text(text)
-                fresh.replace(path_of(recipe, seed))
-    print(table())
+    rows, ablations = rows_of(args.data), ablations_of(args.data)
+    known = [*BASELINES, *rows, *ablations]
+    if unknown := set(args.only or ()) - set(known):
+        parser.error(f"no {', '.join(sorted(unknown))} for {args.data}; choose from {', '.join(known)}")
+    split = SPLITS[args.split](load_log(args.data, args.logs))
+    for seed in args.seeds:
+        for recipe in args.only or known:
+            path = path_of(args.data, args.split, recipe, seed)
+            if path.exists() or (recipe in BASELINES and seed != args.seeds[0]):
+                continue
+            kind = "baseline" if recipe in BASELINES else "row" if recipe in rows else "ablation"
+            found = measure(args.data, args.split, recipe, seed, split, (rows | ablations).get(recipe))
+            keep(found | {"kind": kind}, path)
+    print(table(args.data, args.split))
 
 
 if __name__ == "__main__":
