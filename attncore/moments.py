@@ -26,7 +26,7 @@ class Known:
     """What is known of several users at a moment each: their past items, each item once, the latest last.
 
     Attributes:
-        items: item indices, int32, (rows, K); 0 is padding, on the right.
+        items: item indices, int32, (rows, K); 0 is padding, on the right. K is that of the longest row, 0 if none has any.
         counts: how often the item was taken before, int64, (rows, K).
         ages: seconds since it was last taken, int64, (rows, K).
     """
@@ -160,7 +160,7 @@ class Moments:
         kept = np.bincount(row, minlength=len(users))
         at = np.arange(len(row)) - np.repeat(np.cumsum(kept) - kept, kept) - np.maximum(kept - length, 0)[row]
         row, event, at = row[at >= 0], event[at >= 0], at[at >= 0]
-        shape = len(users), max(int(np.minimum(kept, length).max(initial=0)), 1)
+        shape = len(users), int(np.minimum(kept, length).max(initial=0))
         items, counts, ages = np.zeros(shape, np.int32), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         items[row, at] = self.histories.items[event]
         counts[row, at] = count[event]

@@ -424,5 +424,5 @@ def _undated(past: np.ndarray, length: int) -> Known:
     items, first, counts = np.unique(newest, return_index=True, return_counts=True)
     order = np.argsort(-first)[-length:]
     if len(order) == 0:
-        return Known(np.zeros((1, 1), np.int32), np.zeros((1, 1), np.int64), np.zeros((1, 1), np.int64))
+        return Known(np.zeros((1, 0), np.int32), np.zeros((1, 0), np.int64), np.zeros((1, 0), np.int64))
     return Known(items[order][None].astype(np.int32), counts[order][None], np.full((1, len(order)), -1))

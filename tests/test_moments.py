@@ -45,7 +45,7 @@ def test_many_rows_at_once_and_a_short_length_keep_the_newest(split):
 
 def test_nobody_known_has_no_past(split):
     known = split.slates.known(np.array([-1]), np.array([0]), np.array([10**6]), 5)
-    assert known.items.tolist() == [[0]]
+    assert known.items.tolist() == [[]]
 
 
 def test_counts_of_late_are_those_strictly_before_the_moment(split):

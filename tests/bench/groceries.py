@@ -72,7 +72,7 @@ class LogisticRegression:
         items, time = slates.items[at], slates.times[row]
         of = slice(row, row + 1)
         known = slates.known(slates.users[of], slates.stops[of], slates.times[of], 10**9)
-        past, counts, ages = known.items[0], known.counts[0], known.ages[0]
+        past, counts, ages = (np.append(0, column[0]) for column in (known.items, known.counts, known.ages))
         order = np.argsort(past)
         found = np.minimum(np.searchsorted(past[order], items), len(past) - 1)
         same = past[order][found] == items
