@@ -16,6 +16,7 @@ from attncore.config import RecommenderConfig, TrainingConfig
 from attncore.interactions import DataError, Interactions, read_interactions
 from attncore.ranking import Report, compare, evaluate
 from attncore.recommender import Recommender, load
+from attncore.slates import Slates
 from attncore.splits import Split, leave_one_out, split_by_time, split_by_user
 from attncore.training import Run, fit
 
@@ -27,6 +28,7 @@ __all__ = [
     "RecommenderConfig",
     "Report",
     "Run",
+    "Slates",
     "Split",
     "TrainingConfig",
     "baselines",
