@@ -103,10 +103,14 @@ def parser(defaults: Recipe) -> Parser:
 
 
 def defaults_of(words: Sequence[str]) -> Recipe:
-    """What the options' defaults are: those of the recipe that the command names, if it names one."""
+    """What the options' defaults are: those of the recipe that the command names, if it names one.
+
+    Complete Journey has slates, which need settings of their own, so there its own recipe is the default.
+    """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--recipe")
-    name = first.parse_known_args(words)[0].recipe
+    known, others = first.parse_known_args(words)
+    name = known.recipe or ("complete-journey" if others[:2] == ["train", "complete-journey"] else None)
     return recipe(name) if name in RECIPES else Recipe("", ac.RecommenderConfig(), ac.TrainingConfig())
 
 

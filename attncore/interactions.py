@@ -12,7 +12,7 @@ import logging
 import re
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,18 @@ class Interactions:
             dropped[f"below min_count={min_count}"] = int((~keep).sum())
         summary = ReadSummary(self.summary.read or len(self), int(keep.sum()), dropped)
         return dataclasses.replace(self, events=self.events[keep].reset_index(drop=True), summary=summary)
+
+    def only_users(self, users: Sequence[Any]) -> "Interactions":
+        """The log of some users alone: their events and slates; the tables of users and items stay as they are.
+
+        Raises:
+            DataError: none of them has an event.
+        """
+        events = self.events[self.events["user"].isin(users)].reset_index(drop=True)
+        if events.empty:
+            raise DataError(f"{self.name}: none of the {len(users)} users has an event; give ids of the log")
+        slates = None if self.slates is None else self.slates.only_users(users)
+        return dataclasses.replace(self, events=events, slates=slates)
 
     def __len__(self) -> int:
         return len(self.events)

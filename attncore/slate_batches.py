@@ -18,6 +18,7 @@ from attncore.splits import Split
 
 POPULARITY_DAYS = 7, 28
 CUT_DAYS = 7  # over which a number of the events, such as a price cut, is averaged
+EACH = 8  # slates of a user that an epoch shows
 TAKEN_AT_MOST = 8  # taken candidates of a slate that one batch shows
 COUNTS = torch.tensor([1, 2, 3, 4, 6, 9, 14, 22])  # a bucket of counts begins at each; bucket 0 is unknown
 AGES = torch.tensor([0, 1, 2, 4, 8, 15, 29, 57, 113, 226]) * DAY  # the same for seconds since
@@ -130,7 +131,7 @@ def fit_situation(split: Split, columns: Sequence[str]) -> tuple[Feature, ...]:
 
 
 class SlateWindows:
-    """Batches of slates, for training one random slate of each user that is asked for.
+    """Batches of slates. For training, a row is a user and draws one of their slates at random; 8 rows are one user.
 
     Args:
         slates: what to draw from.
@@ -160,12 +161,17 @@ class SlateWindows:
         self._order = np.argsort(slates.users[:few], kind="stable")
         self._many = np.bincount(slates.users[:few], minlength=users)
         self._first = np.cumsum(self._many) - self._many
-        self.lengths = np.where(self._many > 0, drawn + TAKEN_AT_MOST, 0)  # candidates in a batch, by user
+        self.lengths = np.where(self._many > 0, drawn + TAKEN_AT_MOST, 0).repeat(EACH)  # candidates of a row
+
+    def users_of(self, rows: np.ndarray) -> np.ndarray:
+        """The user row of each of `rows`."""
+        return rows // EACH
 
     def batch(self, rows: np.ndarray, back: None = None) -> SlateBatch:
         """A random training slate of each user, with candidates drawn by PyTorch's generator; `back` is for `Windows`."""
-        which = (torch.rand(len(rows), dtype=torch.float64).numpy() * self._many[rows]).astype(np.int64)
-        return self.drawn_from(self._order[self._first[rows] + which])
+        users = self.users_of(rows)
+        which = (torch.rand(len(rows), dtype=torch.float64).numpy() * self._many[users]).astype(np.int64)
+        return self.drawn_from(self._order[self._first[users] + which])
 
     def drawn_from(self, rows: np.ndarray) -> SlateBatch:
         """Slates with up to 8 of their taken candidates, and `drawn` others drawn at random.
@@ -201,7 +207,7 @@ class SlateWindows:
 
     def parts(self, rows: np.ndarray) -> list[np.ndarray]:
         """Rows of one training step, sorted by how much their users took and cut into parts that pad less."""
-        order = rows[np.argsort(self.slates.histories.lengths[rows], kind="stable")]
+        order = rows[np.argsort(self.slates.histories.lengths[self.users_of(rows)], kind="stable")]
         return np.array_split(order, max(1, min(4, len(rows))) if self.device.type == "cpu" else 1)
 
     def _made(self, rows: np.ndarray, places: np.ndarray, real: np.ndarray) -> SlateBatch:

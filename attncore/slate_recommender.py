@@ -173,7 +173,7 @@ class SlateRecommender(nn.Module):
         return self.item.id.weight.device
 
     def training_windows(self, split: Split, config: TrainingConfig) -> SlateWindows:
-        """One random training slate of each user: what `fit` draws its batches from."""
+        """Random training slates of each user: what `fit` draws its batches from."""
         assert split.slates is not None
         if config.windows != "last":
             raise ValueError(f"windows={config.windows!r}: slates are drawn at random already; leave --windows out")

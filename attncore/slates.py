@@ -7,7 +7,8 @@ promotions. So a list of candidates is kept once, in flat arrays of small intege
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -75,6 +76,19 @@ class Slates:
     def __repr__(self) -> str:
         lists = f"{len(self.offsets) - 1:,} lists of {len(self.items) / max(len(self.offsets) - 1, 1):,.0f} on average"
         return f"Slates({len(self):,} moments, {lists}, {len(self.taken):,} taken)"
+
+    def only_users(self, users: Sequence[Any]) -> Slates:
+        """The slates that were shown to some users alone; the lists stay as they are."""
+        kept = np.isin(self.users, np.asarray(users))
+        many = np.diff(self.taken_offsets)
+        return replace(
+            self,
+            users=self.users[kept],
+            times=self.times[kept],
+            lists=self.lists[kept],
+            taken=self.taken[np.repeat(kept, many)],
+            taken_offsets=np.append(0, np.cumsum(many[kept])),
+        )
 
     @classmethod
     def from_promotions(

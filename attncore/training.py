@@ -73,8 +73,8 @@ def fit(
 
     A step's users are drawn at random. They are sorted by length only within the step and worked through in
     parts, each padded to its own longest history: the gradient is that of the whole step, without the padding.
-    Where the split has slates, an epoch shows one random slate of each user, and the best epoch is chosen on the
-    first validation slate of 400 users; the report in the end is on all.
+    Where the split has slates, an epoch shows 8 random ones of each user, and the best epoch is chosen on the first
+    validation slate of 400 users; the report in the end is on all.
     Under `torchrun` each process works on its own users of the step, and the first one writes.
 
     Args:
@@ -250,7 +250,7 @@ class Trainer:
             return
         epoch, number = divmod(failed, self.steps_an_epoch)
         order = list(shuffled_batches(self.rows, self.users_a_step, self.config.seed, epoch + 1))
-        users = ", ".join(str(user) for user in self.split.users.ids[order[number][:5]])
+        users = ", ".join(str(user) for user in self.split.users.ids[self.windows.users_of(order[number][:5])])
         kept = f"; {self.folder.path} keeps what was saved before" if self.folder.path else ""
         raise FloatingPointError(
             f"epoch {epoch + 1}, step {number + 1}: the loss or its gradient is not finite, so the step was not "

@@ -18,7 +18,7 @@ from attncore.slate_recommender import MatchBias, SlateRecommender
 
 SMALL = ac.RecommenderConfig(attention="target", width=16, heads=2, length=50, dropout=0.0)
 QUICK = ac.TrainingConfig(
-    epochs=12, batch_size=16, lr=1e-2, negatives=16, warmup=5, progress=False, device="cpu", precision="float32"
+    epochs=4, batch_size=32, lr=1e-2, negatives=16, warmup=5, progress=False, device="cpu", precision="float32"
 )
 KINDS = ("target", "mean")
 
@@ -97,7 +97,7 @@ def test_a_run_comes_back_as_it_was_without_its_log(split, trained, kind, tmp_pa
 
 
 def test_one_seed_gives_one_model(split):
-    quick = dataclasses.replace(QUICK, epochs=2)
+    quick = dataclasses.replace(QUICK, epochs=1)
     models = [ac.Recommender(SMALL, split, seed=4) for _ in range(2)]
     for model in models:
         ac.fit(model, split, quick)
@@ -106,7 +106,7 @@ def test_one_seed_gives_one_model(split):
 
 
 def test_a_stopped_training_goes_on_to_the_same_weights(split, tmp_path, monkeypatch):
-    quick = dataclasses.replace(QUICK, epochs=3)
+    quick = dataclasses.replace(QUICK, epochs=2)
     whole = ac.Recommender(SMALL, split, seed=1)
     ac.fit(whole, split, quick)
     from attncore import training
@@ -114,7 +114,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(split, tmp_path, monkeyp
     half, step = ac.Recommender(SMALL, split, seed=1), training.Trainer.train_step
 
     def stopping(self, *given):
-        if self.step == 4:
+        if self.step == 9:
             raise RuntimeError("power cut")
         step(self, *given)
 
@@ -191,10 +191,13 @@ def test_drawn_candidates_are_of_the_list_and_marked_rightly(split):
 def test_training_draws_no_slate_from_after_training(split):
     model = ac.Recommender(SMALL, split)
     windows = model.training_windows(split, QUICK)
-    seen = []
-    windows.drawn_from = lambda rows: seen.extend(rows.tolist())
-    for _ in range(50):
-        windows.batch(np.flatnonzero(windows.lengths))
+    seen, rows = [], np.flatnonzero(windows.lengths)
+    windows.drawn_from = lambda slates: seen.extend(slates.tolist())
+    for _ in range(10):
+        windows.batch(rows)
+    users = split.slates.users[seen].reshape(10, -1)
+    assert (users == windows.users_of(rows)).all()
+    assert (np.bincount(users[0], minlength=30)[np.unique(users[0])] == 8).all()
     assert split.slates.times[seen].max() < split.valid.protocol["valid_from"]
     assert len(set(seen)) > 100
 
@@ -301,7 +304,7 @@ def test_raw_weights_and_additive_scores_train_too(split):
 
 def test_the_command_line_trains_evaluates_and_recommends(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ac.datasets, "load", lambda name: shop_log())
-    words = "--epochs 2 --width 16 --length 20 --batch-size 16 --negatives 16 --no-progress --device cpu".split()
+    words = "--epochs 1 --width 16 --length 20 --batch-size 16 --negatives 16 --no-progress --device cpu".split()
     run = str(tmp_path / "run")
     main(["train", "complete-journey", "--out", run, "--attention", "target", *words])
     out = capsys.readouterr().out

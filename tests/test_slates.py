@@ -125,6 +125,20 @@ def test_a_slates_history_is_all_before_its_moment_and_nothing_of_it():
         assert split.test.histories[row].tolist() == whole.items[span][whole.times[span] < time].tolist()
 
 
+def test_some_users_alone_keep_their_slates_and_events():
+    log = shop_log()
+    some = log.only_users([3, 8])
+    assert set(some.events["user"]) == set(some.slates.users.tolist()) == {3, 8}
+    assert len(some.slates) == np.isin(log.slates.users, [3, 8]).sum()
+    taken = [some.slates.items[i] for i in some.slates.taken]
+    of = np.repeat(some.slates.times, np.diff(some.slates.taken_offsets))
+    events = {(t, i) for t, i in zip(some.events["time"], some.events["item"], strict=True)}
+    assert len(taken) > 10
+    assert all((time, item) in events for time, item in zip(of.tolist(), taken, strict=True))
+    with pytest.raises(ac.DataError, match="none of the 1 users has an event"):
+        log.only_users([777])
+
+
 def test_a_part_of_the_questions_has_one_of_each_user():
     split = ac.split_by_time(shop_log(), valid=0.2, test=0.2)
     few = split.valid.first_of_users(7)

@@ -23,11 +23,12 @@ from quality import RESULTS, RUNS, keep
 import attncore as ac
 from attncore.moments import DAY, Moments
 from attncore.ranking import bootstrap_interval, by_group
+from attncore.recipes import RECIPES
 from attncore.slate_baselines import PersonalHabit, PopularLately
 
 DATA = "complete-journey"
-CONFIG = ac.RecommenderConfig(attention="target", width=32, heads=2, length=200, dropout=0.1)
-TRAINING = ac.TrainingConfig(epochs=100, lr=3e-3, negatives=64, patience=0, precision="float32")
+CONFIG = RECIPES[DATA].recommender
+TRAINING = replace(RECIPES[DATA].training, precision="float32")
 MODELS: dict[str, tuple[ac.RecommenderConfig, ac.TrainingConfig]] = {
     "mean": (replace(CONFIG, attention="mean"), TRAINING),
     "target": (CONFIG, TRAINING),
