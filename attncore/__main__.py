@@ -156,7 +156,10 @@ def show_training(model: ac.Recommender, split: ac.Split, run: ac.Run) -> None:
     """What was trained, how it compares with the baselines on validation, and three users."""
     print(f"{split.name}: {len(split.items):,} items, {split.train.lengths.sum():,} training events")
     print(f"trained {run.positions_per_s:,.0f} positions/s; best epoch {run.best_epoch} of {len(run.epochs)}\n")
-    rivals: dict[str, Any] = {"popularity": ac.baselines.Popularity(split), "Markov chain": ac.baselines.MarkovChain(split)}
+    rivals: dict[str, Any] = {
+        "popularity": ac.baselines.Popularity(split),
+        "Markov chain": ac.baselines.MarkovChain(split),
+    }
     if split.slates is not None:
         rivals = {"popular this week": PopularLately(), "personal habit": PersonalHabit()}
     reports = {name: ac.evaluate(rival, split.valid) for name, rival in rivals.items()}

@@ -26,7 +26,7 @@ class Known:
     """What is known of several users at a moment each: their past items, each item once, the latest last.
 
     Attributes:
-        items: item indices, int32, (rows, K); 0 is padding, on the right. K is that of the longest row, 0 if none has any.
+        items: item indices, int32, (rows, K); 0 is padding, on the right. K may be 0.
         counts: how often the item was taken before, int64, (rows, K).
         ages: seconds since it was last taken, int64, (rows, K).
     """

@@ -276,7 +276,7 @@ def _evaluate_slates(
 
 
 def by_group(report: Report, groups: Sequence[Any], metric: str = "ndcg@10") -> dict[Any, tuple[float, float, float]]:
-    """A metric of a report for each group of its users: mean, and the 95 % bootstrap interval of `bootstrap_interval`.
+    """A metric of a report for each group of its users: the mean, and its 95 % bootstrap interval.
 
     Args:
         report: what `evaluate` gave.

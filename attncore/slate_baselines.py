@@ -37,6 +37,6 @@ class PersonalHabit:
 
 
 def _places(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Place of each pair of counts in their order, first counts first; float32 holds places exactly, not such sums."""
+    """Place of each pair of counts in their order, first counts first; float32 holds places exactly."""
     both = first.astype(np.int64) * (int(second.max(initial=0)) + 1) + second
     return np.unique(both, return_inverse=True)[1].astype(np.float32)

@@ -168,7 +168,7 @@ class SlateWindows:
         return rows // EACH
 
     def batch(self, rows: np.ndarray, back: None = None) -> SlateBatch:
-        """A random training slate of each user, with candidates drawn by PyTorch's generator; `back` is for `Windows`."""
+        """A random slate of each row's user, drawn by PyTorch's generator as candidates are; `back` is for others."""
         users = self.users_of(rows)
         which = (torch.rand(len(rows), dtype=torch.float64).numpy() * self._many[users]).astype(np.int64)
         return self.drawn_from(self._order[self._first[users] + which])
@@ -185,7 +185,9 @@ class SlateWindows:
         step = np.arange(TAKEN_AT_MOST)
         at = slates.taken_offsets[rows][:, None] + (step + shift[:, None]) % many[:, None]
         taken = np.where(step < many[:, None], slates.taken[at], -1)
-        others = start[:, None] + (torch.rand(count, self.drawn, dtype=torch.float64).numpy() * size[:, None]).astype(int)
+        others = start[:, None] + (torch.rand(count, self.drawn, dtype=torch.float64).numpy() * size[:, None]).astype(
+            int
+        )
         every = np.repeat(np.arange(count), many)
         key = every * np.int64(len(slates.items)) + slates.taken[_flat(slates.taken_offsets[rows], many)]
         mine = np.arange(count)[:, None] * np.int64(len(slates.items)) + others
@@ -225,7 +227,12 @@ class SlateWindows:
 
 
 def made(
-    slates: Moments, known: Known, users: np.ndarray, items: np.ndarray, times: np.ndarray, situation: dict[str, Tensor]
+    slates: Moments,
+    known: Known,
+    users: np.ndarray,
+    items: np.ndarray,
+    times: np.ndarray,
+    situation: dict[str, Tensor],
 ) -> SlateBatch:
     """A batch of candidates `items` (B, N) asked about at times (B, 1), given what is known of the users."""
     lately = [np.log1p(slates.taken_lately(items, times, days)) for days in POPULARITY_DAYS]

@@ -7,30 +7,28 @@ question: not which item of the catalogue comes next, but which of the candidate
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from attncore.answering import Recommendation
 from attncore.config import RecommenderConfig, TrainingConfig
 from attncore.embedding import AskerEmbedding, Dropout, FeatureEmbedding, FeatureTable, ItemEmbedding
-from attncore.encoders import TargetAttention
+from attncore.encoders import MatchBias, MeanOfPast, TargetAttention
 from attncore.features import FIRST
 from attncore.inspection import evaluating
 from attncore.interactions import DataError
-from attncore.moments import DAY, Known, Moments
+from attncore.moments import Moments
 from attncore.output import Criterion
-from attncore.ranking import top_k
 from attncore.runs import write_run
-from attncore.slate_batches import AGES, COUNTS, Situations, SlateBatch, SlateWindows, fit_situation, made
+from attncore.slate_answering import SlateAnswering
+from attncore.slate_batches import AGES, COUNTS, SlateBatch, SlateWindows, fit_situation
 from attncore.splits import Split
 from attncore.tables import FeatureSet
 
@@ -38,57 +36,7 @@ READ = ("attention", "width", "heads", "length", "dropout", "item_bias", "score"
 FEATURES = ("item_features", "user_features", "situation_features")
 
 
-class MatchBias(nn.Module):
-    """What is added to the score of a candidate and a past item for each thing that they share.
-
-    One learned number per head and thing: to be the same item, to be of the same category, of the same brand, and so
-    on. All start at 1, so that a candidate first looks at what is most like it. It is the sibling of `RelativeBias`:
-    there the scores know how far apart two events are, here how alike.
-
-    Args:
-        things: how many things can be shared.
-        heads: attention heads H.
-    """
-
-    def __init__(self, things: int, heads: int) -> None:
-        super().__init__()
-        self.shared = nn.Parameter(torch.ones(things, heads))
-        bits = torch.arange(2**things)[:, None] >> torch.arange(things) & 1
-        self.register_buffer("bits", bits.float(), persistent=False)
-
-    def forward(self, candidates: Sequence[Tensor], past: Sequence[Tensor]) -> Tensor:
-        """The bias (B, H, N, K) from codes (B, N) and (B, K), a pair of tensors a thing; a code below 0 matches none.
-
-        Most pairs share little, and all that a pair shares is one small whole number, a bit a thing. So the sums are
-        made once for each such number and looked up: a few operations on bytes instead of a sum of N × K floats each.
-        """
-        shared_BNK = torch.zeros((), dtype=torch.uint8, device=self.shared.device)
-        for number, (code_BN, code_BK) in enumerate(zip(candidates, past, strict=True)):
-            same_BNK = (code_BN[:, :, None] == code_BK[:, None]).view(torch.uint8)
-            shared_BNK = shared_BNK | (same_BNK << number)
-        sums = self.bits @ self.shared  # one row for each set of things
-        looked_up = [column.index_select(0, shared_BNK.int().flatten()) for column in sums.unbind(1)]
-        return torch.stack([column.view(shared_BNK.shape) for column in looked_up], 1)
-
-
-class MeanOfPast(nn.Module):
-    """Attention's rival with the same inputs: the plain mean of the values, the same for every candidate."""
-
-    def __init__(self, width: int, dropout: float) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.value, self.joined = nn.Linear(width, width), nn.Linear(width, width)
-        self.dropout = Dropout(dropout)
-
-    def forward(self, query_BND: Tensor, context_BKD: Tensor, keep_BK: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled vectors (B, N, D) and the equal weights (B, 1, N, K)."""
-        weights_B1K = (keep_BK / keep_BK.sum(1, keepdim=True))[:, None]
-        pooled_B1D = self.joined(weights_B1K @ self.value(self.norm(context_BKD)))
-        many = query_BND.shape[1]
-        return self.dropout(pooled_B1D.expand(-1, many, -1)), weights_B1K[:, None].expand(-1, -1, many, -1)
-
-
-class SlateRecommender(nn.Module):
+class SlateRecommender(SlateAnswering):
     """Ranks the candidates of slates, for the log of `split`; `Recommender` makes one where the split has slates.
 
     The query is the candidate with the situation (how it is shown, where, at what price cut, how often anybody took
@@ -129,7 +77,9 @@ class SlateRecommender(nn.Module):
         plain = RecommenderConfig()
         for field in fields(config):
             if field.name not in (*READ, *FEATURES) and getattr(config, field.name) != getattr(plain, field.name):
-                raise ValueError(f"{field.name}={getattr(config, field.name)!r}: means nothing for slates; leave it out")
+                raise ValueError(
+                    f"{field.name}={getattr(config, field.name)!r}: means nothing for slates; leave it out"
+                )
         self.config, self.split = config, split
         self.features = features or _fitted(config, split)
         with torch.random.fork_rng(devices=[]):
@@ -253,134 +203,6 @@ class SlateRecommender(nn.Module):
             self.__dict__["_asked_windows"] = kept
         return kept
 
-    def recommend(
-        self,
-        users: Sequence[Any] | None = None,
-        histories: Sequence[Sequence[Any]] | None = None,
-        k: int = 10,
-        candidates: Sequence[Any] | None = None,
-        exclude_seen: bool | None = None,
-        situation: Mapping[str, Any] | None = None,
-    ) -> list[Recommendation]:
-        """The k best candidates for each user or history, asked after the end of the log.
-
-        Args:
-            users: ids of the log's users; or
-            histories: lists of item ids, when they were taken being unknown.
-            k: how many.
-            candidates: item ids to choose from; None takes a list of the log: the one that `situation` names, else
-                for a user the last that they were shown, else the last of all.
-            exclude_seen: leave out items of the history; None does so unless the log has repeats.
-            situation: values that name a list (a store and a week, say), and of other features of the situation,
-                which then hold for all candidates.
-
-        Raises:
-            DataError: an unknown user, item or situation; ValueError: k below 1, or neither or both of users and
-                histories.
-        """
-        if k < 1 or (users is None) == (histories is None):
-            raise ValueError(f"give either users= or histories=, and k of at least 1 (k={k})")
-        rows = self.split.users.encode(users).astype(np.int64) - 1 if users is not None else None
-        pasts = [self.split.items.encode(history) for history in histories or []]
-        found = []
-        for number in range(len(rows) if rows is not None else len(pasts)):
-            batch = self._asked(-1 if rows is None else int(rows[number]), pasts[number : number + 1], candidates, situation)
-            with torch.no_grad(), evaluating(self):
-                scores = self.scores(batch).float().cpu()
-            if exclude_seen if exclude_seen is not None else self.split.test.exclude_seen:
-                seen = torch.isin(batch.candidates_BN, batch.items_BT).cpu()
-                scores = scores.masked_fill(seen, -torch.inf)
-            values, columns = top_k(scores, min(k, scores.shape[1]))
-            kept = values[0] > -torch.inf
-            ids = self.split.items.decode(batch.candidates_BN.cpu().numpy()[0, columns[0][kept]])
-            found.append(Recommendation(ids.tolist(), values[0][kept].tolist()))
-        return found
-
-    def _asked(
-        self, user: int, past: list[np.ndarray], candidates: Sequence[Any] | None, situation: Mapping[str, Any] | None
-    ) -> SlateBatch:
-        """The batch of one question asked after the end of the log."""
-        slates, told = self.split.slates, dict(situation or {})
-        assert slates is not None
-        names = [feature.name for feature in self.features.situation]
-        for name in told:
-            if name not in names and name not in slates.situation:
-                raise DataError(f"unknown situation '{name}': the model reads {', '.join(names)}")
-        which = self._list_for(slates, user, told)
-        places = np.arange(*slates.offsets[which : which + 2])[None]
-        if candidates is not None:
-            wanted = self.split.items.encode(candidates)
-            at = {item: place for place, item in zip(places[0], slates.items[places[0]], strict=True)}
-            places = np.array([[at.get(item, -1) for item in wanted]])
-            items = wanted[None]
-        else:
-            items = slates.items[places]
-        now = np.array([[int(max(slates.histories.times.max(initial=0), slates.times.max(initial=0))) + 1]])
-        codes = Situations(self.features.situation, slates)(np.array([[which]]), np.maximum(places, 0), items, now)
-        for feature in self.features.situation:
-            column = codes[feature.name]
-            if feature.name in slates.shown:  # a candidate that the list lacks was shown nowhere that we know
-                column = torch.where(torch.from_numpy(places < 0), torch.from_numpy(feature.encode([None])), column)
-            if feature.name in told:
-                column = torch.from_numpy(feature.encode([told[feature.name]])).expand(column.shape)
-            codes[feature.name] = column
-        if user >= 0:
-            stop = slates.histories.lengths[[user]]
-            known = slates.known(np.array([user]), stop, now[0], self.config.length)
-        else:
-            known = _undated(past[0], self.config.length)
-        return made(slates, known, np.array([user]), items, now, codes).to(self.device)
-
-    def _list_for(self, slates: Moments, user: int, told: Mapping[str, Any]) -> int:
-        """The list that a situation names, else the user's last, else the last."""
-        fits = np.ones(len(slates.situation), bool)
-        for name in slates.situation.columns.intersection(list(told)):
-            fits &= slates.situation[name].astype("str").to_numpy() == str(told[name])
-        if not fits.any():
-            raise DataError(f"no slate of {self.split.name} has the situation {dict(told)}; name another, or none")
-        shown = np.flatnonzero(fits[slates.lists])
-        own = shown[slates.users[shown] == user]
-        return int(slates.lists[(own if len(own) else shown)[-1]])
-
-    @torch.no_grad()
-    def attention(self, slates: Moments, row: int, candidates: Sequence[Any]) -> pd.DataFrame:
-        """What candidates of a slate look at in the past of its user, labelled.
-
-        Args:
-            slates: such as `split.test.slates`.
-            row: which of them.
-            candidates: item ids, of the slate's list.
-
-        Returns:
-            columns head, candidate, item (a past item's id, None for "nothing of the past"), count (how often it was
-            taken), days (since it was last taken) and weight; weights of a head and candidate sum to 1.
-
-        Raises:
-            DataError: a candidate is not in the list.
-        """
-        items = slates.items[slates.list_of(row)]
-        wanted = self.split.items.encode(candidates)
-        if missing := [c for c, item in zip(candidates, wanted, strict=True) if item not in items]:
-            raise DataError(f"{missing[0]} is not among the {len(items)} candidates of slate {row}; choose one of them")
-        with evaluating(self):
-            weights_HNK = self.attended(self._windows(slates).whole(row), need_weights=True)[2][0][0].cpu()
-        at = [int(np.flatnonzero(items == item)[0]) for item in wanted]
-        of = slice(row, row + 1)
-        known = slates.known(slates.users[of], slates.stops[of], slates.times[of], self.config.length)
-        past = known.items[0][known.items[0] > 0]
-        head, candidate, place = (axis.ravel() for axis in np.indices((len(weights_HNK), len(at), 1 + len(past))))
-        names = np.array([None, *self.split.items.decode(past).tolist()], object)
-        return pd.DataFrame(
-            {
-                "head": head,
-                "candidate": np.array(list(candidates), object)[candidate],
-                "item": names[place],
-                "count": np.append(0, known.counts[0, : len(past)])[place],
-                "days": np.append(0, known.ages[0, : len(past)] / DAY)[place],
-                "weight": weights_HNK[:, at, : 1 + len(past)].numpy().ravel(),
-            }
-        )
-
     def save(self, folder: str | Path, about: Mapping[str, Any] | None = None, only_weights: bool = False) -> None:
         """Write the run folder that `load` reads; see `Recommender.save`. The slates after training are kept too."""
         config = dict(about or {}) | {"recommender": asdict(self.config), "features": self.features.to_json()}
@@ -416,13 +238,3 @@ def _log_odds(split: Split) -> float:
     shown = float(np.diff(slates.offsets)[slates.lists[:few]].sum())
     taken = float(slates.taken_offsets[few])
     return math.log(taken / max(shown - taken, 1.0))
-
-
-def _undated(past: np.ndarray, length: int) -> Known:
-    """A list of items as what is known of a user, when each was taken being unknown."""
-    newest = past[::-1]
-    items, first, counts = np.unique(newest, return_index=True, return_counts=True)
-    order = np.argsort(-first)[-length:]
-    if len(order) == 0:
-        return Known(np.zeros((1, 0), np.int32), np.zeros((1, 0), np.int64), np.zeros((1, 0), np.int64))
-    return Known(items[order][None].astype(np.int32), counts[order][None], np.full((1, len(order)), -1))

@@ -6,6 +6,7 @@ promotions. So a list of candidates is kept once, in flat arrays of small intege
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -65,7 +66,7 @@ class Slates:
         )
         if fits and n:
             of = np.repeat(self.lists, np.diff(self.taken_offsets))
-            fits = 0 <= self.lists.min() and self.lists.max() < lists
+            fits = self.lists.min() >= 0 and self.lists.max() < lists
             fits = fits and bool(((self.taken >= self.offsets[of]) & (self.taken < self.offsets[of + 1])).all())
         if not fits:
             raise DataError("slates: their arrays do not fit together; build them with Slates.from_promotions")
@@ -74,7 +75,9 @@ class Slates:
         return len(self.lists)
 
     def __repr__(self) -> str:
-        lists = f"{len(self.offsets) - 1:,} lists of {len(self.items) / max(len(self.offsets) - 1, 1):,.0f} on average"
+        lists = (
+            f"{len(self.offsets) - 1:,} lists of {len(self.items) / max(len(self.offsets) - 1, 1):,.0f} on average"
+        )
         return f"Slates({len(self):,} moments, {lists}, {len(self.taken):,} taken)"
 
     def only_users(self, users: Sequence[Any]) -> Slates:
@@ -120,58 +123,54 @@ class Slates:
             for column in columns:
                 if column not in frame.columns or frame[column].isna().any():
                     raise DataError(f"{label}: need a column '{column}' without gaps")
-        # Codes of every column; a list and a candidate are each one whole number, made of such codes.
+        # Codes of every column; a list, and a candidate in it, are each one whole number made of such codes.
         known = {name: promotions[name].astype("category").cat for name in ("item", *by, *shown)}
         sizes = {name: len(column.categories) for name, column in known.items()}
-        codes = {name: column.codes.to_numpy() for name, column in known.items()}
-        place, total = np.zeros(len(promotions), np.int64), 1
-        for name in by:
-            place, total = place * sizes[name] + codes[name], total * sizes[name]
-        asked, found = np.zeros(len(events), np.int64), np.ones(len(events), bool)
-        for name in ("item", *by):
-            code = known[name].categories.get_indexer(pd.Index(events[name]))
-            found &= code >= 0
-            asked = asked * sizes[name] + code if name != "item" else asked
-            item = code if name == "item" else item
-        asked[~found] = 0
-        used = np.zeros(max(total, 1), bool)
+        places = _joined([known[name].codes.to_numpy() for name in by], [sizes[name] for name in by])
+        own = {name: known[name].categories.get_indexer(pd.Index(events[name])) for name in ("item", *by)}
+        found = np.all([code >= 0 for code in own.values()], axis=0)
+        asked = np.where(found, _joined([own[name] for name in by], [sizes[name] for name in by]), 0)
+        used = np.zeros(max(math.prod(sizes[name] for name in by), 1), bool)
         used[asked[found]] = True
         number = np.cumsum(used) - 1  # of the lists that some moment saw
-        key = number[place]
-        for name in ("item", *shown):
-            key = key * sizes[name] + codes[name]
-        key = np.sort(key[used[place]])
-        how: dict[str, np.ndarray] = {}
+
+        kept, parts = used[places], ("item", *shown)
+        codes = [number[places[kept]], *(known[name].codes.to_numpy()[kept] for name in parts)]
+        key, how = np.sort(_joined(codes, [1, *(sizes[name] for name in parts)])), {}
         for name in reversed(shown):
             key, how[name] = np.divmod(key, sizes[name])
-        last = np.append(key[1:] != key[:-1], True) if len(key) else np.zeros(0, bool)
-        key, how = key[last], {name: column[last] for name, column in how.items()}
+        last = np.append(key[1:] != key[:-1], [True] * min(len(key), 1))  # of an item that stands in a list twice
+        key = key[last]
         lists, candidates = np.divmod(key, sizes["item"])
-        offsets = np.searchsorted(lists, np.arange(number[-1] + 2))
 
-        wanted = np.where(found, number[asked] * sizes["item"] + item, -1)
-        at = np.minimum(np.searchsorted(key, wanted), max(len(key) - 1, 0))
-        taken = found & (key[at] == wanted) if len(key) else found
-        rows = pd.DataFrame(
-            {"time": events["time"][taken], "user": events["user"][taken], "list": number[asked[taken]], "at": at[taken]}
-        )
-        rows = rows.drop_duplicates().sort_values(["time", "user", "list", "at"], kind="stable")
-        first = ~rows.duplicated(["time", "user", "list"]).to_numpy()
-        at_list = np.flatnonzero(used)[np.arange(len(offsets) - 1)]
-        columns = {}
+        wanted = np.where(found, number[asked] * sizes["item"] + own["item"], -1)
+        at = np.searchsorted(key, wanted)
+        taken = np.append(key, -2)[at] == wanted
+        moments = {"time": events["time"][taken], "user": events["user"][taken], "list": number[asked[taken]]}
+        rows = pd.DataFrame(moments | {"at": at[taken]}).drop_duplicates()
+        rows = rows.sort_values(list(rows), kind="stable")
+        first = ~rows.duplicated(list(moments)).to_numpy()
+        code, situation = np.flatnonzero(used), {}
         for name in reversed(by):
-            at_list, code = np.divmod(at_list, sizes[name])
-            columns[name] = known[name].categories.to_numpy()[code]
-        small = {name: pd.Categorical.from_codes(code, known[name].categories) for name, code in how.items()}
+            code, here = np.divmod(code, sizes[name])
+            situation[name] = known[name].categories.to_numpy()[here]
         return cls(
             pd.Categorical.from_codes(candidates, known["item"].categories),
-            offsets.astype(np.int64),
-            pd.DataFrame({name: columns[name] for name in by}),
+            np.searchsorted(lists, np.arange(number[-1] + 2)).astype(np.int64),
+            pd.DataFrame({name: situation[name] for name in by}),
             rows["user"].to_numpy()[first],
             rows["time"].to_numpy()[first],
             rows["list"].to_numpy(np.int32)[first],
             rows["at"].to_numpy(np.int32),
             np.append(np.flatnonzero(first), len(rows)).astype(np.int64),
-            {name: small[name] for name in shown},
+            {name: pd.Categorical.from_codes(how[name][last], known[name].categories) for name in shown},
             read or {},
         )
+
+
+def _joined(codes: Sequence[np.ndarray], sizes: Sequence[int]) -> np.ndarray:
+    """Several codes of each row as one whole number, which sorts as they do."""
+    total = np.zeros(len(codes[0]), np.int64)
+    for code, size in zip(codes, sizes, strict=True):
+        total = total * size + code
+    return total

@@ -195,8 +195,8 @@ def _split(
 ) -> Split:
     """A split that trains on each row up to `train_stops` and asks `questions[name] = rows, places`.
 
-    A question is: which item stands at that place of that row, given all before it? With `slates` it is a slate: which
-    of its candidates were taken, given all before its moment?
+    A question is: which item stands at that place of that row, given all before it? With `slates` it is: which of a
+    slate's candidates were taken, given all before its moment?
     """
     train = histories.take(np.arange(len(users)), stops=train_stops)
     counts = np.bincount(train.items, minlength=len(items) + 1)[1:].astype(np.int64)
@@ -258,7 +258,7 @@ def _split_log(
 def _refuse_slates(log: Interactions, split: str) -> None:
     if log.slates is not None:
         raise DataError(
-            f"{log.name}: has slates, and {split} would show them other users' future; use split_by_time (--split time)"
+            f"{log.name}: has slates, and {split} would show them others' future; use split_by_time (--split time)"
         )
 
 

@@ -350,9 +350,9 @@ def slate_ndcg(my_ndcg: Callable[[Tensor, set[int], int], float]) -> str:
             f"{case}: {answer:.3f} is the gain alone: divide by the gain of the best order"
         )
         every = sum(1 / math.log2(1 + place) for place in range(1, len(taken) + 1))
-        assert math.isclose(right, sum(gains) / every) or not math.isclose(answer, sum(gains) / every, abs_tol=1e-6), (
-            f"{case}: {answer:.3f}; the best order, too, has only k places"
-        )
+        assert math.isclose(right, sum(gains) / every) or not math.isclose(
+            answer, sum(gains) / every, abs_tol=1e-6
+        ), f"{case}: {answer:.3f}; the best order, too, has only k places"
         uncut = sum(1 / math.log2(1 + place) for place in places) / sum(best)
         assert math.isclose(right, uncut) or not math.isclose(answer, uncut, abs_tol=1e-6), (
             f"{case}: {answer:.3f}; what stands below place k earns nothing"

@@ -31,7 +31,11 @@ def by_hand(order, taken, k):
 )
 def test_metrics_are_means_over_all_orders_of_equal_scores(case):
     scores, taken, k = case
-    orders = [p for p in itertools.permutations(range(len(scores))) if all(scores[a] >= scores[b] for a, b in itertools.pairwise(p))]
+    orders = [
+        p
+        for p in itertools.permutations(range(len(scores)))
+        if all(scores[a] >= scores[b] for a, b in itertools.pairwise(p))
+    ]
     expected = np.mean([by_hand(list(order), sorted(taken), k) for order in orders], axis=0)
     found = slate_metrics(np.array(scores), np.array(sorted(taken)), [k])
     assert [found[f"ndcg@{k}"], found[f"recall@{k}"], found["gauc"]] == pytest.approx(expected.tolist())
@@ -106,7 +110,11 @@ def test_groups_part_the_users(split):
 
 @pytest.mark.parametrize(
     ("scores", "hint"),
-    [(lambda n: np.zeros(n + 1), "shape"), (lambda n: np.full(n, np.nan), "NaN"), (lambda n: np.zeros((n, 1)), "shape")],
+    [
+        (lambda n: np.zeros(n + 1), "shape"),
+        (lambda n: np.full(n, np.nan), "NaN"),
+        (lambda n: np.zeros((n, 1)), "shape"),
+    ],
 )
 def test_scores_that_are_none_are_refused(split, scores, hint):
     class Wrong:

@@ -10,11 +10,12 @@ from torch import nn
 
 import attncore as ac
 from attncore.__main__ import main
+from attncore.encoders import MatchBias
 from attncore.moments import Known
 from attncore.output import Criterion
 from attncore.sequences import Histories
 from attncore.slate_batches import TAKEN_AT_MOST, SlateWindows
-from attncore.slate_recommender import MatchBias, SlateRecommender
+from attncore.slate_recommender import SlateRecommender
 
 SMALL = ac.RecommenderConfig(attention="target", width=16, heads=2, length=50, dropout=0.0)
 QUICK = ac.TrainingConfig(
@@ -48,7 +49,10 @@ def test_recommender_makes_the_kind_that_the_split_needs(split):
 @pytest.mark.parametrize(
     ("wrong", "hint"),
     [
-        ({"attention": "self"}, "attention='self': shop has slates, which are ranked by attention 'target' or 'mean'"),
+        (
+            {"attention": "self"},
+            "attention='self': shop has slates, which are ranked by attention 'target' or 'mean'",
+        ),
         ({"blocks": 3}, "blocks=3: means nothing for slates"),
         ({"situation_features": ("colour",)}, "no situation feature 'colour'; slates and events have display, store"),
         ({"item_features": ("size",)}, "no column 'size'"),
@@ -92,7 +96,10 @@ def test_a_run_comes_back_as_it_was_without_its_log(split, trained, kind, tmp_pa
     before, after = (ac.evaluate(m, m.split.test, bootstrap=0) for m in (model, again))
     assert after.metrics == before.metrics
     assert after.protocol == before.protocol
-    assert ac.evaluate(again, again.split.valid, bootstrap=0).metrics == ac.evaluate(model, split.valid, bootstrap=0).metrics
+    assert (
+        ac.evaluate(again, again.split.valid, bootstrap=0).metrics
+        == ac.evaluate(model, split.valid, bootstrap=0).metrics
+    )
     assert again.recommend(users=[3], k=4) == model.recommend(users=[3], k=4)
 
 
@@ -205,7 +212,9 @@ def test_training_draws_no_slate_from_after_training(split):
 def test_match_bias_adds_one_number_for_each_thing_shared():
     bias = MatchBias(2, 3)
     nn.init.normal_(bias.shared)
-    found = bias([torch.tensor([[5, 6]]), torch.tensor([[1, -1]])], [torch.tensor([[5, 7, -2]]), torch.tensor([[1, 1, -2]])])
+    found = bias(
+        [torch.tensor([[5, 6]]), torch.tensor([[1, -1]])], [torch.tensor([[5, 7, -2]]), torch.tensor([[1, 1, -2]])]
+    )
     item, kind = bias.shared.detach()
     assert found.shape == (1, 3, 2, 3)
     expected = torch.stack([torch.stack([item + kind, kind, 0 * kind], 1), torch.zeros(3, 3)], 1)
@@ -225,8 +234,9 @@ def test_weights_sum_to_one_and_are_labelled_with_the_past(split, trained):
     counts = pd.Series(past).value_counts()
     for item, count in zip(one["item"].iloc[1:], one["count"].iloc[1:], strict=True):
         assert counts[item] == count
+    shown = split.items.decode(slates.items[slates.list_of(row)])
+    gone = next(item for item in split.items.ids.tolist() if item not in shown)
     with pytest.raises(ac.DataError, match="is not among the 17 candidates of slate 5"):
-        gone = next(i for i in split.items.ids.tolist() if i not in split.items.decode(slates.items[slates.list_of(row)]))
         trained["target"].attention(slates, row, [gone])
 
 
@@ -256,7 +266,9 @@ def test_recommend_ranks_the_list_that_is_asked_for(split, trained, kind):
     assert set(named.items) == set(split.items.decode(slates.items[slates.list_of(len(slates) - 1)]).tolist())
     some = model.recommend(users=[3], candidates=[100, 101, 139], k=5)[0]
     assert sorted(some.items) == [100, 101, 139]
-    assert not set(model.recommend(users=[3], k=40, exclude_seen=True)[0].items) & set(split.items.decode(split.histories[3]))
+    assert not set(model.recommend(users=[3], k=40, exclude_seen=True)[0].items) & set(
+        split.items.decode(split.histories[3])
+    )
 
 
 def test_recommend_after_a_history_prefers_its_kind(split, trained):
@@ -264,7 +276,9 @@ def test_recommend_after_a_history_prefers_its_kind(split, trained):
     for history in ([102, 107, 112, 102, 107, 112], [103, 108, 113, 103, 108, 113]):
         picks = trained["target"].recommend(histories=[history], candidates=candidates, k=6)[0]
         score = dict(zip(picks.items, picks.scores, strict=True))
-        leads.append(np.mean([score[item] for item in candidates[:3]]) - np.mean([score[item] for item in candidates[3:]]))
+        leads.append(
+            np.mean([score[item] for item in candidates[:3]]) - np.mean([score[item] for item in candidates[3:]])
+        )
     assert leads[0] > leads[1] + 0.1  # items of kind 2 lead by more after items of kind 2
     assert trained["target"].recommend(histories=[[]], k=3)[0].items  # with nothing known there is still an answer
 
@@ -304,7 +318,21 @@ def test_raw_weights_and_additive_scores_train_too(split):
 
 def test_the_command_line_trains_evaluates_and_recommends(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ac.datasets, "load", lambda name: shop_log())
-    words = "--epochs 1 --width 16 --length 20 --batch-size 16 --negatives 16 --no-progress --device cpu".split()
+    words = [
+        "--epochs",
+        "1",
+        "--width",
+        "16",
+        "--length",
+        "20",
+        "--batch-size",
+        "16",
+        "--negatives",
+        "16",
+        "--no-progress",
+        "--device",
+        "cpu",
+    ]
     run = str(tmp_path / "run")
     main(["train", "complete-journey", "--out", run, "--attention", "target", *words])
     out = capsys.readouterr().out
@@ -320,7 +348,10 @@ def test_the_command_line_trains_evaluates_and_recommends(tmp_path, monkeypatch,
     assert len(json.loads(capsys.readouterr().out)["items"]) == 2
     main(["recommend", run, "--user", "3", "--situation", "store=1", "week=13", "-k", "2"])
     assert "user 3" in capsys.readouterr().out
-    for wrong, hint in ((["--split", "leave-one-out"], "has slates"), (["--attention", "self"], "'target' or 'mean'")):
+    for wrong, hint in (
+        (["--split", "leave-one-out"], "has slates"),
+        (["--attention", "self"], "'target' or 'mean'"),
+    ):
         with pytest.raises(SystemExit) as stop:
             main(["train", "complete-journey", "--out", run, "--attention", "target", *wrong, *words])
         shown = capsys.readouterr().err
@@ -330,7 +361,7 @@ def test_the_command_line_trains_evaluates_and_recommends(tmp_path, monkeypatch,
 
 
 def test_undated_items_are_known_once_each_with_their_count():
-    from attncore.slate_recommender import _undated
+    from attncore.slate_answering import _undated
 
     known = _undated(np.array([5, 7, 5, 9], np.int32), 10)
     assert isinstance(known, Known)

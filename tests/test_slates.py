@@ -59,7 +59,10 @@ def test_an_item_that_stands_in_a_list_twice_counts_once_as_it_sorts_last(slates
 
 def test_what_happens_in_other_orders_of_rows_is_the_same(slates):
     again = Slates.from_promotions(
-        EVENTS.iloc[::-1].reset_index(drop=True), PROMOTED.sample(frac=1, random_state=0), ["store", "week"], ["display"]
+        EVENTS.iloc[::-1].reset_index(drop=True),
+        PROMOTED.sample(frac=1, random_state=0),
+        ["store", "week"],
+        ["display"],
     )
     assert list(again.items) == list(slates.items)
     assert again.taken.tolist() == slates.taken.tolist()
@@ -93,7 +96,9 @@ def test_arrays_that_do_not_fit_together_are_refused(slates):
 def test_splits_that_would_leak_refuse_slates_in_one_line():
     log = shop_log()
     for split in (ac.leave_one_out, ac.split_by_user):
-        with pytest.raises(ac.DataError, match=r"shop: has slates, and .* use split_by_time \(--split time\)") as caught:
+        with pytest.raises(
+            ac.DataError, match=r"shop: has slates, and .* use split_by_time \(--split time\)"
+        ) as caught:
             split(log)
         assert "\n" not in str(caught.value)
     with pytest.raises(ac.DataError, match="has slates, from which min_count=2"):

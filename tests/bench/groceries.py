@@ -51,7 +51,9 @@ class LogisticRegression:
         from sklearn.preprocessing import StandardScaler
 
         every, rng = split.slates, np.random.default_rng(seed)
-        assert every is not None and split.log is not None and split.log.items is not None
+        assert every is not None
+        assert split.log is not None
+        assert split.log.items is not None
         table = split.log.items.reindex(split.items.ids)
         names = ("product_type", "product_category", "department", "brand", "manufacturer_id")
         self.groups = [np.append(0, table[name].astype("category").cat.codes.to_numpy() + 1) for name in names]
@@ -107,7 +109,8 @@ SEEDED = {"logistic-regression", *MODELS}
 def household_groups(split: ac.Split, holdout: Any) -> dict[str, np.ndarray]:
     """Ways to part the households of a holdout, in order of `np.unique(holdout.users)`."""
     users = np.unique(holdout.users)
-    assert split.log is not None and split.log.users is not None
+    assert split.log is not None
+    assert split.log.users is not None
     about = split.log.users.reindex(split.users.ids[users])
     before = split.train.lengths[users]
     edges = [0, 1, 100, 300, 600]
@@ -157,7 +160,9 @@ def runs_of(recipe: str) -> list[dict[str, Any]]:
 def table() -> str:
     """Every kept recipe, mean over its seeds; then target attention against each, household by household."""
     metrics = ("ndcg@10", "recall@10", "gauc", "auc", "logloss")
-    lines = [f"{'recipe':<22}{'seeds':>6}" + "".join(f"{f'{part} {m}':>16}" for part in ("valid", "test") for m in metrics)]
+    lines = [
+        f"{'recipe':<22}{'seeds':>6}" + "".join(f"{f'{part} {m}':>16}" for part in ("valid", "test") for m in metrics)
+    ]
     every = {recipe: runs for recipe in (*BASELINES, *MODELS) if (runs := runs_of(recipe))}
     for recipe, runs in every.items():
         figures = [
