@@ -139,7 +139,7 @@ class Slates:
         key, how = np.sort(_joined(codes, [1, *(sizes[name] for name in parts)])), {}
         for name in reversed(shown):
             key, how[name] = np.divmod(key, sizes[name])
-        last = np.append(key[1:] != key[:-1], [True] * min(len(key), 1))  # of an item that stands in a list twice
+        last = np.append(key[1:] != key[:-1], np.ones(min(len(key), 1), bool))  # of an item that stands in a list twice
         key = key[last]
         lists, candidates = np.divmod(key, sizes["item"])
 
