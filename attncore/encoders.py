@@ -208,8 +208,9 @@ class MatchBias(nn.Module):
     """What is added to the score of a candidate and a past item for each thing that they share.
 
     One learned number per head and thing: to be the same item, to be of the same category, of the same brand, and so
-    on. All start at 1, so that a candidate first looks at what is most like it. It is the sibling of `RelativeBias`:
-    there the scores know how far apart two events are, here how alike.
+    on. All start at 1, so that a candidate first looks at what is most like it. In every other head, being the same
+    item starts at 4: one head then looks at the item's own past, one at that of its kind. It is the sibling of
+    `RelativeBias`: there the scores know how far apart two events are, here how alike.
 
     Args:
         things: how many things can be shared.
@@ -219,6 +220,8 @@ class MatchBias(nn.Module):
     def __init__(self, things: int, heads: int) -> None:
         super().__init__()
         self.shared = nn.Parameter(torch.ones(things, heads))
+        with torch.no_grad():
+            self.shared[0, ::2] = 4
         bits = torch.arange(2**things)[:, None] >> torch.arange(things) & 1
         self.register_buffer("bits", bits.float(), persistent=False)
 

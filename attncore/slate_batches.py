@@ -32,6 +32,7 @@ class SlateBatch:
         items_BT: distinct past items, int64, the latest last.
         counts_BT: the bucket of how often each was taken, int64; 0 is unknown.
         ages_BT: the bucket of how long ago, int64; 0 is unknown.
+        habit_BT2: log(1 + how often) and log(1 + days since), float32; 0 where unknown.
         users_B: user rows, int64; -1 is nobody known.
         candidates_BN: item indices, int64.
         popularity_BN2: log(1 + how often anybody took the candidate) in the last 7 and 28 days.
@@ -43,6 +44,7 @@ class SlateBatch:
     items_BT: Tensor
     counts_BT: Tensor
     ages_BT: Tensor
+    habit_BT2: Tensor
     users_B: Tensor
     candidates_BN: Tensor
     popularity_BN2: Tensor
@@ -239,10 +241,12 @@ def made(
     real = torch.from_numpy(known.items > 0)
     counts = torch.bucketize(torch.from_numpy(known.counts), COUNTS, right=True)
     ages = torch.bucketize(torch.from_numpy(known.ages), AGES, right=True)
+    habit = np.stack([np.log1p(known.counts), np.log1p(np.maximum(known.ages, 0) / DAY)], -1)
     return SlateBatch(
         torch.from_numpy(known.items).long(),
         counts * real,
         ages * real,
+        torch.from_numpy(habit).float(),
         torch.from_numpy(np.asarray(users, np.int64)),
         torch.from_numpy(items).long(),
         torch.from_numpy(np.stack(lately, -1)).float(),

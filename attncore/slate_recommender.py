@@ -95,6 +95,7 @@ class SlateRecommender(SlateAnswering):
         self.item = ItemEmbedding(len(split.items), c.width, table)
         self.count = nn.Embedding(len(COUNTS) + 1, c.width, padding_idx=0)
         self.age = nn.Embedding(len(AGES) + 1, c.width, padding_idx=0)
+        self.habit = nn.Linear(2, c.width)
         self.nothing = nn.Parameter(torch.randn(c.width) * 0.02)
         self.asker = AskerEmbedding(profile, None)
         self.situation = FeatureEmbedding(known.situation, c.width, c.feature_dropout) if known.situation else None
@@ -142,9 +143,7 @@ class SlateRecommender(SlateAnswering):
             query_BND = query_BND + self.situation([batch.situation[name] for name in self.situation.names])
         if self.asker.profile is not None:
             query_BND = query_BND + self.asker.profile(batch.users_B + 1)[:, None]
-        past_BKD = self.item(batch.items_BT) + self.count(batch.counts_BT) + self.age(batch.ages_BT)
-        nothing_B1D = self.nothing.expand(len(past_BKD), 1, -1)
-        context_BKD = torch.cat([nothing_B1D, past_BKD], 1)
+        context_BKD = self.context(batch)
         query_BND, context_BKD = self.dropout(query_BND), self.dropout(context_BKD)
         keep_BK = F.pad(batch.items_BT > 0, (1, 0), value=True)
         if isinstance(self.encoder, MeanOfPast):
@@ -154,6 +153,12 @@ class SlateRecommender(SlateAnswering):
         bias_BHNK = F.pad(self.match(self._things(batch.candidates_BN, -1), self._things(batch.items_BT, -2)), (1, 0))
         attended_BND, layers = self.encoder(query_BND, context_BKD, keep, need_weights, bias=bias_BHNK)
         return query_BND, attended_BND, layers
+
+    def context(self, batch: SlateBatch) -> Tensor:
+        """The context vectors (B, 1 + K, D): that of nothing, then those of the past items, the latest last."""
+        past_BKD = self.item(batch.items_BT) + self.habit(batch.habit_BT2)
+        past_BKD = past_BKD + self.count(batch.counts_BT) + self.age(batch.ages_BT)
+        return torch.cat([self.nothing.expand(len(past_BKD), 1, -1), past_BKD], 1)
 
     def _things(self, items: Tensor, none: int) -> list[Tensor]:
         """What an item can share with another: itself, and each of its categories; `none` where that is unknown."""

@@ -139,7 +139,9 @@ class Slates:
         key, how = np.sort(_joined(codes, [1, *(sizes[name] for name in parts)])), {}
         for name in reversed(shown):
             key, how[name] = np.divmod(key, sizes[name])
-        last = np.append(key[1:] != key[:-1], np.ones(min(len(key), 1), bool))  # of an item that stands in a list twice
+        last = np.append(
+            key[1:] != key[:-1], np.ones(min(len(key), 1), bool)
+        )  # of an item that stands in a list twice
         key = key[last]
         lists, candidates = np.divmod(key, sizes["item"])
 
@@ -148,8 +150,8 @@ class Slates:
         taken = np.append(key, -2)[at] == wanted
         moments = {"time": events["time"][taken], "user": events["user"][taken], "list": number[asked[taken]]}
         rows = pd.DataFrame(moments | {"at": at[taken]}).drop_duplicates()
-        rows = rows.sort_values(list(rows), kind="stable")
-        first = ~rows.duplicated(list(moments)).to_numpy()
+        rows = rows.sort_values([*moments, "at"], kind="stable")
+        first = ~rows.duplicated([*moments]).to_numpy()
         code, situation = np.flatnonzero(used), {}
         for name in reversed(by):
             code, here = np.divmod(code, sizes[name])
