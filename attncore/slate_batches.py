@@ -212,7 +212,7 @@ class SlateWindows:
     def parts(self, rows: np.ndarray) -> list[np.ndarray]:
         """Rows of one training step, sorted by how much their users took and cut into parts that pad less."""
         order = rows[np.argsort(self.slates.histories.lengths[self.users_of(rows)], kind="stable")]
-        return np.array_split(order, max(1, min(4, len(rows))) if self.device.type == "cpu" else 1)
+        return np.array_split(order, max(1, min(2, len(rows))) if self.device.type == "cpu" else 1)
 
     def _made(self, rows: np.ndarray, places: np.ndarray, real: np.ndarray) -> SlateBatch:
         slates, lists = self.slates, self.slates.lists[rows][:, None]

@@ -136,12 +136,12 @@ class Slates:
 
         kept, parts = used[places], ("item", *shown)
         codes = [number[places[kept]], *(known[name].codes.to_numpy()[kept] for name in parts)]
-        key, how = np.sort(_joined(codes, [1, *(sizes[name] for name in parts)])), {}
+        key = np.sort(_joined(codes, [1, *(sizes[name] for name in parts)]))
+        how: dict[str, np.ndarray] = {}
         for name in reversed(shown):
             key, how[name] = np.divmod(key, sizes[name])
-        last = np.append(
-            key[1:] != key[:-1], np.ones(min(len(key), 1), bool)
-        )  # of an item that stands in a list twice
+        # Of an item that stands in a list twice, the last row counts.
+        last = np.append(key[1:] != key[:-1], np.ones(min(len(key), 1), bool))
         key = key[last]
         lists, candidates = np.divmod(key, sizes["item"])
 

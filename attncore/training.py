@@ -33,7 +33,7 @@ from attncore.splits import Split
 logger = logging.getLogger(__name__)
 
 EPOCH_METRICS = ("hr@10", "ndcg@10", "mrr", "recall@10", "gauc", "logloss")  # those of them that there are
-SLATES_AN_EPOCH = 400  # validation slates that choose the best epoch, of as many users
+SLATES_AN_EPOCH = 200  # validation slates that choose the best epoch, of as many users
 
 
 @dataclass
@@ -74,7 +74,7 @@ def fit(
     A step's users are drawn at random. They are sorted by length only within the step and worked through in
     parts, each padded to its own longest history: the gradient is that of the whole step, without the padding.
     Where the split has slates, an epoch shows 8 random ones of each user, and the best epoch is chosen on the first
-    validation slate of 400 users; the report in the end is on all.
+    validation slate of 200 users; the report in the end is on all.
     Under `torchrun` each process works on its own users of the step, and the first one writes.
 
     Args:
