@@ -35,6 +35,14 @@ class Known:
     counts: np.ndarray
     ages: np.ndarray
 
+    def newest(self, length: int) -> Known:
+        """The newest `length` items of each user alone."""
+        kept = (self.items > 0).sum(1, keepdims=True)
+        at = np.maximum(kept - length, 0) + np.arange(min(length, self.items.shape[1]))
+        real, at = at < kept, np.minimum(at, max(self.items.shape[1] - 1, 0))
+        columns = (np.where(real, np.take_along_axis(c, at, 1), 0) for c in (self.items, self.counts, self.ages))
+        return Known(*columns)
+
 
 @dataclass(frozen=True)
 class Moments:

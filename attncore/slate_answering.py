@@ -16,7 +16,7 @@ from attncore.inspection import evaluating
 from attncore.interactions import DataError
 from attncore.moments import DAY, Known, Moments
 from attncore.ranking import top_k
-from attncore.slate_batches import Situations, SlateBatch, SlateWindows, made
+from attncore.slate_batches import ALL, Situations, SlateBatch, SlateWindows, made
 from attncore.splits import Split
 from attncore.tables import FeatureSet
 
@@ -129,10 +129,10 @@ class SlateAnswering(nn.Module):
             codes[feature.name] = column
         if user >= 0:
             stop = slates.histories.lengths[[user]]
-            known = slates.known(np.array([user]), stop, now[0], self.config.length)
+            whole = slates.known(np.array([user]), stop, now[0], ALL)
         else:
-            known = _undated(past[0], self.config.length)
-        return made(slates, known, np.array([user]), items, now, codes).to(self.device)
+            whole = _undated(past[0])
+        return made(slates, whole, self.config.length, np.array([user]), items, now, codes).to(self.device)
 
     def _list_for(self, slates: Moments, user: int, told: Mapping[str, Any]) -> int:
         """The list that a situation names, else the user's last, else the last."""
@@ -187,11 +187,11 @@ class SlateAnswering(nn.Module):
         )
 
 
-def _undated(past: np.ndarray, length: int) -> Known:
+def _undated(past: np.ndarray) -> Known:
     """A list of items as what is known of a user, when each was taken being unknown."""
     newest = past[::-1]
     items, first, counts = np.unique(newest, return_index=True, return_counts=True)
-    order = np.argsort(-first)[-length:]
+    order = np.argsort(-first)
     if len(order) == 0:
         return Known(np.zeros((1, 0), np.int32), np.zeros((1, 0), np.int64), np.zeros((1, 0), np.int64))
     return Known(items[order][None].astype(np.int32), counts[order][None], np.full((1, len(order)), -1))

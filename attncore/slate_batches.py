@@ -18,6 +18,7 @@ from attncore.splits import Split
 
 POPULARITY_DAYS = 7, 28
 CUT_DAYS = 7  # over which a number of the events, such as a price cut, is averaged
+ALL = np.iinfo(np.int64).max  # items of a past
 EACH = 8  # slates of a user that an epoch shows
 TAKEN_AT_MOST = 8  # taken candidates of a slate that one batch shows
 COUNTS = torch.tensor([1, 2, 3, 4, 6, 9, 14, 22])  # a bucket of counts begins at each; bucket 0 is unknown
@@ -35,6 +36,8 @@ class SlateBatch:
         habit_BT2: log(1 + how often) and log(1 + days since), float32; 0 where unknown.
         users_B: user rows, int64; -1 is nobody known.
         candidates_BN: item indices, int64.
+        own_BN3: what the user did with the candidate itself, in the whole past: 1 if it was taken, log(1 + how often)
+            and log(1 + days since the last time); 0 where it never was, or where the past has no times.
         popularity_BN2: log(1 + how often anybody took the candidate) in the last 7 and 28 days.
         situation: encoded features of slate and candidate by name, (B, N).
         taken_BN: 1 where the candidate was taken, else 0, float32; None when nothing is known of it.
@@ -47,6 +50,7 @@ class SlateBatch:
     habit_BT2: Tensor
     users_B: Tensor
     candidates_BN: Tensor
+    own_BN3: Tensor
     popularity_BN2: Tensor
     situation: Mapping[str, Tensor]
     taken_BN: Tensor | None = None
@@ -220,7 +224,8 @@ class SlateWindows:
         items = np.where(real, slates.items[places], 0)
         return made(
             slates,
-            slates.known(slates.users[rows], slates.stops[rows], slates.times[rows], self.length),
+            slates.known(slates.users[rows], slates.stops[rows], slates.times[rows], ALL),
+            self.length,
             slates.users[rows],
             items,
             times,
@@ -230,13 +235,18 @@ class SlateWindows:
 
 def made(
     slates: Moments,
-    known: Known,
+    whole: Known,
+    length: int,
     users: np.ndarray,
     items: np.ndarray,
     times: np.ndarray,
     situation: dict[str, Tensor],
 ) -> SlateBatch:
-    """A batch of candidates `items` (B, N) asked about at times (B, 1), given what is known of the users."""
+    """A batch of candidates `items` (B, N) asked about at times (B, 1), given the whole past of the users.
+
+    Context vectors are made of the newest `length` distinct items of it.
+    """
+    known = whole.newest(length)
     lately = [np.log1p(slates.taken_lately(items, times, days)) for days in POPULARITY_DAYS]
     real = torch.from_numpy(known.items > 0)
     counts = torch.bucketize(torch.from_numpy(known.counts), COUNTS, right=True)
@@ -249,9 +259,23 @@ def made(
         torch.from_numpy(habit).float(),
         torch.from_numpy(np.asarray(users, np.int64)),
         torch.from_numpy(items).long(),
+        torch.from_numpy(own_habit(whole, items)),
         torch.from_numpy(np.stack(lately, -1)).float(),
         situation,
     )
+
+
+def own_habit(whole: Known, items: np.ndarray) -> np.ndarray:
+    """Whether, how often and how long ago users took each of `items` (B, N) themselves: see `SlateBatch.own_BN3`."""
+    row = np.arange(len(items))[:, None] * (int(max(whole.items.max(initial=0), items.max(initial=0))) + 1)
+    past = np.where(whole.items > 0, row + whole.items, -1).ravel()
+    order = np.argsort(past)
+    at = order[np.minimum(np.searchsorted(past[order], row + items), len(order) - 1)] if len(order) else None
+    if at is None:
+        return np.zeros((*items.shape, 3), np.float32)
+    same = (past[at] == row + items) & (items > 0)
+    counts, days = whole.counts.ravel()[at], np.maximum(whole.ages.ravel()[at], 0) / DAY
+    return np.stack([same, same * np.log1p(counts), same * np.log1p(days)], -1).astype(np.float32)
 
 
 def _flat(starts: np.ndarray, many: np.ndarray) -> np.ndarray:

@@ -99,6 +99,8 @@ class SlateRecommender(SlateAnswering):
         self.asker = AskerEmbedding(profile, None)
         self.situation = FeatureEmbedding(known.situation, c.width, c.feature_dropout) if known.situation else None
         self.popularity = nn.Linear(2, c.width)
+        self.own = nn.Linear(3, c.width)
+        self.again = nn.Linear(3, 1)
         self.dropout = Dropout(c.dropout)
         self.matched = [number for number, feature in enumerate(known.item) if feature.kind == "category"]
         self.match = MatchBias(1 + len(self.matched), c.heads)
@@ -137,7 +139,7 @@ class SlateRecommender(SlateAnswering):
 
         The first column of weights is "nothing of the past"; K past items follow, the latest last.
         """
-        query_BND = self.item(batch.candidates_BN) + self.popularity(batch.popularity_BN2)
+        query_BND = self.item(batch.candidates_BN) + self.popularity(batch.popularity_BN2) + self.own(batch.own_BN3)
         if self.situation is not None:
             query_BND = query_BND + self.situation([batch.situation[name] for name in self.situation.names])
         if self.asker.profile is not None:
@@ -173,7 +175,7 @@ class SlateRecommender(SlateAnswering):
         """Scores (B, N) of a batch's candidates."""
         query_BND, attended_BND, _ = self.attended(batch)
         joined = torch.cat([query_BND, attended_BND, query_BND * attended_BND], -1)
-        scores_BN = self.output(joined)[..., 0] + self.base
+        scores_BN = (self.output(joined) + self.again(batch.own_BN3))[..., 0] + self.base
         return scores_BN if self.bias is None else scores_BN + self.bias[batch.candidates_BN]
 
     def loss(self, batch: SlateBatch, criterion: Criterion) -> Tensor:

@@ -11,11 +11,11 @@ from torch import nn
 import attncore as ac
 from attncore.__main__ import main
 from attncore.encoders import MatchBias
-from attncore.moments import Known
+from attncore.moments import DAY, Known
 from attncore.output import Criterion
 from attncore.recipes import RECIPES
 from attncore.sequences import Histories
-from attncore.slate_batches import TAKEN_AT_MOST, SlateWindows
+from attncore.slate_batches import TAKEN_AT_MOST, SlateWindows, own_habit
 from attncore.slate_recommender import SlateRecommender
 
 SMALL = ac.RecommenderConfig(attention="target", width=16, heads=2, length=50, dropout=0.0)
@@ -289,15 +289,15 @@ def test_exclude_and_only_narrow_the_list(trained, kind):
     assert trained[kind].recommend(users=[3], only=[999_999])[0].items == []
 
 
-def test_recommend_after_a_history_prefers_its_kind(split, trained):
-    candidates, leads = [117, 122, 127, 118, 123, 128], []
+def test_recommend_after_a_history_prefers_what_it_holds(split, trained):
+    candidates, leads = [102, 107, 112, 103, 108, 113], []
     for history in ([102, 107, 112, 102, 107, 112], [103, 108, 113, 103, 108, 113]):
         picks = trained["target"].recommend(histories=[history], candidates=candidates, k=6)[0]
         score = dict(zip(picks.items, picks.scores, strict=True))
         leads.append(
             np.mean([score[item] for item in candidates[:3]]) - np.mean([score[item] for item in candidates[3:]])
         )
-    assert leads[0] > leads[1] + 0.1  # items of kind 2 lead by more after items of kind 2
+    assert leads[0] > leads[1] + 0.1  # items of kind 2 lead by more after themselves
     assert trained["target"].recommend(histories=[[]], k=3)[0].items  # with nothing known there is still an answer
 
 
@@ -381,7 +381,31 @@ def test_the_command_line_trains_evaluates_and_recommends(tmp_path, monkeypatch,
 def test_undated_items_are_known_once_each_with_their_count():
     from attncore.slate_answering import _undated
 
-    known = _undated(np.array([5, 7, 5, 9], np.int32), 10)
+    known = _undated(np.array([5, 7, 5, 9], np.int32))
     assert isinstance(known, Known)
     assert known.items.tolist() == [[7, 5, 9]]
     assert known.counts.tolist() == [[1, 2, 1]]
+
+
+def test_the_newest_items_are_the_last_ones_of_each_user():
+    known = Known(
+        np.array([[3, 4, 5], [6, 0, 0]]), np.array([[1, 2, 3], [4, 0, 0]]), np.array([[9, 8, 7], [6, 0, 0]])
+    )
+    newest = known.newest(2)
+    assert newest.items.tolist() == [[4, 5], [6, 0]]
+    assert newest.counts.tolist() == [[2, 3], [4, 0]]
+    assert newest.ages.tolist() == [[8, 7], [6, 0]]
+    assert known.newest(9).items.tolist() == known.items.tolist()
+
+
+def test_own_habit_is_read_from_the_whole_past_of_the_same_user():
+    known = Known(
+        np.array([[3, 4, 5], [6, 0, 0]]), np.array([[1, 2, 3], [4, 0, 0]]), np.array([[0, DAY, 3 * DAY], [0, 0, 0]])
+    )
+    found = own_habit(known, np.array([[5, 6, 4], [6, 5, 0]]))
+    assert found[..., 0].tolist() == [[1, 0, 1], [1, 0, 0]]
+    np.testing.assert_allclose(found[0, 0], [1, np.log(4), np.log(4)], rtol=1e-6)
+    np.testing.assert_allclose(found[1, 0], [1, np.log(5), 0], rtol=1e-6)
+    assert (found[0, 1] == 0).all() and (found[1, 1:] == 0).all()
+    nobody = Known(*(np.zeros((2, 0), int),) * 3)
+    assert (own_habit(nobody, np.array([[1], [2]])) == 0).all()
