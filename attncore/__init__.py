@@ -18,6 +18,7 @@ from attncore.prepared import Prepared
 from attncore.preparing import prepare
 from attncore.ranking import Report, compare, evaluate
 from attncore.recommender import Recommender, load
+from attncore.slates import Slates
 from attncore.splits import Split, leave_one_out, split_by_time, split_by_user
 from attncore.training import Run, fit
 
@@ -30,6 +31,7 @@ __all__ = [
     "RecommenderConfig",
     "Report",
     "Run",
+    "Slates",
     "Split",
     "TrainingConfig",
     "baselines",

@@ -26,12 +26,14 @@ from attncore.distributed import processes
 from attncore.export import to_onnx
 from attncore.interactions import DataError
 from attncore.prepared import Prepared, PreparedSplit
-from attncore.ranking import Report, Scorer
+from attncore.ranking import Report
 from attncore.recipes import RECIPES, Recipe, recipe
 from attncore.runs import read_config
+from attncore.slate_baselines import PersonalHabit, PopularLately
 
 SPLITS = {"leave-one-out": ac.leave_one_out, "time": ac.split_by_time}
 SHOWN = ("ndcg@10", "hr@10", "mrr", "coverage@10")
+SHOWN_OF_SLATES = ("ndcg@10", "recall@10", "gauc", "auc")
 
 
 class Parser(ArgumentParser):
@@ -69,7 +71,7 @@ def parser(defaults: Recipe) -> Parser:
     sub.add_argument("--out", required=True, help="the run folder to write")
     sub.add_argument("--recipe", choices=list(RECIPES), help="take all that no option says from this recipe")
     sub.add_argument("--resume", action="store_true", help="go on from the run folder's newest checkpoint, if any")
-    sub.add_argument("--split", choices=list(SPLITS), default="leave-one-out", help="how the log is divided")
+    sub.add_argument("--split", choices=list(SPLITS), help="how the log is divided; by time where it has slates")
     add_columns(sub)
     sub.add_arguments(ac.TrainingConfig, dest="training", default=defaults.training)
     sub.add_arguments(ac.RecommenderConfig, dest="recommender", default=defaults.recommender)
@@ -121,10 +123,14 @@ def parser(defaults: Recipe) -> Parser:
 
 
 def defaults_of(words: Sequence[str]) -> Recipe:
-    """What the options' defaults are: those of the recipe that the command names, if it names one."""
+    """What the options' defaults are: those of the recipe that the command names, if it names one.
+
+    Complete Journey has slates, which need settings of their own, so there its own recipe is the default.
+    """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--recipe", nargs="?")  # without a name, the whole parser has the word
-    name = first.parse_known_args(words)[0].recipe
+    known, others = first.parse_known_args(words)
+    name = known.recipe or ("complete-journey" if others[:2] == ["train", "complete-journey"] else None)
     return recipe(name) if name in RECIPES else Recipe("", ac.RecommenderConfig(), ac.TrainingConfig())
 
 
@@ -148,8 +154,9 @@ def train(args: Namespace) -> None:
         else:
             with group.leader_first():
                 log, about = read_log(args)
-            split, summary = SPLITS[args.split](log), log.summary
-            about["data"]["split"] = args.split
+            how = args.split or ("leave-one-out" if log.slates is None else "time")
+            split, summary = SPLITS[how](log), log.summary
+            about["data"]["split"] = how
         about["recipe"] = args.recipe
         if group.leads and summary.dropped:
             print(f"{args.data}: {summary}", flush=True)
@@ -199,23 +206,27 @@ def show_training(model: ac.Recommender, split: ac.Split, run: ac.Run) -> None:
     """What was trained, how it compares with the baselines on validation, and three users."""
     print(f"{split.name}: {len(split.items):,} items, {split.train.lengths.sum():,} training events")
     print(f"trained {run.positions_per_s:,.0f} positions/s; best epoch {run.best_epoch} of {len(run.epochs)}\n")
-    rivals: dict[str, Scorer] = {"popularity": ac.baselines.Popularity(split)}
+    rivals: dict[str, Any] = {"popularity": ac.baselines.Popularity(split)}
     if not isinstance(split, PreparedSplit):  # whose pairs of items need not fit into memory
         rivals["Markov chain"] = ac.baselines.MarkovChain(split)
-    rivals[f"attention={model.config.attention}"] = model
+    if split.slates is not None:
+        rivals = {"popular this week": PopularLately(), "personal habit": PersonalHabit()}
     reports = {name: ac.evaluate(rival, split.valid) for name, rival in rivals.items()}
-    print(metrics_table(reports, f"validation, {len(split.valid):,} users"))
+    assert run.valid is not None
+    reports[f"attention={model.config.attention}"] = run.valid
+    print(metrics_table(reports, f"validation, {run.valid.users:,} users"))
     for row in range(min(3, len(split.valid))):
-        show_user(model, split, row)
+        show_user(model, split, row) if split.slates is None else show_slate(model, split, row)
 
 
 def metrics_table(reports: dict[str, Report], title: str) -> str:
     """A line per report: the shown metrics, and the 95 % interval of the first."""
     wide = max(len(name) for name in [title, *reports])
-    lines = [f"{title:<{wide}}  " + "  ".join(f"{name:>11}" for name in SHOWN) + f"  {SHOWN[0]} 95 % interval"]
+    shown = SHOWN if all(SHOWN[1] in report.metrics for report in reports.values()) else SHOWN_OF_SLATES
+    lines = [f"{title:<{wide}}  " + "  ".join(f"{name:>11}" for name in shown) + f"  {shown[0]} 95 % interval"]
     for name, report in reports.items():
-        low, high = report.interval[SHOWN[0]]
-        figures = "  ".join(f"{report.metrics[metric]:>11.4f}" for metric in SHOWN)
+        low, high = report.interval[shown[0]]
+        figures = "  ".join(f"{report.metrics[metric]:>11.4f}" for metric in shown)
         lines.append(f"{name:<{wide}}  {figures}  {low:.4f} to {high:.4f}")
     return "\n".join(lines)
 
@@ -233,6 +244,22 @@ def show_user(model: ac.Recommender, split: ac.Split, row: int) -> None:
         print(f"{place:>4}  {split.label(item)}{'   <- came next' if item == came else ''}")
     if came not in picks:
         print(f"came next: {split.label(came)}")
+
+
+def show_slate(model: Any, split: ac.Split, row: int) -> None:
+    """What a user was shown, the ten best of it, and what was taken, by title."""
+    slates = split.valid.slates
+    assert slates is not None
+    scores, where = model.score_slate(slates, row), slates.list_of(row)
+    ids = split.items.decode(slates.items[where])
+    taken, place = set(slates.taken_of(row).tolist()), slates.situation.iloc[slates.lists[row]]
+    told = ", ".join(f"{name} {value}" for name, value in place.items())
+    print(f"\nuser {split.users.ids[slates.users[row]]}, {told}: {len(ids):,} candidates, {len(taken)} of them taken")
+    for number, at in enumerate(np.argsort(-scores, kind="stable")[:10].tolist(), 1):
+        print(f"{number:>4}  {split.label(ids[at])}{'   <- taken' if at in taken else ''}")
+    missed = [split.label(ids[at]) for at in taken - set(np.argsort(-scores, kind="stable")[:10].tolist())]
+    if missed:
+        print(f"taken too: {' | '.join(missed)}")
 
 
 def evaluate(args: Namespace) -> None:

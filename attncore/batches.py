@@ -143,6 +143,10 @@ class Windows:
             {name: _looked_up(column, asked, asks_BT) for name, column in self._situation.items()},
         )
 
+    def users_of(self, rows: np.ndarray) -> np.ndarray:
+        """The user row of each of `rows`."""
+        return self._users.cpu().numpy()[rows]
+
     def parts(self, rows: np.ndarray) -> list[np.ndarray]:
         """Rows of one training step, sorted by length and cut into parts that pad less; one part on a GPU."""
         order = rows[np.argsort(self.lengths[rows], kind="stable")]

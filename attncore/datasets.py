@@ -32,12 +32,18 @@ import pyarrow.parquet as pq
 from attncore.archives import complete_journey, grouplens_1m, grouplens_100k, recbole_100k
 from attncore.interactions import DataError, Interactions
 from attncore.planted import planted
+from attncore.slates import Slates
 
 logger = logging.getLogger(__name__)
 
 GROUPLENS = "https://files.grouplens.org/datasets/movielens/"
 PATIENCE = 5.0  # seconds without an answer after which a source is given up
 PROMOTIONS = "promotions.parquet"
+READ = {  # columns of Complete Journey worth reading; a week that training never saw says nothing, so it is none
+    "item": ("department", "product_category", "product_type", "brand", "manufacturer_id:category"),
+    "user": ("age", "income", "home_ownership", "marital_status", "household_size", "household_comp", "kids_count"),
+    "situation": ("display_location", "mailer_location", "store_id", "price_cut"),
+}
 PROMOTIONS_SHA256 = "87a1a8f0e316818dcda8396376a38c3517645f8800ff17fc7814a840693ac56f"
 
 
@@ -86,7 +92,9 @@ def load(name: str, data_dir: str | Path | None = None) -> Interactions:
     Returns:
         The log. MovieLens: events with "rating"; users with "age", "gender", "occupation", "zip"; items
         with "title", "year" (Int64, may be missing), "genres" (sorted tuple). Complete Journey: purchases
-        with basket, store, week, quantity and money; products; demographics of 801 households.
+        with basket, store, week, quantity, money and "price_cut" (the share of the full price that was taken off);
+        products; demographics of 801 households; as slates, for each basket with at least one of them, the
+        promotions of its store and week.
 
     Raises:
         DataError: the name is unknown, or no source answered and nothing is cached.
@@ -99,10 +107,22 @@ def load(name: str, data_dir: str | Path | None = None) -> Interactions:
     for folder in _folders(data_dir):
         if (folder / name).is_dir():
             try:
-                return _read_cache(folder / name)
+                return _with_slates(_read_cache(folder / name), data_dir)
             except (OSError, ValueError, KeyError, pa.ArrowException) as error:
                 damaged.append(f"{folder / name} is damaged: {_one_line(error)}")
-    return _fetch(name, data_dir, damaged)
+    return _with_slates(_fetch(name, data_dir, damaged), data_dir)
+
+
+def _with_slates(log: Interactions, data_dir: str | Path | None) -> Interactions:
+    """Complete Journey with what its promotions tell; any other log as it is."""
+    if log.name != "complete-journey":
+        return log
+    paid, off = log.events["sales_value"], log.events["retail_disc"]
+    events = log.events.assign(price_cut=(off / (paid + off)).fillna(0).clip(0, 1))
+    places = ["display_location", "mailer_location"]
+    promotions = complete_journey_promotions(data_dir=data_dir)
+    slates = Slates.from_promotions(events, promotions, ["store_id", "week"], places, read=READ)
+    return dataclasses.replace(log, events=events, slates=slates if len(slates) else None)
 
 
 def complete_journey_promotions(

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import pyarrow.csv as pacsv
 
 from attncore.columns import KINDS, TICKS, DataError, blank, exact_ids, plain_values, whole_seconds
 from attncore.reading import attribute, columns_of, read_known, read_table
+from attncore.slates import Slates
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Interactions:
     has_time: bool = True  # False: "time" is the row number
     repeats: bool = False  # True: a user takes an item again and again, as with groceries
     summary: ReadSummary = ReadSummary()
+    slates: Slates | None = None  # candidates that were shown, and which of them were taken
 
     def __post_init__(self) -> None:
         for column, allowed in {"user": ("int64", "str"), "item": ("int64", "str"), "time": ("int64",)}.items():
@@ -119,6 +121,8 @@ class Interactions:
         """
         if min_count < 1:
             raise DataError(f"min_count is {min_count}; it must be at least 1")
+        if self.slates is not None and min_count > 1:
+            raise DataError(f"{self.name}: has slates, from which min_count={min_count} would take candidates; use 1")
         users, items = (pd.factorize(self.events[column])[0] for column in ("user", "item"))
         keep = np.ones(len(self), dtype=bool)
         while True:
@@ -134,6 +138,18 @@ class Interactions:
             dropped[f"below min_count={min_count}"] = int((~keep).sum())
         summary = ReadSummary(self.summary.read or len(self), int(keep.sum()), dropped)
         return dataclasses.replace(self, events=self.events[keep].reset_index(drop=True), summary=summary)
+
+    def only_users(self, users: Sequence[Any]) -> Interactions:
+        """The log of some users alone: their events and slates; the tables of users and items stay as they are.
+
+        Raises:
+            DataError: none of them has an event.
+        """
+        events = self.events[self.events["user"].isin(users)].reset_index(drop=True)
+        if events.empty:
+            raise DataError(f"{self.name}: none of the {len(users)} users has an event; give ids of the log")
+        slates = None if self.slates is None else self.slates.only_users(users)
+        return dataclasses.replace(self, events=events, slates=slates)
 
     def __len__(self) -> int:
         return len(self.events)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from attncore.distributed import Group
 from attncore.sequences import Histories
+from attncore.slate_metrics import pooled_auc, slate_figures
 from attncore.splits import Holdout
 
 
@@ -202,8 +203,12 @@ def evaluate(
     shown: -log2(count / total) in training, where an item never seen counts as seen once. "loss", for a scorer whose
     `scores_are_logits` is true, is the mean -log softmax at the target over the whole catalogue, nothing excluded.
 
+    Where the holdout holds slates, each slate is ranked instead, all its candidates, with the metrics of
+    `slate_metrics`, "logloss" where scores are logits, and "auc", which pools all slates. Per-user figures are then
+    means over the slates of a user, in order of `np.unique(holdout.users)`, so every user counts alike.
+
     Args:
-        scorer: see `Scorer`; its scores may be on any device.
+        scorer: see `Scorer`, or `SlateScorer` for slates; its scores may be on any device.
         holdout: the questions, `split.valid` or `split.test`.
         k: lengths of the list.
         batch_size: rows scored at a time, which bounds memory to a few batch_size x V floats.
@@ -217,6 +222,8 @@ def evaluate(
     cutoffs, rows, items = _cutoffs(k), len(holdout), len(holdout.item_counts)
     if (rows == 0 and not holdout.own) or batch_size < 1:
         raise ValueError(f"cannot rank {rows} questions of {holdout.name}, {batch_size} at a time; both must be >= 1")
+    if holdout.slates is not None:
+        return _evaluate_slates(scorer, holdout, cutoffs, bootstrap, seed, group)
     counts = np.asarray(holdout.item_counts, np.float64)
     bits = np.append(np.log2(max(counts.sum(), 1.0) / np.maximum(counts, 1.0)), 0.0)  # the last stands for no item
     shown = np.zeros((len(cutoffs), items + 1), bool)
@@ -245,7 +252,7 @@ def evaluate(
             per_row[f"novelty@{c}"] = bits[listed[:, :c]].sum(1) / np.maximum((listed[:, :c] < items).sum(1), 1)
         batches.append(per_row)
 
-    asked = zlib.crc32(np.stack([holdout.users, holdout.targets]).astype("<i8").tobytes())
+    asked = _checksum(holdout)
     if group is not None:
         parts = group.gather((batches, shown, rows, asked))
         if holdout.own:
@@ -262,13 +269,64 @@ def evaluate(
     order = np.argsort(per_user.pop("row"))
     per_user = {name: figures[order] for name, figures in per_user.items()}
     coverage = {f"coverage@{c}": float(ever[:items].mean()) for ever, c in zip(shown, cutoffs, strict=True)}
+    return _report(per_user, coverage, holdout, asked, bootstrap, seed)
+
+
+def _checksum(holdout: Holdout) -> int:
+    return zlib.crc32(np.stack([holdout.users, holdout.targets]).astype("<i8").tobytes())
+
+
+def _report(
+    per_user: dict[str, np.ndarray], others: dict[str, float], holdout: Holdout, asked: int, bootstrap: int, seed: int
+) -> Report:
     interval = {}
     if bootstrap:
         bounds = bootstrap_interval(np.stack(list(per_user.values()), axis=1), bootstrap, seed)
         interval = {name: (float(low), float(high)) for name, low, high in zip(per_user, *bounds, strict=True)}
     how = {"questions": f"{asked:08x}", "bootstrap": {"resamples": bootstrap, "seed": seed}}
-    metrics = {name: float(figures.mean()) for name, figures in per_user.items()} | coverage
-    return Report(metrics, interval, per_user, rows, items, holdout.name, holdout.protocol | how)
+    metrics = {name: float(figures.mean()) for name, figures in per_user.items()} | others
+    users, items = len(next(iter(per_user.values()))), len(holdout.item_counts)
+    return Report(metrics, interval, per_user, users, items, holdout.name, holdout.protocol | how)
+
+
+def _evaluate_slates(
+    scorer: Any, holdout: Holdout, cutoffs: list[int], bootstrap: int, seed: int, group: Group | None
+) -> Report:
+    slates = holdout.slates
+    assert slates is not None
+    own = np.arange(len(holdout)) if group is None else group.share(np.arange(len(holdout)))
+    part = own, *slate_figures(scorer, slates, own, cutoffs)
+    parts = [part] if group is None else group.gather(part)
+    parts = [part for part in parts if len(part[0])]
+    rows = np.concatenate([part[0] for part in parts])
+    _, user = np.unique(holdout.users[rows], return_inverse=True)
+    per_user = {}
+    for name in parts[0][1]:
+        figures = np.concatenate([part[1][name] for part in parts])
+        per_user[name] = np.bincount(user, figures) / np.bincount(user)
+    auc = pooled_auc(*(np.concatenate([part[place] for part in parts]) for place in (2, 3)))
+    return _report(per_user, {"auc": auc}, holdout, _checksum(holdout), bootstrap, seed)
+
+
+def by_group(report: Report, groups: Sequence[Any], metric: str = "ndcg@10") -> dict[Any, tuple[float, float, float]]:
+    """A metric of a report for each group of its users: the mean, and its 95 % bootstrap interval.
+
+    Args:
+        report: what `evaluate` gave.
+        groups: the group of each of its users, in the order of `report.per_user`.
+        metric: any per-user metric.
+
+    Raises:
+        ValueError: no such metric, or not one group per user.
+    """
+    if metric not in report.per_user or len(groups) != report.users:
+        raise ValueError(f"{len(groups)} groups and {metric!r}: need one group for each of {report.users} users")
+    names, found = np.asarray(groups, dtype=object), {}
+    for name in sorted(set(groups), key=str):
+        figures = report.per_user[metric][names == name]
+        low, high = bootstrap_interval(figures)
+        found[name] = (float(figures.mean()), float(low), float(high))
+    return found
 
 
 def compare(a: Reports, b: Reports, metric: str = "ndcg@10", resamples: int = 10_000, seed: int = 0) -> Comparison:

@@ -50,6 +50,11 @@ RECIPES = {
         ),
         TrainingConfig(epochs=45, clip=0, patience=0, loss="sampled", negatives=2048, popularity=0.5),
     ),
+    "complete-journey": Recipe(
+        "slates: thousands of candidates shown at a moment, a few of them taken",
+        RecommenderConfig(attention="target", width=32, length=128, dropout=0.1),
+        TrainingConfig(epochs=12, lr=3e-3, negatives=64, patience=0),
+    ),
 }
 
 

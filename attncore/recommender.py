@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from attncore.answering import Answering
 from attncore.batches import Batch, Windows
-from attncore.config import RecommenderConfig
+from attncore.config import Loss, RecommenderConfig, TrainingConfig
 from attncore.embedding import (
     AskerEmbedding,
     EventEmbedding,
@@ -30,6 +30,7 @@ from attncore.interactions import DataError
 from attncore.output import Criterion, Output, catalogue_scores, lean_cross_entropy
 from attncore.runs import read_whole, write_run
 from attncore.sequences import Histories
+from attncore.slate_recommender import SlateRecommender, take_weights
 from attncore.splits import Split
 from attncore.tables import PROFILE, FeatureSet, label
 
@@ -47,12 +48,20 @@ class Recommender(Answering):
     Raises:
         DataError: a feature's table or column is absent, or unfit.
 
+    Where the split has slates this makes a `SlateRecommender`, which answers the same calls.
+
     Shapes are written with the letters of `attncore`'s legend.
     """
 
     scores_are_logits = True
     shown_N: Tensor | None  # where attributes are to speak for new items: those that training shows, from 0
     place_V: Tensor | None  # and the place of each item among them, or -1
+
+    def __new__(cls, config: Any = None, split: Any = None, *args: Any, **options: Any) -> Any:
+        """A `SlateRecommender` for a split with slates; what is copied or unpickled is made without arguments."""
+        if getattr(split, "slates", None) is not None:
+            return SlateRecommender(config, split, *args, **options)
+        return super().__new__(cls)
 
     def __init__(
         self, config: RecommenderConfig, split: Split, seed: int = 0, features: FeatureSet | None = None
@@ -111,6 +120,15 @@ class Recommender(Answering):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.item.id.weight.device
+
+    @property
+    def default_loss(self) -> Loss:
+        """What the loss "auto" is: "full", or "sampled" for target attention, which costs positions × candidates."""
+        return "sampled" if self.config.attention == "target" else "full"
+
+    def training_windows(self, split: Split, config: TrainingConfig) -> Windows:
+        """The newest training events of each user: what `fit` draws its batches from."""
+        return self.windows(split.train, np.arange(len(split.train)), targets=True)
 
     def windows(
         self,
@@ -324,13 +342,7 @@ class Recommender(Answering):
         Raises:
             RuntimeError: a name or a shape does not fit.
         """
-        for name, buffer in self.named_buffers():
-            if name in weights:
-                buffer.resize_(weights[name].shape)
-        self.load_state_dict(weights)
-        for table, ids in ((self.item.features, self.split.items), (self.asker.profile, self.split.users)):
-            if table is not None and any(len(codes) != len(ids) + 1 for codes in table.codes()):
-                raise RuntimeError(f"a table of codes is not that of {len(ids):,} {ids.kind}s")
+        take_weights(self, weights)
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Recommender:

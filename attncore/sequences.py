@@ -195,10 +195,16 @@ class Histories:
 
 
 def index_log(log: Interactions) -> tuple[Vocabulary, Vocabulary, Histories]:
-    """Vocabularies and histories; events of equal time keep the order of the log's rows."""
+    """Vocabularies and histories; events of equal time keep the order of the log's rows.
+
+    Candidates of slates are items of the log, even those that nobody took.
+    """
     events = log.events
     user, user_ids = pd.factorize(events["user"], sort=True)
     item, item_ids = pd.factorize(events["item"], sort=True)
+    if log.slates is not None:
+        every = item_ids.union(log.slates.items.categories)
+        item, item_ids = every.get_indexer(item_ids)[item], every
     time = events["time"].to_numpy(np.int64)
     order = np.lexsort((time, user))  # a stable sort: rows of one user and one time stay as loaded
     offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(user_ids)))]).astype(np.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pandas as pd
 from safetensors.numpy import load_file, save_file
 
 from attncore.interactions import DataError, Interactions
+from attncore.moments import Moments
 from attncore.sequences import Histories, Vocabulary, index_log, plain_ids
 
 
@@ -31,6 +32,8 @@ class Holdout:
         attributes: event attributes of the targets, raw, by name. Of these a model may read only what its
             `situation_features` name: what is known before the answer.
         own: True where these are the questions of this process alone, and the others of its group have theirs.
+        slates: where slates are asked, those of the rows, in order; `targets` then holds the first item taken of
+            each. None where the next item is asked.
     """
 
     name: str
@@ -42,10 +45,24 @@ class Holdout:
     protocol: dict[str, Any]
     attributes: Mapping[str, np.ndarray] = field(default_factory=dict)
     own: bool = False
+    slates: Moments | None = None
 
     def __len__(self) -> int:
         """Number of questions."""
         return len(self.targets)
+
+    def first_of_users(self, most: int) -> Holdout:
+        """A small part of the questions: the first of each user, for at most `most` users, evenly chosen."""
+        first = np.sort(np.unique(self.users, return_index=True)[1])
+        rows = first[np.linspace(0, len(first) - 1, min(most, len(first))).astype(int)]
+        return replace(
+            self,
+            histories=self.histories.take(rows),
+            users=self.users[rows],
+            targets=self.targets[rows],
+            attributes={name: column[rows] for name, column in self.attributes.items()},
+            slates=None if self.slates is None else self.slates.only(rows),
+        )
 
 
 @dataclass(frozen=True)
@@ -62,6 +79,7 @@ class Split:
         valid, test: the questions.
         log: where it came from; None when the split was read from a run folder.
         titles: a title per item where the log has them, else None.
+        slates: the slates of the log, by time; None when it has none. A run folder keeps those after training alone.
     """
 
     name: str
@@ -74,6 +92,7 @@ class Split:
     test: Holdout
     log: Interactions | None = None
     titles: np.ndarray | None = None
+    slates: Moments | None = None
 
     @property
     def item_counts(self) -> np.ndarray:
@@ -112,6 +131,10 @@ class Split:
             "protocol": self.valid.protocol,
             "attributes": kept,
         }
+        if self.slates is not None:
+            asked = self.slates.only(np.flatnonzero(self.slates.times >= self.valid.protocol["valid_from"]))
+            more, about["slates"] = asked.to_arrays()
+            arrays |= more
         (folder / "vocabulary.json").write_text(json.dumps(about, default=str), encoding="utf-8")
         save_file(
             {name: np.ascontiguousarray(array) for name, array in arrays.items()},
@@ -139,6 +162,7 @@ class Split:
             about["protocol"],
             titles=None if about["titles"] is None else np.array(about["titles"], object),
             counts=arrays.get("item_counts"),
+            slates=Moments.from_arrays(arrays, about["slates"], histories) if "slates" in about else None,
         )
 
 
@@ -171,19 +195,31 @@ def split_at(
     log: Interactions | None = None,
     titles: np.ndarray | None = None,
     counts: np.ndarray | None = None,
+    slates: Moments | None = None,
 ) -> Split:
     """A split that trains on each row up to `train_stops` and asks `questions[name] = rows, places`.
 
-    A question is: which item stands at that place of that row, given all before it? `counts` are the training events
-    of each item, where there are more than those of `histories`.
+    A question is: which item stands at that place of that row, given all before it? With `slates` it is: which of a
+    slate's candidates were taken, given all before its moment? `counts` are the training events of each item, where
+    there are more than those of `histories`.
     """
     train = histories.take(np.arange(len(users)), stops=train_stops)
     if counts is None:
         counts = np.bincount(train.items, minlength=len(items) + 1)[1:].astype(np.int64)
-    holdouts = {}
+    holdouts: dict[str, Holdout] = {}
     for part, (rows, places) in questions.items():
         if len(rows) == 0:
             raise DataError(f"{name}: the {protocol['split']} split leaves no user for {part}; use a longer log")
+        if slates is not None:
+            until = protocol["test_from"] if part == "valid" else np.iinfo(np.int64).max
+            since = protocol[f"{part}_from"]
+            asked = slates.only(np.flatnonzero((slates.times >= since) & (slates.times < until)))
+            if len(asked) == 0:
+                raise DataError(f"{name}: no slate lies in the time of {part}; use a longer log")
+            known = replace(histories, attributes={}).take(asked.users, stops=asked.stops)
+            first = asked.items[asked.taken[asked.taken_offsets[:-1]]]
+            holdouts[part] = Holdout(part, known, asked.users, first, counts, False, protocol, slates=asked)
+            continue
         holdouts[part] = Holdout(
             name=part,
             histories=histories.take(rows, stops=places),
@@ -194,7 +230,8 @@ def split_at(
             protocol=protocol,
             attributes={name: column[at] for name, column in histories.attributes.items()},
         )
-    return Split(name, checksum, users, items, histories, train, holdouts["valid"], holdouts["test"], log, titles)
+    asks = holdouts["valid"], holdouts["test"]
+    return Split(name, checksum, users, items, histories, train, *asks, log, titles, slates)
 
 
 def _split_log(
@@ -210,8 +247,12 @@ def _split_log(
     if log.items is not None and "title" in log.items.columns:
         known = log.items["title"].reindex(items.ids)
         titles = known.where(known.notna(), pd.Series(items.ids, index=items.ids).astype(str)).to_numpy(object)
-    protocol = protocol_of(protocol, log.repeats)
-    return split_at(log.name, log.checksum, users, items, histories, train_stops, questions, protocol, log, titles)
+    protocol, slates = protocol_of(protocol, log.repeats), None
+    if log.slates is not None:
+        slates = Moments.of(log.slates, users, items, histories)
+        protocol |= {"catalogue": "the slate", "history": "all before the slate's moment"}
+    how = train_stops, questions, protocol, log, titles
+    return split_at(log.name, log.checksum, users, items, histories, *how, slates=slates)
 
 
 def protocol_of(split: dict[str, Any], repeats: bool) -> dict[str, Any]:
@@ -224,6 +265,13 @@ def protocol_of(split: dict[str, Any], repeats: bool) -> dict[str, Any]:
     }
 
 
+def _refuse_slates(log: Interactions, split: str) -> None:
+    if log.slates is not None:
+        raise DataError(
+            f"{log.name}: has slates, and {split} would show them others' future; use split_by_time (--split time)"
+        )
+
+
 def leave_one_out(log: Interactions) -> Split:
     """Each user's last event tests, the one before validates, the rest train.
 
@@ -231,8 +279,9 @@ def leave_one_out(log: Interactions) -> Split:
     event; training does not. It leaks other users' future, so report `split_by_time` beside it.
 
     Raises:
-        DataError: no user has 3 events.
+        DataError: no user has 3 events, or the log has slates.
     """
+    _refuse_slates(log, "leave_one_out")
     indexed = index_log(log)
     lengths = indexed[2].lengths
     asked = np.flatnonzero(lengths >= 3)
@@ -246,6 +295,9 @@ def split_by_time(log: Interactions, valid: float = 0.1, test: float = 0.1) -> S
 
     `valid` and `test` are shares of the log's events. Asked is each user's first event in the period, if they
     have a history before it; the history ends where the period begins. Events of one time are never parted.
+
+    Of a log with slates every slate in the period is asked, and its history is all before the slate's own moment, as
+    it would be in a shop; what is learned is learned before the first cut alone.
 
     Raises:
         DataError: the log has no time, a share is out of range, or a period asks nobody.
@@ -299,8 +351,9 @@ def split_by_user(
             does than later ones; None lets them train with all.
 
     Raises:
-        DataError: a number is out of range.
+        DataError: a number is out of range, or the log has slates.
     """
+    _refuse_slates(log, "split_by_user")
     asked: list[int] = np.atleast_1d(np.asarray(known, np.int64)).tolist()
     if not (folds >= 3 and 0 <= fold < folds and asked and min(asked) >= 0):
         raise DataError(f"fold={fold}, folds={folds}, known={known}: need 0 <= fold < folds, folds >= 3, known >= 0")

@@ -32,6 +32,9 @@ from attncore.splits import Split
 
 logger = logging.getLogger(__name__)
 
+EPOCH_METRICS = ("hr@10", "ndcg@10", "mrr", "recall@10", "gauc", "logloss")  # those of them that there are
+SLATES_AN_EPOCH = 200  # validation slates that choose the best epoch, of as many users
+
 
 @dataclass
 class Run:
@@ -70,6 +73,8 @@ def fit(
 
     A step's users are drawn at random. They are sorted by length only within the step and worked through in
     parts, each padded to its own longest history: the gradient is that of the whole step, without the padding.
+    Where the split has slates, an epoch shows 8 random ones of each user, and the best epoch is chosen on the first
+    validation slate of 200 users; the report in the end is on all.
     Under `torchrun` each process works on its own users of the step, and the first one writes. Where a split holds
     the users of this process alone (`split.valid.own`), a step takes the same share of them from each.
 
@@ -120,7 +125,8 @@ class Trainer:
         self.dtype = choose_precision(config.precision, group.device)
         torch.manual_seed(config.seed + 1_000_003 * group.rank)  # dropout differs between processes
         model.to(group.device)
-        self.windows = model.windows(split.train, np.arange(len(split.train)), targets=True)
+        self.windows = model.training_windows(split, config)
+        self.questions = split.valid if split.slates is None else split.valid.first_of_users(SLATES_AN_EPOCH)
         self.rows, self.own = np.flatnonzero(self.windows.lengths), split.valid.own
         self.users_a_step = config.batch_size * config.accumulate
         users = len(self.rows)
@@ -137,7 +143,7 @@ class Trainer:
         self.steps = config.epochs * self.steps_an_epoch
         loss: Loss = config.loss
         if loss == "auto":
-            loss = "sampled" if model.config.attention == "target" else "full"
+            loss = model.default_loss
         if config.label_smoothing and loss != "full":
             raise ValueError(f"label_smoothing={config.label_smoothing}: needs the full loss, not {loss!r}; use 0")
         counts = torch.from_numpy(split.item_counts)
@@ -259,7 +265,8 @@ class Trainer:
         if (failed := int(self.failed.item())) < 0:
             return
         epoch, number = divmod(failed, self.steps_an_epoch)
-        users = ", ".join(str(user) for user in self.split.users.ids[self._steps(epoch)[number][:5]])
+        order = self._steps(epoch)
+        users = ", ".join(str(user) for user in self.split.users.ids[self.windows.users_of(order[number][:5])])
         kept = f"; {self.folder.path} keeps what was saved before" if self.folder.path else ""
         raise FloatingPointError(
             f"epoch {epoch + 1}, step {number + 1}: the loss or its gradient is not finite, so the step was not "
@@ -278,14 +285,14 @@ class Trainer:
         """Validate, and write the epoch down."""
         self.model.eval()
         with self.average.applied():
-            valid = evaluate(self.model, self.split.valid, bootstrap=0, group=self.group)
+            valid = evaluate(self.model, self.questions, bootstrap=0, group=self.group)
             entry = {
                 "epoch": self.step // self.steps_an_epoch,
                 "loss": self.total.item() / self.positions,
                 "positions_per_s": self.positions / self.seconds,
                 "seconds": self.seconds,
                 "lr": self.optimizer.param_groups[0]["lr"],
-                **{name: valid.metrics[name] for name in ("hr@10", "ndcg@10", "mrr")},
+                **{name: valid.metrics[name] for name in EPOCH_METRICS if name in valid.metrics},
             }
             self.run.epochs.append(entry)
             if self.run.best_epoch == entry["epoch"]:

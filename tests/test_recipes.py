@@ -9,7 +9,7 @@ import attncore as ac
 from attncore.recipes import RECIPES, recipe
 
 
-@pytest.mark.parametrize("name", list(RECIPES))
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "complete-journey"])  # that one is for slates
 def test_a_recipe_trains_on_any_log_and_learns_its_rhythm(name):
     chosen = recipe(name)
     split = ac.leave_one_out(rhythm_log(users=60, events=12))

@@ -138,7 +138,7 @@ def table(data: str, split: str) -> str:
 def main() -> None:
     """Run what is missing, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", choices=list(RECIPES))
+    parser.add_argument("data", choices=list(PENALTY))
     parser.add_argument("--logs", type=Path, help="the folder of the published tables' files")
     parser.add_argument("--split", choices=list(SPLITS), default="leave-one-out")
     parser.add_argument(

@@ -1,0 +1,248 @@
+"""Stage 1b, continued: slates in indices, and what was known at the moment each of them was shown.
+
+Everything here looks strictly before the moment of asking: purchases of that very second, which are the answer, are
+neither in a history nor in a count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from attncore.columns import DataError
+from attncore.sequences import Histories, Vocabulary, plain_ids
+from attncore.slates import Slates
+
+DAY = 86_400  # seconds
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of several users at a moment each: their past items, each item once, the latest last.
+
+    Attributes:
+        items: item indices, int32, (rows, K); 0 is padding, on the right. K may be 0.
+        counts: how often the item was taken before, int64, (rows, K).
+        ages: seconds since it was last taken, int64, (rows, K).
+    """
+
+    items: np.ndarray
+    counts: np.ndarray
+    ages: np.ndarray
+
+    def newest(self, length: int) -> Known:
+        """The newest `length` items of each user alone."""
+        kept = (self.items > 0).sum(1, keepdims=True)
+        at = np.maximum(kept - length, 0) + np.arange(min(length, self.items.shape[1]))
+        real, at = at < kept, np.minimum(at, max(self.items.shape[1] - 1, 0))
+        columns = (np.where(real, np.take_along_axis(c, at, 1), 0) for c in (self.items, self.counts, self.ages))
+        return Known(*columns)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """The slates of a log in indices, beside the histories of its users.
+
+    Attributes:
+        histories: all events of every user; the row of a slate's user is in `users`.
+        items: the candidates of all lists, item indices 1..V, int32.
+        offsets, lists, times, taken, taken_offsets, situation: as in `Slates`.
+        users: user row of each slate, int64.
+        stops: how many of the user's events lie before the slate, int64.
+        shown: as in `Slates`.
+    """
+
+    histories: Histories
+    items: np.ndarray
+    offsets: np.ndarray
+    lists: np.ndarray
+    users: np.ndarray
+    times: np.ndarray
+    stops: np.ndarray
+    taken: np.ndarray
+    taken_offsets: np.ndarray
+    situation: pd.DataFrame
+    shown: Mapping[str, pd.Categorical] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Number of slates."""
+        return len(self.lists)
+
+    @classmethod
+    def of(cls, slates: Slates, users: Vocabulary, items: Vocabulary, histories: Histories) -> Moments:
+        """The slates of a log, with the log's vocabularies and histories."""
+        places = items.encode(plain_ids(slates.items.categories))
+        return cls(
+            histories,
+            places[slates.items.codes],
+            slates.offsets,
+            slates.lists,
+            rows := users.encode(slates.users).astype(np.int64) - 1,
+            slates.times,
+            _events_before(histories, rows, slates.times),
+            slates.taken,
+            slates.taken_offsets,
+            slates.situation,
+            slates.shown,
+        )
+
+    def list_of(self, slate: int) -> slice:
+        """Where the candidates of a slate stand in `items`."""
+        where = self.lists[slate]
+        return slice(self.offsets[where], self.offsets[where + 1])
+
+    def taken_of(self, slate: int) -> np.ndarray:
+        """Which candidates of a slate were taken: places in its list."""
+        places = self.taken[self.taken_offsets[slate] : self.taken_offsets[slate + 1]]
+        return places - self.offsets[self.lists[slate]]
+
+    def only(self, slates: np.ndarray) -> Moments:
+        """The same histories with some of the slates, and of the lists those that they need."""
+        slates = np.asarray(slates)
+        lists, where = np.unique(self.lists[slates], return_inverse=True)
+        lengths = np.diff(self.offsets)[lists]
+        offsets = np.append(0, np.cumsum(lengths))
+        places = np.arange(offsets[-1]) + np.repeat(self.offsets[lists] - offsets[:-1], lengths)
+        many = np.diff(self.taken_offsets)[slates]
+        taken_offsets = np.append(0, np.cumsum(many))
+        at = np.arange(taken_offsets[-1]) + np.repeat(self.taken_offsets[slates] - taken_offsets[:-1], many)
+        moved = np.repeat(offsets[where] - self.offsets[self.lists[slates]], many)
+        part = Moments(
+            self.histories,
+            self.items[places],
+            offsets,
+            where.astype(np.int32),
+            self.users[slates],
+            self.times[slates],
+            self.stops[slates],
+            (self.taken[at] + moved).astype(np.int32),
+            taken_offsets,
+            self.situation.iloc[lists].reset_index(drop=True),
+            {name: column[places] for name, column in self.shown.items()},
+        )
+        for name in ("_runs", "_by_item", "_sums"):  # of the same histories, so they are shared
+            part.__dict__[name] = getattr(self, name)
+        return part
+
+    @cached_property
+    def _runs(self) -> tuple[np.ndarray, np.ndarray]:
+        """For every event: the how-manieth of its user and item it is, and the place in the row of the next such.
+
+        An event is the latest of its item before place p of the row exactly if it lies before p and the next does
+        not; then the count is how often the item was taken before p.
+        """
+        h = self.histories
+        row = np.repeat(np.arange(len(h)), h.lengths)
+        order = np.lexsort((h.items, row))  # stable: events of one user and item stay in their order
+        starts = np.ones(len(order), bool)
+        starts[1:] = (row[order][1:] != row[order][:-1]) | (h.items[order][1:] != h.items[order][:-1])
+        first = np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))
+        count = np.empty(len(order), np.int32)
+        count[order] = np.arange(len(order)) - first + 1
+        following = np.full(len(order), np.iinfo(np.int32).max, np.int32)
+        place = np.arange(len(order)) - h.offsets[row]
+        following[order[:-1][~starts[1:]]] = place[order[1:][~starts[1:]]]
+        return count, following
+
+    def known(self, users: np.ndarray, stops: np.ndarray, times: np.ndarray, length: int) -> Known:
+        """The newest `length` distinct items of users' first `stops` events, seen from `times`.
+
+        Args:
+            users: user rows; -1 is a user with no history.
+            stops: how many events of each are known.
+            times: the moments of asking.
+            length: most items a user.
+        """
+        count, following = self._runs
+        many = np.where(users < 0, 0, stops)
+        row = np.repeat(np.arange(len(users)), many)
+        place = np.arange(len(row)) - np.repeat(np.cumsum(many) - many, many)
+        event = self.histories.offsets[users][row] + place
+        latest = following[event] >= stops[row]
+        row, event = row[latest], event[latest]
+        kept = np.bincount(row, minlength=len(users))
+        at = np.arange(len(row)) - np.repeat(np.cumsum(kept) - kept, kept) - np.maximum(kept - length, 0)[row]
+        row, event, at = row[at >= 0], event[at >= 0], at[at >= 0]
+        shape = len(users), int(np.minimum(kept, length).max(initial=0))
+        items, counts, ages = np.zeros(shape, np.int32), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        items[row, at] = self.histories.items[event]
+        counts[row, at] = count[event]
+        ages[row, at] = times[row] - self.histories.times[event]
+        return Known(items, counts, ages)
+
+    @cached_property
+    def _by_item(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All events sorted by item and time as one number each, that order, and the span of time."""
+        h = self.histories
+        first = int(h.times.min(initial=0))
+        span = int(max(h.times.max(initial=0), self.times.max(initial=0))) - first + 2
+        number = h.items.astype(np.int64) * span + (h.times - first)
+        order = np.argsort(number, kind="stable")
+        return number[order], order, np.array([first, span])
+
+    def _between(self, items: np.ndarray, since: np.ndarray, until: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where in the order of `_by_item` the events of items from `since` to just before `until` stand."""
+        number, _, (first, span) = self._by_item
+        base = items.astype(np.int64) * span - first
+        low, high = (base + np.clip(when, first, first + span - 1) for when in (since, until))
+        return np.searchsorted(number, low), np.searchsorted(number, high)
+
+    def taken_lately(self, items: np.ndarray, times: np.ndarray, days: float) -> np.ndarray:
+        """How often anybody took each item in the `days` before each moment; arrays of one shape."""
+        low, high = self._between(items, times - int(days * DAY), times)
+        return high - low
+
+    @cached_property
+    def _sums(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def mean_lately(self, name: str, items: np.ndarray, times: np.ndarray, days: float) -> np.ndarray:
+        """The mean of an event attribute (a number) over what anybody took of each item in the `days` before.
+
+        NaN where nobody took it.
+
+        Raises:
+            DataError: the events have no such attribute.
+        """
+        if name not in self.histories.attributes:
+            raise DataError(f"the events have no column '{name}' to take a mean of")
+        if name not in self._sums:
+            ordered = self.histories.attributes[name][self._by_item[1]]
+            self._sums[name] = np.append(0.0, np.cumsum(ordered, dtype=np.float64))
+        low, high = self._between(items, times - int(days * DAY), times)
+        total = self._sums[name][high] - self._sums[name][low]
+        return np.divide(total, high - low, out=np.full(np.shape(total), np.nan), where=high > low)
+
+    def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Arrays for a file, and the rest as plain values; without the histories."""
+        names = ("items", "offsets", "lists", "users", "times", "stops", "taken", "taken_offsets")
+        arrays = {f"slate_{name}": getattr(self, name) for name in names}
+        about: dict[str, Any] = {"situation": self.situation.to_dict("list"), "shown": {}}
+        for number, (name, column) in enumerate(self.shown.items()):
+            arrays[f"slate_shown_{number}"] = column.codes
+            about["shown"][name] = column.categories.tolist()
+        return arrays, about
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any], histories: Histories) -> Moments:
+        """What `to_arrays` gave."""
+        names = ("items", "offsets", "lists", "users", "times", "stops", "taken", "taken_offsets")
+        shown = {
+            name: pd.Categorical.from_codes(arrays[f"slate_shown_{number}"], values)
+            for number, (name, values) in enumerate(about["shown"].items())
+        }
+        plain: dict[str, Any] = {name: arrays[f"slate_{name}"] for name in names}
+        return cls(histories, situation=pd.DataFrame(about["situation"]), shown=shown, **plain)
+
+
+def _events_before(histories: Histories, rows: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """How many events of each row lie strictly before each time."""
+    first = int(min(histories.times.min(initial=0), times.min(initial=0)))
+    span = int(max(histories.times.max(initial=0), times.max(initial=0))) - first + 1
+    number = np.repeat(np.arange(len(histories)), histories.lengths) * span + (histories.times - first)
+    return np.searchsorted(number, rows * span + (times - first)) - histories.offsets[rows]
