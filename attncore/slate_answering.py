@@ -16,7 +16,7 @@ from attncore.inspection import evaluating
 from attncore.interactions import DataError
 from attncore.moments import DAY, Known, Moments
 from attncore.ranking import top_k
-from attncore.slate_batches import ALL, Situations, SlateBatch, SlateWindows, made
+from attncore.slate_batches import ALL, Situations, SlateBatch, SlateWindows, slate_batch
 from attncore.splits import Split
 from attncore.tables import FeatureSet
 
@@ -132,7 +132,7 @@ class SlateAnswering(nn.Module):
             whole = slates.known(np.array([user]), stop, now[0], ALL)
         else:
             whole = _undated(past[0])
-        return made(slates, whole, self.config.length, np.array([user]), items, now, codes).to(self.device)
+        return slate_batch(slates, whole, self.config.length, np.array([user]), items, now, codes).to(self.device)
 
     def _list_for(self, slates: Moments, user: int, told: Mapping[str, Any]) -> int:
         """The list that a situation names, else the user's last, else the last."""

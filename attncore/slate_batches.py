@@ -222,7 +222,7 @@ class SlateWindows:
         slates, lists = self.slates, self.slates.lists[rows][:, None]
         times = slates.times[rows][:, None]
         items = np.where(real, slates.items[places], 0)
-        return made(
+        return slate_batch(
             slates,
             slates.known(slates.users[rows], slates.stops[rows], slates.times[rows], ALL),
             self.length,
@@ -233,7 +233,7 @@ class SlateWindows:
         )
 
 
-def made(
+def slate_batch(
     slates: Moments,
     whole: Known,
     length: int,

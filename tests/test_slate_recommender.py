@@ -406,6 +406,7 @@ def test_own_habit_is_read_from_the_whole_past_of_the_same_user():
     assert found[..., 0].tolist() == [[1, 0, 1], [1, 0, 0]]
     np.testing.assert_allclose(found[0, 0], [1, np.log(4), np.log(4)], rtol=1e-6)
     np.testing.assert_allclose(found[1, 0], [1, np.log(5), 0], rtol=1e-6)
-    assert (found[0, 1] == 0).all() and (found[1, 1:] == 0).all()
+    assert (found[0, 1] == 0).all()
+    assert (found[1, 1:] == 0).all()
     nobody = Known(*(np.zeros((2, 0), int),) * 3)
     assert (own_habit(nobody, np.array([[1], [2]])) == 0).all()
