@@ -37,7 +37,9 @@ def build(folder: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"the book does not build:\n{(done.stdout + done.stderr)[-2000:]}")
-    return folder / "_build" / "singlehtml" / "book" / "intro.html"
+    pages = folder / "_build" / "singlehtml"
+    # Its links to styles, scripts and figures are those of a page at the top.
+    return (pages / "book" / "intro.html").rename(pages / "book.html")
 
 
 def print_page(page_file: Path, pdf: Path) -> None:
@@ -48,7 +50,7 @@ def print_page(page_file: Path, pdf: Path) -> None:
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--headless", "--no-sandbox"])
         page = browser.new_page(color_scheme="light")
-        page.set_default_timeout(0)
+        page.set_default_timeout(300_000)
         page.goto(page_file.as_uri(), wait_until="load")
         page.wait_for_function("window.MathJax?.startup?.promise")
         page.evaluate("MathJax.startup.promise.then(() => true)")
