@@ -55,6 +55,7 @@ def print_page(page_file: Path, pdf: Path) -> None:
         page.wait_for_function("window.MathJax?.startup?.promise")
         page.evaluate("MathJax.startup.promise.then(() => true)")
         page.add_style_tag(content=PRINT)
+        page.evaluate("document.querySelector('h1').style.breakBefore = 'auto'")  # nothing stands before the first
         page.evaluate("document.querySelectorAll('details').forEach((folded) => { folded.open = true; })")
         page.evaluate(
             "document.querySelectorAll('img[loading=lazy]').forEach((image) => { image.loading = 'eager'; })"
