@@ -14,10 +14,12 @@ from attncore import baselines, datasets, export
 from attncore.answering import Recommendation
 from attncore.config import RecommenderConfig, TrainingConfig
 from attncore.interactions import DataError, Interactions, read_interactions
+from attncore.loading import load
 from attncore.prepared import Prepared
 from attncore.preparing import prepare
-from attncore.ranking import Report, compare, evaluate
-from attncore.recommender import Recommender, load
+from attncore.ranking import evaluate
+from attncore.recommender import Recommender
+from attncore.reports import Report, compare
 from attncore.slates import Slates
 from attncore.splits import Split, leave_one_out, split_by_time, split_by_user
 from attncore.training import Run, fit

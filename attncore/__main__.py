@@ -26,8 +26,8 @@ from attncore.distributed import processes
 from attncore.export import to_onnx
 from attncore.interactions import DataError
 from attncore.prepared import Prepared, PreparedSplit
-from attncore.ranking import Report
 from attncore.recipes import RECIPES, Recipe, recipe
+from attncore.reports import Report
 from attncore.runs import read_config
 from attncore.slate_baselines import PersonalHabit, PopularLately
 

@@ -33,7 +33,8 @@ from attncore.batches import Batch
 from attncore.columns import DataError
 from attncore.encoders import LSTMAttention
 from attncore.inspection import evaluating
-from attncore.recommender import Recommender, described, read_model
+from attncore.loading import described, read_model
+from attncore.recommender import Recommender
 from attncore.runs import alone, read_whole, replacing
 from attncore.sequences import Histories
 

@@ -25,8 +25,9 @@ from attncore.interactions import DataError
 from attncore.interrupts import stop_requests
 from attncore.optimizing import LossOf, MovingAverage, adamw, backward, update
 from attncore.output import Criterion, Loss
-from attncore.ranking import Report, evaluate
+from attncore.ranking import evaluate
 from attncore.recommender import Recommender
+from attncore.reports import Report
 from attncore.schedules import learning_rate
 from attncore.splits import Split
 

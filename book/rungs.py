@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from attncore.ranking import bootstrap_interval
+from attncore.reports import bootstrap_interval
 
 RESULTS = Path(__file__).resolve().parent.parent / "tests" / "bench" / "results"
 

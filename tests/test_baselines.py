@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from attncore.baselines import EASE, MarkovChain, PersonalFrequency, Popularity, ProfilePopularity, RecentPopularity
 from attncore.interactions import DataError, Interactions
-from attncore.ranking import compare, evaluate
+from attncore.ranking import evaluate
+from attncore.reports import compare
 from attncore.sequences import Histories
 from attncore.splits import leave_one_out, split_by_user
 

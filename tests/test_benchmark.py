@@ -1,12 +1,13 @@
 import dataclasses
-import importlib.util
 import json
 import math
 import re
 from pathlib import Path
 
+import harness
 import numpy as np
 import pytest
+import report
 import torch
 from conftest import rhythm_log
 
@@ -17,23 +18,6 @@ BENCH = Path(__file__).parent / "bench"
 BALLAST = np.ones(700 * 2**17)  # 700 MiB of float64, which the measured process must not be charged with
 SMALL = ac.RecommenderConfig(width=16, blocks=1, length=8)
 QUICK = ac.TrainingConfig(epochs=3, batch_size=16, patience=1, device="cpu", precision="float32")
-
-
-def script(name):
-    spec = importlib.util.spec_from_file_location(name, BENCH / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def report():
-    return script("report")
-
-
-@pytest.fixture(scope="module")
-def harness():
-    return script("harness")
 
 
 @pytest.fixture(scope="module")
@@ -108,19 +92,19 @@ def test_the_machine_is_named():
     assert machine["cpu"]
 
 
-def test_the_results_page_is_what_the_kept_figures_make(report):
+def test_the_results_page_is_what_the_kept_figures_make():
     page = report.PAGE.read_text(encoding="utf-8")
     assert report.render(page) == page
     for name in report.SECTIONS:
         assert len(re.findall(f"<!-- /?{name} -->", page)) == 2
 
 
-def test_the_exponent_of_a_power_law_is_found(report):
+def test_the_exponent_of_a_power_law_is_found():
     x = [100, 200, 400]
     assert report.slope(x, [3 * value**1.5 for value in x]) == pytest.approx(1.5)
 
 
-def test_a_ratio_compares_each_turn_with_its_own_round(report):
+def test_a_ratio_compares_each_turn_with_its_own_round():
     def turn(name, number, speed):
         figures = {
             "positions_per_s": speed,
@@ -138,7 +122,7 @@ def test_a_ratio_compares_each_turn_with_its_own_round(report):
     assert "80 (80, 8, 90)" in text
 
 
-def test_a_turn_beside_busy_neighbours_is_taken_again(harness, monkeypatch):
+def test_a_turn_beside_busy_neighbours_is_taken_again(monkeypatch):
     clock = iter(range(0, 1000, 10))  # every turn takes ten seconds
     monkeypatch.setattr(harness.time, "perf_counter", lambda: next(clock))
     busy = iter([0, 9, 9, 9.5])  # seconds that others computed: nine in the first turn, half a second in the second
@@ -147,7 +131,7 @@ def test_a_turn_beside_busy_neighbours_is_taken_again(harness, monkeypatch):
     assert harness.quietly(lambda: next(turns)) == {"speed": 2, "others": 0.05}
 
 
-def test_the_quietest_turn_counts_where_none_is_quiet(harness, monkeypatch):
+def test_the_quietest_turn_counts_where_none_is_quiet(monkeypatch):
     clock, busy = iter(range(0, 1000, 10)), iter([0, 9, 9, 14, 14, 22])
     monkeypatch.setattr(harness.time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr(harness, "_busy_seconds", lambda: next(busy))

@@ -2,12 +2,11 @@
 
 import math
 
+import check_evaluating as check
 import numpy as np
 import pytest
 import torch
-from test_check_stages import hint, load
-
-check = load("check_evaluating")
+from test_check_stages import hint
 
 # --- Evaluating honestly
 

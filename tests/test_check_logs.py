@@ -1,15 +1,10 @@
 """The checkers of the chapters on one's own log and on scaling accept right answers, and name the mistake in others."""
 
-import importlib.util
 from collections import Counter
-from pathlib import Path
 
+import check_logs as check
 import numpy as np
 import pytest
-
-SPEC = importlib.util.spec_from_file_location("check_logs", Path(__file__).parent.parent / "book" / "check_logs.py")
-check = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(check)
 
 
 def unit(time):

@@ -2,12 +2,11 @@
 
 import math
 
+import check_losses as check
 import pytest
 import torch
 import torch.nn.functional as F
-from test_check_stages import hint, load
-
-check = load("check_losses")
+from test_check_stages import hint
 
 # --- The output layer and its losses
 

@@ -1,14 +1,8 @@
 """The checkers of the chapter on who asks accept right answers, and name the mistake in wrong ones."""
 
-import importlib.util
-from pathlib import Path
-
+import check_personal as check
 import pytest
 import torch
-
-SPEC = importlib.util.spec_from_file_location("check", Path(__file__).parent.parent / "book" / "check.py")
-check = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(check)
 
 
 def masked_mean(table, codes):

@@ -1,28 +1,13 @@
 """The checkers of the sequential chapters accept right answers, and name the mistake in wrong ones."""
 
 import heapq
-import importlib.util
-import sys
 from pathlib import Path
 
+import check_sequences as check
 import pytest
 import torch
 
 BOOK = Path(__file__).parent.parent / "book"
-
-
-def loaded(name):
-    spec = importlib.util.spec_from_file_location(name, BOOK / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-had = sys.modules.get("check")
-sys.modules["check"] = loaded("check")
-check = loaded("check_sequences")
-if had is not None:
-    sys.modules["check"] = had
 
 
 def step(change=""):

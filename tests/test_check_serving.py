@@ -1,16 +1,11 @@
 """The checkers of the chapter on serving accept right answers, and name the mistake in wrong ones."""
 
-import importlib.util
 import math
 import statistics
-from pathlib import Path
 
+import check_serving as check
 import numpy as np
 import pytest
-
-SPEC = importlib.util.spec_from_file_location("check_serving", Path(__file__).parent.parent / "book/check_serving.py")
-check = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(check)
 
 
 def allowed_top_k(scores, allowed, k):

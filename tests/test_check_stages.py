@@ -1,30 +1,14 @@
 """The checkers of the chapters on the four stages accept right answers, and name the mistake in wrong ones."""
 
-import importlib.util
-import sys
 from collections import Counter
 from pathlib import Path
 
+import check_stages as check
 import numpy as np
 import pytest
 import torch
 
 BOOK = Path(__file__).parent.parent / "book"
-
-
-def load(name):
-    """A checker module of the book, which may import its neighbours."""
-    spec = importlib.util.spec_from_file_location(name, BOOK / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(BOOK))
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(BOOK))
-    return module
-
-
-check = load("check_stages")
 
 
 def hint(checker, *answers):

@@ -1,18 +1,13 @@
 """Facts about tests/bench/cold.py: who is asked, what is hidden from training, and how folds are pooled."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
+import cold
 import numpy as np
 import pytest
 from conftest import rhythm_log
 
 import attncore as ac
-
-SPEC = importlib.util.spec_from_file_location("cold", Path(__file__).parent / "bench" / "cold.py")
-cold = sys.modules["cold"] = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(cold)
 
 
 @pytest.fixture(scope="module")

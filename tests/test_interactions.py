@@ -5,32 +5,17 @@ import gzip
 import hashlib
 import logging
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from logs import fault, write
 
 from attncore.interactions import DataError, Interactions, ReadSummary, read_interactions
 
 LOG = "user,item,time\n7,50,30\n7,51,10\n8,50,20\n"
-
-
-def write(folder: Path, text: str, name: str = "log.csv") -> Path:
-    path = folder / name
-    path.write_bytes(text.encode())
-    return path
-
-
-def fault(*args, **kwargs) -> str:
-    """The one line that the reader of a bad log sees."""
-    with pytest.raises(DataError) as caught:
-        read_interactions(*args, **kwargs)
-    line = str(caught.value)
-    assert "\n" not in line
-    return line
 
 
 def frame(**columns) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Facts about `attncore.ranking`, held against an independent slow reference."""
+"""Facts about `attncore.ranking` and `attncore.reports`, held against an independent slow reference."""
 
 import itertools
 import json
@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attncore.ranking import bootstrap_interval, compare, evaluate, rank_metrics, ranks, top_k, top_k_in_parts
+from attncore.ranking import evaluate, rank_metrics, ranks, top_k, top_k_in_parts
+from attncore.reports import bootstrap_interval, compare
 from attncore.sequences import Histories
 from attncore.splits import Holdout
 

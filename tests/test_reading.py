@@ -18,25 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from logs import fault, write
 
 from attncore.interactions import DataError, Interactions, read_interactions
 from attncore.splits import leave_one_out, split_by_time
 
 WIDE = 2**63 - 1
-
-
-def write(folder: Path, content: str | bytes, name: str = "log.csv") -> Path:
-    path = folder / name
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
-
-
-def fault(*args, **kwargs) -> str:
-    with pytest.raises(DataError) as caught:
-        read_interactions(*args, **kwargs)
-    line = str(caught.value)
-    assert "\n" not in line
-    return line
 
 
 def outcome(path: Path) -> tuple[Interactions | None, str]:

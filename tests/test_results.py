@@ -4,11 +4,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import bookshop
 import classic
 import cold
 import groceries
 import numpy as np
+import own_log
 import pytest
 import quality
 
@@ -44,7 +44,7 @@ def test_a_kept_run_has_the_promised_form_and_its_users_give_its_metrics(path):
 def defined_now(run):
     """The configurations of a run's recipe as its script has them today."""
     if run["data"] == "bookshop":
-        return bookshop.MODELS[run["recipe"]], bookshop.TRAINING
+        return own_log.MODELS[run["recipe"]], own_log.TRAINING
     if run["data"] == "complete-journey":
         return groceries.MODELS[run["recipe"]]
     if run["recipe"] in cold.RECIPES:

@@ -1,16 +1,10 @@
 """Facts about book/rungs.py: which runs make a rung, and when a chapter may call one above another."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-SPEC = importlib.util.spec_from_file_location("rungs", Path(__file__).parent.parent / "book" / "rungs.py")
-rungs = sys.modules["rungs"] = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(rungs)
+import rungs
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from shop import shop_log
 
 import attncore as ac
-from attncore.ranking import by_group
+from attncore.reports import by_group
 from attncore.slate_baselines import PersonalHabit, PopularLately
 from attncore.slate_metrics import logistic_loss, pooled_auc, slate_metrics
 

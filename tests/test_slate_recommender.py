@@ -410,3 +410,15 @@ def test_own_habit_is_read_from_the_whole_past_of_the_same_user():
     assert (found[1, 1:] == 0).all()
     nobody = Known(*(np.zeros((2, 0), int),) * 3)
     assert (own_habit(nobody, np.array([[1], [2]])) == 0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_candidates_own_past_reaches_its_score_without_a_detour(split, kind):
+    model = ac.Recommender(dataclasses.replace(SMALL, attention=kind), split).eval()
+    torch.nn.init.zeros_(model.output[-1].weight)
+    batch = model._windows(split.valid.slates).whole(0)
+    with torch.no_grad():
+        found = model.scores(batch) - (model.output[-1].bias + model.base + model.bias[batch.candidates_BN])
+    assert batch.own_BN3.any()
+    torch.testing.assert_close(found, batch.own_BN3 @ model.again.weight[0] + model.again.bias)
+    assert found.std() > 0

@@ -13,17 +13,17 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from quality import RESULTS, RUNS, keep
+from quality import RESULTS, keep, trained
 
 import attncore as ac
 from attncore.moments import DAY, Moments
-from attncore.ranking import bootstrap_interval, by_group
 from attncore.recipes import RECIPES
+from attncore.reports import bootstrap_interval, by_group
 from attncore.slate_baselines import PersonalHabit, PopularLately
 
 DATA = "complete-journey"
@@ -127,11 +127,7 @@ def measure(recipe: str, seed: int, split: ac.Split) -> dict[str, Any]:
     if recipe in BASELINES:
         scorer = BASELINES[recipe](split, seed)
     else:
-        recommender, training = MODELS[recipe]
-        training = replace(training, seed=seed)
-        scorer = ac.Recommender(recommender, split, seed=seed)
-        run = ac.fit(scorer, split, training, out=RUNS / f"{DATA}-{recipe}-{seed}", resume=True)
-        config = {"recommender": asdict(recommender), "training": asdict(training), "best_epoch": run.best_epoch}
+        scorer, config = trained(MODELS[recipe], split, seed, f"{DATA}-{recipe}-{seed}")
     seconds = round(time.perf_counter() - started, 1)
     found: dict[str, Any] = {"per_user": {}}
     for holdout in (split.valid, split.test):

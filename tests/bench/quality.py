@@ -87,6 +87,15 @@ def load_log(data: str, logs: Path | None) -> ac.Interactions:
     return ac.datasets.load(data)
 
 
+def trained(configs: Configs, split: ac.Split, seed: int, name: str) -> tuple[ac.Recommender, dict[str, Any]]:
+    """A model, trained in `runs/quality` under that name unless it was trained there before, and how it was made."""
+    training = replace(configs[1], seed=seed)
+    model = ac.Recommender(configs[0], split, seed=seed)
+    run = ac.fit(model, split, training, out=RUNS / name, resume=True)
+    config = {"recommender": asdict(configs[0]), "training": asdict(training), "best_epoch": run.best_epoch}
+    return model, config | {"seconds_trained": round(sum(epoch["seconds"] for epoch in run.epochs), 1)}
+
+
 def measure(data: str, how: str, recipe: str, seed: int, split: ac.Split, configs: Configs | None) -> dict[str, Any]:
     """Train (a baseline only counts), and evaluate on validation and test."""
     started = time.perf_counter()
@@ -95,11 +104,7 @@ def measure(data: str, how: str, recipe: str, seed: int, split: ac.Split, config
     if configs is None:
         scorer = BASELINES[recipe](split, data)
     else:
-        training = replace(configs[1], seed=seed)
-        scorer = ac.Recommender(configs[0], split, seed=seed)
-        run = ac.fit(scorer, split, training, out=RUNS / path_of(data, how, recipe, seed).stem, resume=True)
-        config = {"recommender": asdict(configs[0]), "training": asdict(training), "best_epoch": run.best_epoch}
-        config["seconds_trained"] = round(sum(epoch["seconds"] for epoch in run.epochs), 1)
+        scorer, config = trained(configs, split, seed, path_of(data, how, recipe, seed).stem)
     seconds = round(time.perf_counter() - started, 1)
     reports = {holdout.name: ac.evaluate(scorer, holdout) for holdout in (split.valid, split.test)}
     found = {name: {"metrics": report.metrics, "interval": report.interval} for name, report in reports.items()}

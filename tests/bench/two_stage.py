@@ -10,25 +10,17 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from quality import RUNS, keep, path_of, rows_of, table
+from quality import keep, path_of, rows_of, table, trained
 
 import attncore as ac
 from attncore.two_stage import TwoStage
 
 DATA = "ml-100k"
 PROPOSED = (20, 50, 200)
-
-
-def trained(recipe: str, seed: int, split: ac.Split) -> ac.Recommender:
-    """The model of a kept run, or one trained now."""
-    recommender, training = rows_of(DATA)[recipe]
-    model = ac.Recommender(recommender, split, seed=seed)
-    ac.fit(model, split, replace(training, seed=seed), out=RUNS / f"{DATA}-{recipe}-{seed}", resume=True)
-    return model
 
 
 def measure(seed: int, split: ac.Split, number: int, scorer: TwoStage) -> dict[str, Any]:
@@ -56,7 +48,10 @@ def main() -> None:
         missing = {n: path_of(DATA, "leave-one-out", f"two-stage-{n}", seed) for n in PROPOSED}
         missing = {number: path for number, path in missing.items() if not path.exists()}
         if missing:
-            first, second = (trained(recipe, seed, split) for recipe in (DATA, "target"))
+            first, second = (
+                trained(rows_of(DATA)[recipe], split, seed, f"{DATA}-{recipe}-{seed}")[0]
+                for recipe in (DATA, "target")
+            )
             for number, path in missing.items():
                 keep(measure(seed, split, number, TwoStage(first, second, number)), path)
     print(table(DATA, "leave-one-out"))

@@ -1,14 +1,12 @@
 """Facts about book/explained.py: chapters are found by what they show and say."""
 
-import importlib.util
 from pathlib import Path
+
+import explained
 
 import attncore
 
 ROOT = Path(__file__).parent.parent.parent
-SPEC = importlib.util.spec_from_file_location("explained", ROOT / "book" / "explained.py")
-explained = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(explained)
 
 
 def test_what_shows_code_explains_and_what_names_it_uses():

@@ -1,4 +1,4 @@
-"""The rung of the chapter "Your own log": `python tests/bench/bookshop.py`.
+"""The rung of the chapter "Your own log": `python tests/bench/own_log.py`.
 
 Trains on the bookshop's log, divided by time, for three seeds, and keeps every run as one JSON file under `results/`,
 in the form of quality.py's; runs that are there already stay.
