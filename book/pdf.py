@@ -15,12 +15,12 @@ from playwright.sync_api import sync_playwright
 ROOT = Path(__file__).resolve().parent.parent
 PRINT = """
   .bd-header, .bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article, .bd-footer, .prev-next-footer,
-  .headerlink, .copybtn, #pst-back-to-top, .skip-link { display: none !important; }
+  .headerlink, .copybtn, .toggle-button, #pst-back-to-top, .skip-link { display: none !important; }
   .bd-main .bd-content .bd-article-container { max-width: none; padding: 0; }
   details > summary { list-style: none; }
   h1 { break-before: page; }
   h1, h2, h3, h4, figcaption { break-after: avoid; }
-  figure, table, img, svg, .admonition, div.math { break-inside: avoid; }
+  figure, table, img, svg, .admonition:not(.solution), div.math { break-inside: avoid; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; }
   a { text-decoration: none; }
 """
@@ -57,6 +57,9 @@ def print_page(page_file: Path, pdf: Path) -> None:
         page.add_style_tag(content=PRINT)
         page.evaluate("document.querySelector('h1').style.breakBefore = 'auto'")  # nothing stands before the first
         page.evaluate("document.querySelectorAll('details').forEach((folded) => { folded.open = true; })")
+        page.evaluate(
+            "document.querySelectorAll('.toggle-hidden').forEach((folded) => folded.classList.remove('toggle-hidden'))"
+        )
         page.evaluate(
             "document.querySelectorAll('img[loading=lazy]').forEach((image) => { image.loading = 'eager'; })"
         )

@@ -124,12 +124,19 @@ class TestEveryNotebook:
             pytest.skip("not a chapter")
         text = "\n".join(c.source for c in cells(path, "markdown"))
         assert len(re.findall(r"^# ", text, re.M)) == 1
-        for part in ("**Time:**", "**You will be able to**", "The rung", "Exercise 1", "Summary", "**Next:**"):
+        for part in ("**Time:**", "**You will be able to**", "The rung", "## Exercises", "Summary", "**Next:**"):
             assert part.lower() in text.lower(), f"{part} is missing"
-        checkers = [c for c in cells(path) if re.search(r"check\.\w+\(", c.source)]
-        assert 3 <= len(re.findall(r"Exercise \d", text)) <= 6
-        assert len(checkers) >= 3
-        assert all("hide-cell" in c.metadata.get("tags", []) for c in checkers)
+        exercises = re.findall(r"^:::\{exercise\} (?:easy|medium|harder|research)\b.*\n:label: (\S+)$", text, re.M)
+        assert 3 <= len(exercises) <= 6
+        assert exercises == [f"exercise-{path.stem[3:].replace('_', '-')}-{n}" for n in range(1, len(exercises) + 1)]
+        assert exercises == re.findall(r"^:::\{solution-start\} (\S+)\n:class: dropdown$", text, re.M)
+
+    def test_every_checker_is_called_in_a_folded_solution(self, path):
+        folded = False
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "markdown":
+                folded = cell.source.startswith(":::{solution-start}")
+            assert folded or not re.search(r"\bcheck\.\w+\(", cell.source) or cell.cell_type == "markdown"
 
     def test_holds_no_widget_state(self, path):
         assert "widgets" not in json.loads(path.read_text(encoding="utf-8"))["metadata"]
