@@ -134,7 +134,9 @@ class Trainer:
         if self.own:
             users = int(group.total(torch.tensor(users, device=group.device)))
         if users == 0:
-            raise DataError(f"{split.name}: no user has two training events, so there is no next item to learn")
+            raise DataError(
+                f"{split.name}: no user has two training events, so there is no next item to learn; use a longer log"
+            )
         if self.users_a_step > max(users, TrainingConfig.batch_size):
             raise DataError(
                 f"{split.name}: batch_size={config.batch_size} × accumulate={config.accumulate} users a step, but "
