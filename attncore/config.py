@@ -75,6 +75,8 @@ class RecommenderConfig:
         cold: learn to answer an empty history too: the first event of each window is asked of the asker alone.
         feature_dropout: share of askers, situations and events that are unknown while training, so that "unknown"
             is learned.
+        id_dropout: share of the items met in training of which only the features are seen, not the item's own
+            vector; it keeps the rare ones from being learned by heart. 0 hides none; needs features of items.
     """
 
     attention: Attention = "self"
@@ -101,6 +103,7 @@ class RecommenderConfig:
     situation_features: tuple[str, ...] = ()
     cold: bool = False
     feature_dropout: float = 0.05
+    id_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         literals = {
@@ -118,7 +121,7 @@ class RecommenderConfig:
             if isinstance(columns, str) or not all(isinstance(column, str) for column in columns):
                 raise ValueError(f"{name}={columns!r}: must be names of columns, such as ('genres', 'year')")
             object.__setattr__(self, name, tuple(columns))  # JSON and command lines give lists
-        for name in ("dropout", "attention_dropout", "feature_dropout"):
+        for name in ("dropout", "attention_dropout", "feature_dropout", "id_dropout"):
             check_range(self, name, 0, 0.99)
         check_range(self, "transition", 0, whole=True)
         check_range(self, "temperature", 0)
@@ -152,7 +155,8 @@ class TrainingConfig:
         patience: epochs without a better validation NDCG@10 before training stops; 0 never stops early.
         windows: "last" shows each user's newest window in every epoch; "random" one that ends anywhere, so that
             histories longer than a window are used whole.
-        loss: "auto" is "full", or "sampled" for target attention; else "full", "sampled", "gbce" or "bce".
+        loss: "auto" is "full", or "sampled" for target attention; else "full", "sampled", "gbce" or "bce". Slates
+            know "combined", which is their "auto", and "bce".
         negatives: items drawn per batch for losses other than "full".
         popularity: they are drawn by training counts to this power; 0 is uniform.
         label_smoothing: share of the target's probability that is spread over the catalogue; full loss only.

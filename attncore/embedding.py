@@ -189,24 +189,36 @@ class ItemEmbedding(nn.Module):
         items: size V of the catalogue.
         width: size D of a vector.
         features: what is known of the items; None learns from ids alone.
+        id_dropout: share of the items asked for while training whose own vector is left out, so that their features
+            have to do.
+
+    Raises:
+        ValueError: id_dropout without features.
+
+    Source: Volkovs et al. 2017 (DropoutNet) for id_dropout.
     """
 
-    def __init__(self, items: int, width: int, features: FeatureTable | None = None) -> None:
+    def __init__(self, items: int, width: int, features: FeatureTable | None = None, id_dropout: float = 0.0) -> None:
         super().__init__()
+        if id_dropout and features is None:
+            raise ValueError(f"id_dropout={id_dropout}: would leave nothing of an item; name item_features as well")
         self.id = nn.Embedding(items + 1, width, padding_idx=0)
         nn.init.normal_(self.id.weight, std=0.02)
         with torch.no_grad():
             self.id.weight[0] = 0
-        self.features = features
+        self.features, self.id_dropout = features, id_dropout
 
     def forward(self, items: Tensor) -> Tensor:
         """Vectors (..., D) of item indices (...)."""
+        own = self.id(items)
         if self.features is None:
-            return self.id(items)
+            return own
+        if self.training and self.id_dropout:
+            own = own * (torch.rand(items.shape, device=items.device) >= self.id_dropout)[..., None]
         # Many items repeat: the whole table, once, is then less work. In an exported graph it is a constant.
         few = not torch.compiler.is_compiling() and items.numel() < len(self.id.weight)
         vectors = self.features(items) if few else F.embedding(items, self.features())
-        return self.id(items) + torch.where(items[..., None] > 0, vectors, 0)
+        return own + torch.where(items[..., None] > 0, vectors, 0)
 
     def catalogue(self) -> Tensor:
         """Vectors of all items, (V, D), without the padding row: row j is item index j + 1."""
@@ -249,6 +261,7 @@ class EventEmbedding(nn.Module):
         dropout: share of the elements dropped while training.
         item_features: what is known of the items.
         features: what is known of an event, read from the batch's attributes.
+        id_dropout: see `ItemEmbedding`.
     """
 
     def __init__(
@@ -260,9 +273,10 @@ class EventEmbedding(nn.Module):
         dropout: float,
         item_features: FeatureTable | None = None,
         features: FeatureEmbedding | None = None,
+        id_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.item = ItemEmbedding(items, width, item_features)
+        self.item = ItemEmbedding(items, width, item_features, id_dropout)
         self.position = None if positions == "none" else PositionEmbedding(length, width, positions == "newest")
         self.features = features
         self.dropout = Dropout(dropout)

@@ -125,7 +125,7 @@ class Moments:
             self.situation.iloc[lists].reset_index(drop=True),
             {name: column[places] for name, column in self.shown.items()},
         )
-        for name in ("_runs", "_by_item", "_sums"):  # of the same histories, so they are shared
+        for name in ("_runs", "_by_item", "_by_user", "_sums"):  # of the same histories, so they are shared
             part.__dict__[name] = getattr(self, name)
         return part
 
@@ -196,6 +196,23 @@ class Moments:
         """How often anybody took each item in the `days` before each moment; arrays of one shape."""
         low, high = self._between(items, times - int(days * DAY), times)
         return high - low
+
+    @cached_property
+    def _by_user(self) -> tuple[np.ndarray, np.ndarray]:
+        """All events sorted by user, item and time as one number each; many items, the first time and the span."""
+        h = self.histories
+        many = int(max(h.items.max(initial=0), self.items.max(initial=0))) + 1
+        first = int(h.times.min(initial=0))
+        span = int(max(h.times.max(initial=0), self.times.max(initial=0))) - first + 2
+        users = np.repeat(np.arange(len(h), dtype=np.int64), h.lengths)
+        return np.sort((users * many + h.items) * span + (h.times - first)), np.array([many, first, span])
+
+    def own_lately(self, users: np.ndarray, items: np.ndarray, times: np.ndarray, days: float) -> np.ndarray:
+        """How often each user took each item in the `days` before the moment, all of one shape; 0 for user -1."""
+        number, (many, first, span) = self._by_user
+        base = (users.astype(np.int64) * many + items) * span - first
+        since, until = (np.clip(when, first, first + span - 1) for when in (times - int(days * DAY), times))
+        return np.searchsorted(number, base + until) - np.searchsorted(number, base + since)
 
     @cached_property
     def _sums(self) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Combine = Literal["attended", "pooled", "whole"]
-Loss = Literal["auto", "full", "sampled", "gbce", "bce"]
+Loss = Literal["auto", "full", "sampled", "gbce", "bce", "combined"]
 
 
 class Output(nn.Module):
@@ -229,6 +229,24 @@ def generalized_bce(
     beta = alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)
     negative_N = F.softplus(negative_NM.float()).masked_fill(hit_NM, 0).sum(1)
     return beta * F.softplus(-positive_N.float()) + negative_N
+
+
+def slate_softmax(scores_BN: Tensor, taken_BN: Tensor, real_BN: Tensor) -> Tensor:
+    """How far taken candidates stand from the top of their slates: the summed cross-entropy of each against others.
+
+    Each taken candidate is the right answer of a softmax over itself and those candidates of its slate that were not
+    taken. A slate with nothing taken, or with nothing else, adds 0.
+
+    Args:
+        scores_BN: a row of candidates for each slate, (B, N).
+        taken_BN: True where one was taken.
+        real_BN: False where padded.
+
+    Source: Cao et al. 2007 (ListNet's top-one probability), with each taken candidate alone among the others.
+    """
+    others_BN = scores_BN.masked_fill(taken_BN | ~real_BN, torch.finfo(scores_BN.dtype).min)
+    loss_BN = F.softplus(others_BN.logsumexp(1, keepdim=True) - scores_BN)
+    return (loss_BN * (taken_BN & real_BN)).sum()
 
 
 class Criterion(nn.Module):

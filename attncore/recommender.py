@@ -78,7 +78,9 @@ class Recommender(Answering):
         known, hide = self.features, c.feature_dropout
         item_table = FeatureTable(known.item, known.table_codes(self.split, "item"), c.width) if known.item else None
         event = FeatureEmbedding(known.event, c.width, hide) if known.event else None
-        self.embedding = EventEmbedding(items, c.length, c.width, c.positions, c.dropout, item_table, event)
+        self.embedding = EventEmbedding(
+            items, c.length, c.width, c.positions, c.dropout, item_table, event, c.id_dropout
+        )
         profile = situation = None
         if known.user:
             profile = FeatureTable(known.user, known.table_codes(self.split, "user"), c.width, hide)

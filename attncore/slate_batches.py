@@ -17,6 +17,7 @@ from attncore.moments import DAY, Known, Moments
 from attncore.splits import Split
 
 POPULARITY_DAYS = 7, 28
+OWN_DAYS = 7, 28, 91
 CUT_DAYS = 7  # over which a number of the events, such as a price cut, is averaged
 ALL = np.iinfo(np.int64).max  # items of a past
 EACH = 8  # slates of a user that an epoch shows
@@ -36,8 +37,9 @@ class SlateBatch:
         habit_BT2: log(1 + how often) and log(1 + days since), float32; 0 where unknown.
         users_B: user rows, int64; -1 is nobody known.
         candidates_BN: item indices, int64.
-        own_BN3: what the user did with the candidate itself, in the whole past: 1 if it was taken, log(1 + how often)
-            and log(1 + days since the last time); 0 where it never was, or where the past has no times.
+        own_BN6: what the user did with the candidate itself: 1 if it was ever taken, log(1 + how often),
+            log(1 + days since the last time), and log(1 + how often) in the last 7, 28 and 91 days; 0 where it never
+            was, and where the past has no times.
         popularity_BN2: log(1 + how often anybody took the candidate) in the last 7 and 28 days.
         situation: encoded features of slate and candidate by name, (B, N).
         taken_BN: 1 where the candidate was taken, else 0, float32; None when nothing is known of it.
@@ -50,7 +52,7 @@ class SlateBatch:
     habit_BT2: Tensor
     users_B: Tensor
     candidates_BN: Tensor
-    own_BN3: Tensor
+    own_BN6: Tensor
     popularity_BN2: Tensor
     situation: Mapping[str, Tensor]
     taken_BN: Tensor | None = None
@@ -248,6 +250,7 @@ def slate_batch(
     """
     known = whole.newest(length)
     lately = [np.log1p(slates.taken_lately(items, times, days)) for days in POPULARITY_DAYS]
+    own = [np.log1p(slates.own_lately(users[:, None], items, times, days)) for days in OWN_DAYS]
     real = torch.from_numpy(known.items > 0)
     counts = torch.bucketize(torch.from_numpy(known.counts), COUNTS, right=True)
     ages = torch.bucketize(torch.from_numpy(known.ages), AGES, right=True)
@@ -259,14 +262,14 @@ def slate_batch(
         torch.from_numpy(habit).float(),
         torch.from_numpy(np.asarray(users, np.int64)),
         torch.from_numpy(items).long(),
-        torch.from_numpy(own_habit(whole, items)),
+        torch.from_numpy(np.concatenate([own_habit(whole, items), np.stack(own, -1)], -1)).float(),
         torch.from_numpy(np.stack(lately, -1)).float(),
         situation,
     )
 
 
 def own_habit(whole: Known, items: np.ndarray) -> np.ndarray:
-    """Whether, how often and how long ago users took each of `items` (B, N) themselves: see `SlateBatch.own_BN3`."""
+    """Whether, how often and how long ago users took each of `items` (B, N) themselves: see `SlateBatch.own_BN6`."""
     row = np.arange(len(items))[:, None] * (int(max(whole.items.max(initial=0), items.max(initial=0))) + 1)
     past = np.where(whole.items > 0, row + whole.items, -1).ravel()
     order = np.argsort(past)

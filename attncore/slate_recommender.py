@@ -24,14 +24,15 @@ from attncore.features import FIRST
 from attncore.inspection import evaluating
 from attncore.interactions import DataError
 from attncore.moments import Moments
-from attncore.output import Criterion
+from attncore.output import Criterion, slate_softmax
 from attncore.runs import write_run
 from attncore.slate_answering import SlateAnswering
 from attncore.slate_batches import AGES, COUNTS, SlateBatch, SlateWindows, fit_situation
 from attncore.splits import Split
 from attncore.tables import FeatureSet
 
-READ = ("attention", "width", "heads", "length", "dropout", "item_bias", "score", "normalize", "feature_dropout")
+READ: tuple[str, ...] = ("attention", "width", "heads", "length", "dropout", "item_bias", "score", "normalize")
+READ += ("feature_dropout", "id_dropout")
 FEATURES = ("item_features", "user_features", "situation_features")
 
 
@@ -46,8 +47,8 @@ class SlateRecommender(SlateAnswering):
 
     Args:
         config: what it is made of: attention "target" or "mean", width, heads, length (distinct past items), dropout,
-            item_bias, score, normalize, feature_dropout, and the features of item, user and situation; where none of
-            those is named, what the log's slates name. Other fields must be as they are by default.
+            item_bias, score, normalize, feature_dropout, id_dropout, and the features of item, user and situation;
+            where none of those is named, what the log's slates name. Other fields must be as they are by default.
         split: a time split of a log with slates.
         seed: decides the first weights.
         features: as learned before; None learns them from the training part of `split`.
@@ -60,7 +61,7 @@ class SlateRecommender(SlateAnswering):
     """
 
     scores_are_logits = True
-    default_loss: Loss = "bce"
+    default_loss: Loss = "combined"
 
     def __init__(
         self, config: RecommenderConfig, split: Split, seed: int = 0, features: FeatureSet | None = None
@@ -91,7 +92,7 @@ class SlateRecommender(SlateAnswering):
         profile = None
         if known.user:
             profile = FeatureTable(known.user, known.table_codes(split, "user"), c.width, c.feature_dropout)
-        self.item = ItemEmbedding(len(split.items), c.width, table)
+        self.item = ItemEmbedding(len(split.items), c.width, table, c.id_dropout)
         self.count = nn.Embedding(len(COUNTS) + 1, c.width, padding_idx=0)
         self.age = nn.Embedding(len(AGES) + 1, c.width, padding_idx=0)
         self.habit = nn.Linear(2, c.width)
@@ -99,8 +100,8 @@ class SlateRecommender(SlateAnswering):
         self.asker = AskerEmbedding(profile, None)
         self.situation = FeatureEmbedding(known.situation, c.width, c.feature_dropout) if known.situation else None
         self.popularity = nn.Linear(2, c.width)
-        self.own = nn.Linear(3, c.width)
-        self.again = nn.Linear(3, 1)
+        self.own = nn.Linear(6, c.width)
+        self.again = nn.Linear(6, 1)
         self.dropout = Dropout(c.dropout)
         self.matched = [number for number, feature in enumerate(known.item) if feature.kind == "category"]
         self.match = MatchBias(1 + len(self.matched), c.heads)
@@ -139,7 +140,7 @@ class SlateRecommender(SlateAnswering):
 
         The first column of weights is "nothing of the past"; K past items follow, the latest last.
         """
-        query_BND = self.item(batch.candidates_BN) + self.popularity(batch.popularity_BN2) + self.own(batch.own_BN3)
+        query_BND = self.item(batch.candidates_BN) + self.popularity(batch.popularity_BN2) + self.own(batch.own_BN6)
         if self.situation is not None:
             query_BND = query_BND + self.situation([batch.situation[name] for name in self.situation.names])
         if self.asker.profile is not None:
@@ -175,25 +176,30 @@ class SlateRecommender(SlateAnswering):
         """Scores (B, N) of a batch's candidates."""
         query_BND, attended_BND, _ = self.attended(batch)
         joined = torch.cat([query_BND, attended_BND, query_BND * attended_BND], -1)
-        scores_BN = (self.output(joined) + self.again(batch.own_BN3))[..., 0] + self.base
+        scores_BN = (self.output(joined) + self.again(batch.own_BN6))[..., 0] + self.base
         return scores_BN if self.bias is None else scores_BN + self.bias[batch.candidates_BN]
 
     def loss(self, batch: SlateBatch, criterion: Criterion) -> Tensor:
-        """The summed binary cross-entropy of a batch's candidates.
+        """The summed loss of a batch's candidates: "bce", or "combined" with a loss of their order.
 
-        Taken candidates are drawn more often than others. The log of how much more is added to the scores here, so
-        that the scores themselves are log-odds among all candidates (King and Zeng 2001, for logistic regression).
+        The binary cross-entropy makes scores log-odds. Taken candidates are drawn more often than others; the log of
+        how much more is added to the scores here, so that the scores themselves are log-odds among all candidates
+        (King and Zeng 2001, for logistic regression). "combined" adds `output.slate_softmax`, which asks for the
+        order within each slate (as Sculley 2010, who adds a loss of pairs).
 
         Raises:
-            ValueError: the criterion's loss is not "bce".
+            ValueError: the criterion's loss is another.
         """
-        if criterion.loss != "bce":
-            raise ValueError(f"loss={criterion.loss!r}: slates are trained with 'bce'; leave --loss out")
+        if criterion.loss not in ("bce", "combined"):
+            raise ValueError(
+                f"loss={criterion.loss!r}: slates are trained with 'bce' or 'combined'; leave --loss out"
+            )
         assert batch.taken_BN is not None
         assert batch.drawn_BN is not None
-        scores_BN = self.scores(batch).float() + batch.drawn_BN
-        loss_BN = F.binary_cross_entropy_with_logits(scores_BN, batch.taken_BN, reduction="none")
-        return (loss_BN * (batch.candidates_BN > 0)).sum()
+        scores_BN, real_BN = self.scores(batch).float(), batch.candidates_BN > 0
+        loss_BN = F.binary_cross_entropy_with_logits(scores_BN + batch.drawn_BN, batch.taken_BN, reduction="none")
+        loss = (loss_BN * real_BN).sum()
+        return loss if criterion.loss == "bce" else loss + slate_softmax(scores_BN, batch.taken_BN > 0, real_BN)
 
     @torch.no_grad()
     def score_slate(self, slates: Moments, row: int) -> np.ndarray:

@@ -34,7 +34,7 @@ from attncore.splits import Split
 logger = logging.getLogger(__name__)
 
 EPOCH_METRICS = ("hr@10", "ndcg@10", "mrr", "recall@10", "gauc", "logloss")  # those of them that there are
-SLATES_AN_EPOCH = 200  # validation slates that choose the best epoch, of as many users
+SLATES_AN_EPOCH = 1000  # validation slates that choose the best epoch, of as many users
 
 
 @dataclass
@@ -75,7 +75,7 @@ def fit(
     A step's users are drawn at random. They are sorted by length only within the step and worked through in
     parts, each padded to its own longest history: the gradient is that of the whole step, without the padding.
     Where the split has slates, an epoch shows 8 random ones of each user, and the best epoch is chosen on the first
-    validation slate of 200 users; the report in the end is on all.
+    validation slate of 1,000 users; the report in the end is on all.
     Under `torchrun` each process works on its own users of the step, and the first one writes. Where a split holds
     the users of this process alone (`split.valid.own`), a step takes the same share of them from each.
 
@@ -147,6 +147,8 @@ class Trainer:
         loss: Loss = config.loss
         if loss == "auto":
             loss = model.default_loss
+        if loss == "combined" and split.slates is None:
+            raise ValueError(f"loss='combined': is for slates, and {split.name} has none; use 'bce'")
         if config.label_smoothing and loss != "full":
             raise ValueError(f"label_smoothing={config.label_smoothing}: needs the full loss, not {loss!r}; use 0")
         counts = torch.from_numpy(split.item_counts)

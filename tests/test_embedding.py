@@ -380,6 +380,28 @@ def test_a_wrong_configuration_of_features_says_so():
         ac.RecommenderConfig(item_features="genres")
     with pytest.raises(ValueError, match="feature_dropout=2"):
         ac.RecommenderConfig(feature_dropout=2)
+
+
+def test_id_dropout_hides_items_own_vectors_in_training_alone(known):
+    model = build(known, "self")
+    table = ItemEmbedding(len(model.split.items), 16, model.item.features, id_dropout=0.4)
+    items = torch.randint(1, len(model.split.items) + 1, (50, 40))
+    with torch.no_grad():
+        features, whole = table.features(items), table.eval()(items)
+        torch.manual_seed(0)
+        seen = table.train()(items)
+    hidden = (seen == features).all(-1)
+    assert torch.equal(whole, table.id(items) + features)
+    assert torch.equal(seen[~hidden], whole[~hidden])
+    assert 0.35 < hidden.float().mean() < 0.45
+    assert not table(torch.zeros(3, dtype=torch.long)).any()
+
+
+def test_id_dropout_without_features_is_refused():
+    with pytest.raises(ValueError, match=r"id_dropout=0\.3: would leave nothing of an item; name item_features"):
+        ItemEmbedding(5, 8, id_dropout=0.3)
+    with pytest.raises(ValueError, match="id_dropout=1: must be"):
+        ac.RecommenderConfig(id_dropout=1)
     assert ac.RecommenderConfig(item_features=["a"]) == ac.RecommenderConfig(item_features=("a",))
 
 

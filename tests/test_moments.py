@@ -66,6 +66,28 @@ def test_padding_was_never_taken(split):
     assert split.slates.taken_lately(np.array([0, 0]), np.array([10**7, 0]), 10**4).tolist() == [0, 0]
 
 
+def test_how_often_a_user_took_an_item_lately_is_counted_before_the_moment_alone(split):
+    slates, histories = split.slates, split.slates.histories
+    rng = np.random.default_rng(0)
+    users = rng.integers(0, len(histories), 300)
+    items = rng.integers(1, len(split.items) + 1, 300)
+    times = rng.choice(np.concatenate([histories.times, slates.times]), 300)
+    for days in (0.5, 7, 10**4):
+        expected = [
+            sum(
+                item == i and t - days * DAY <= when < t
+                for item, when in zip(histories[u], histories.times[histories.offsets[u] :], strict=False)
+            )
+            for u, i, t in zip(users, items, times, strict=True)
+        ]
+        assert slates.own_lately(users, items, times, days).tolist() == expected
+        assert sum(expected) > 0
+    assert (slates.own_lately(np.full(300, -1), items, times, 10**4) == 0).all()
+    assert slates.only(np.arange(3)).own_lately(users, items, times, 7).tolist() == (
+        slates.own_lately(users, items, times, 7).tolist()
+    )
+
+
 def test_an_unknown_number_of_the_events_is_named(split):
     with pytest.raises(ac.DataError, match="the events have no column 'colour'"):
         split.slates.mean_lately("colour", np.array([1]), np.array([0]), 7)

@@ -15,6 +15,7 @@ from attncore.output import (
     generalized_bce,
     lean_cross_entropy,
     sampled_softmax,
+    slate_softmax,
 )
 
 
@@ -160,6 +161,22 @@ def test_binary_cross_entropy_by_hand():
     loss = binary_cross_entropy(torch.tensor([2.0]), torch.tensor([[0.0, 1.0]]), torch.zeros(1, 2, dtype=torch.bool))
     expected = math.log(1 + math.exp(-2)) + (math.log(2) + math.log(1 + math.e)) / 2
     assert loss.item() == pytest.approx(expected)
+
+
+def test_the_softmax_of_a_slate_by_hand():
+    scores = torch.tensor([[2.0, 1.0, 0.0, 9.0], [1.0, 1.0, 1.0, 1.0]])
+    taken = torch.tensor([[True, False, True, False], [False] * 4])
+    real = torch.tensor([[True, True, True, False], [True] * 4])
+    by_hand = -(torch.tensor([2.0, 1.0]).log_softmax(0)[0] + torch.tensor([0.0, 1.0]).log_softmax(0)[0])
+    torch.testing.assert_close(slate_softmax(scores, taken, real), by_hand)
+
+
+def test_a_slate_in_which_all_is_taken_has_no_order_and_no_gradient():
+    scores = torch.zeros(1, 3, requires_grad=True)
+    loss = slate_softmax(scores, torch.ones(1, 3, dtype=torch.bool), torch.ones(1, 3, dtype=torch.bool))
+    loss.backward()
+    assert loss == 0
+    assert (scores.grad == 0).all()
 
 
 def test_gbce_is_bce_at_calibration_zero_and_weighs_the_positive_by_the_sampling_rate_at_one():

@@ -66,13 +66,17 @@ def test_a_setting_that_slates_do_not_know_is_one_clear_line(split, wrong, hint)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_training_learns(split, trained, kind):
-    report, before = (
-        ac.evaluate(model, split.test, bootstrap=0)
-        for model in (trained[kind], ac.Recommender(dataclasses.replace(SMALL, attention=kind), split))
-    )
+def test_training_learns_the_order(split, trained, kind):
+    report = ac.evaluate(trained[kind], split.test, bootstrap=0)
     assert report.metrics["gauc"] > {"target": 0.8, "mean": 0.52}[kind]
-    assert report.metrics["logloss"] < before.metrics["logloss"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_by_probabilities_alone_learns_them(split, kind):
+    model = ac.Recommender(dataclasses.replace(SMALL, attention=kind), split)
+    before = ac.evaluate(model, split.test, bootstrap=0)
+    ac.fit(model, split, dataclasses.replace(QUICK, loss="bce"))
+    assert ac.evaluate(model, split.test, bootstrap=0).metrics["logloss"] < before.metrics["logloss"]
 
 
 def test_the_recipe_for_slates_learns_any_shop(split):
@@ -318,11 +322,30 @@ def test_a_wrong_question_is_one_line(trained, asked, hint):
     assert "\n" not in str(caught.value)
 
 
-def test_another_loss_than_bce_is_refused(split):
+def criterion(split, loss):
+    return Criterion(loss, 8, 0.0, 0.75, torch.from_numpy(split.item_counts))
+
+
+def test_a_loss_of_catalogues_is_refused(split):
     model = ac.Recommender(SMALL, split)
     batch = model.training_windows(split, QUICK).batch(np.arange(4))
-    with pytest.raises(ValueError, match="loss='full': slates are trained with 'bce'"):
-        model.loss(batch, Criterion("full", 8, 0.0, 0.75, torch.from_numpy(split.item_counts)))
+    with pytest.raises(ValueError, match="loss='full': slates are trained with 'bce' or 'combined'"):
+        model.loss(batch, criterion(split, "full"))
+
+
+def test_the_combined_loss_adds_the_order_within_each_slate(split):
+    model = ac.Recommender(SMALL, split).eval()
+    assert model.default_loss == "combined"
+    batch = model.training_windows(split, QUICK).batch(np.arange(6))
+    alone, both = (model.loss(batch, criterion(split, loss)) for loss in ("bce", "combined"))
+    scores, by_hand = model.scores(batch), 0.0
+    for row in range(len(scores)):
+        real = batch.candidates_BN[row] > 0
+        taken = batch.taken_BN[row] > 0
+        for place in (taken & real).nonzero()[:, 0]:
+            rivals = torch.cat([scores[row, place : place + 1], scores[row, real & ~taken]])
+            by_hand -= rivals.log_softmax(0)[0]
+    torch.testing.assert_close(both - alone, by_hand, rtol=1e-4, atol=1e-4)
 
 
 def test_raw_weights_and_additive_scores_train_too(split):
@@ -419,6 +442,6 @@ def test_a_candidates_own_past_reaches_its_score_without_a_detour(split, kind):
     batch = model._windows(split.valid.slates).whole(0)
     with torch.no_grad():
         found = model.scores(batch) - (model.output[-1].bias + model.base + model.bias[batch.candidates_BN])
-    assert batch.own_BN3.any()
-    torch.testing.assert_close(found, batch.own_BN3 @ model.again.weight[0] + model.again.bias)
+    assert batch.own_BN6.any()
+    torch.testing.assert_close(found, batch.own_BN6 @ model.again.weight[0] + model.again.bias)
     assert found.std() > 0

@@ -287,6 +287,11 @@ def test_random_windows_of_short_histories_change_nothing(split, small):
     assert all(torch.equal(weight, everywhere[name]) for name, weight in last.items())
 
 
+def test_the_loss_of_slates_is_refused_where_there_are_none(split, small):
+    with pytest.raises(ValueError, match=r"loss='combined': is for slates, and .* has none; use 'bce'"):
+        trainer(split, small, loss="combined")
+
+
 @pytest.mark.parametrize(("attention", "loss"), [("self", "sampled"), ("self", "bce"), ("target", "auto")])
 def test_label_smoothing_without_the_full_loss_is_refused(split, small, attention, loss):
     with pytest.raises(ValueError, match=r"label_smoothing=0.1: needs the full loss, not '\w+'; use 0"):
