@@ -34,6 +34,17 @@ def copy_mathjax(app: Sphinx) -> None:
         copy_asset(str(mathjax_folder() / "tex-svg-full.js"), str(Path(app.outdir) / "_static" / "mathjax"))
 
 
+def share_visitors(app: Sphinx) -> None:
+    """Let the single page, from which the PDF is printed, write all that the many pages can.
+
+    Sphinx takes the visitors of "html" for "singlehtml" only as long as no extension registers some of its own there,
+    as sphinx-exercise does.
+    """
+    visitors = app.registry.translation_handlers
+    if "singlehtml" in visitors:
+        visitors["singlehtml"] = visitors.get("html", {}) | visitors["singlehtml"]
+
+
 def launch_from_the_repository_only(app: Sphinx, config: Config) -> None:
     """Drop the launch buttons while `repository: url` in _config.yml is empty: there is nothing to launch from."""
     if not config.html_theme_options.get("repository_url"):
@@ -81,6 +92,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("config-inited", launch_from_the_repository_only)
     app.connect("builder-inited", copy_mathjax)
+    app.connect("builder-inited", share_visitors)
     app.connect("build-finished", mend_pages)
     app.connect("build-finished", pack_notebooks)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

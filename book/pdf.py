@@ -18,9 +18,10 @@ PRINT = """
   .headerlink, .copybtn, .toggle-button, #pst-back-to-top, .skip-link { display: none !important; }
   .bd-main .bd-content .bd-article-container { max-width: none; padding: 0; }
   details > summary { list-style: none; }
-  h1 { break-before: page; }
+  span[id^="document-"] + section > h2 { break-before: page; }
   h1, h2, h3, h4, figcaption { break-after: avoid; }
-  figure, table, img, svg, .admonition:not(.solution), div.math { break-inside: avoid; }
+  mjx-container[jax="SVG"] * { stroke: none !important; }
+  figure, table, img, svg, .cell_input, .admonition:not(.solution), div.math { break-inside: avoid; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; }
   a { text-decoration: none; }
 """
@@ -55,7 +56,6 @@ def print_page(page_file: Path, pdf: Path) -> None:
         page.wait_for_function("window.MathJax?.startup?.promise")
         page.evaluate("MathJax.startup.promise.then(() => true)")
         page.add_style_tag(content=PRINT)
-        page.evaluate("document.querySelector('h1').style.breakBefore = 'auto'")  # nothing stands before the first
         page.evaluate("document.querySelectorAll('details').forEach((folded) => { folded.open = true; })")
         page.evaluate(
             "document.querySelectorAll('.toggle-hidden').forEach((folded) => folded.classList.remove('toggle-hidden'))"
