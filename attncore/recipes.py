@@ -52,8 +52,8 @@ RECIPES = {
     ),
     "complete-journey": Recipe(
         "slates: thousands of candidates shown at a moment, a few of them taken",
-        RecommenderConfig(attention="target", width=32, length=128, dropout=0.1),
-        TrainingConfig(epochs=12, lr=3e-3, negatives=64, patience=0),
+        RecommenderConfig(attention="target", width=32, length=128, dropout=0.1, id_dropout=0.5),
+        TrainingConfig(epochs=8, lr=3e-3, negatives=64, patience=0, ema=0.995),
     ),
 }
 

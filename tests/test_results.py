@@ -64,13 +64,13 @@ def test_a_kept_run_is_what_would_be_run_now(path):
     recommender, training = defined_now(run)
     assert ac.RecommenderConfig(**run["config"]["recommender"]) == recommender
     assert ac.TrainingConfig(**run["config"]["training"]) == replace(training, seed=run["seed"])
-    steps = quality.ablations_of(run["data"]) if run["data"] in quality.PENALTY else {}
+    steps = groceries.ABLATIONS | (quality.ablations_of(run["data"]) if run["data"] in quality.PENALTY else {})
     assert run["kind"] == ("ablation" if run["recipe"] in steps else "row")
 
 
 def test_an_ablation_undoes_one_choice_after_another_down_to_plain_sasrec():
     steps = list(quality.ablations_of("ml-100k").values())
-    assert len(steps) == 4
+    assert len(steps) == 6
     recommender, training = steps[-1]
     assert (recommender.gated, recommender.transition, recommender.relative) == (False, 0, "none")
     assert (recommender.positions, training.loss, training.windows) == ("learned", "bce", "last")

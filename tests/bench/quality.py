@@ -56,16 +56,18 @@ def rows_of(data: str) -> dict[str, Configs]:
 # From the recipe back to plain SASRec: each line undoes one more choice, the last one first.
 UNDONE: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "ml-100k": [
-        ("plain-blocks", {"gated": False, "label_smoothing": 0.0}),
+        ("hard-targets", {"label_smoothing": 0.0}),
+        ("plain-blocks", {"gated": False}),
         ("no-transition", {"transition": 0}),
         ("no-relative", {"relative": "none", "positions": "learned"}),
-        ("bce", {"windows": "last", "loss": "bce", "negatives": 128}),
+        ("newest-windows", {"windows": "last"}),
+        ("bce", {"loss": "bce", "negatives": 128}),
     ],
 }
 
 
 def ablations_of(data: str) -> dict[str, Configs]:
-    """From the recipe back to plain SASRec: each differs from the one before it in a choice or two."""
+    """From the recipe back to plain SASRec: each differs from the one before it in one choice."""
     steps, (recommender, training) = {}, (RECIPES[data].recommender, RECIPES[data].training)
     for name, changes in UNDONE.get(data, []):
         of_model = {field: value for field, value in changes.items() if hasattr(recommender, field)}
