@@ -27,6 +27,11 @@ def test_there_are_runs_and_tried_configurations():
         assert set(run) == {"data", "changes", "epochs", "best_epoch", "ndcg@10", "hr@10"}
 
 
+def test_what_was_tried_on_slates_is_named():
+    for run in READ[RESULTS / "tried_slates.json"]:
+        assert set(run) == {"attention", "changes", "epochs", "ndcg@10", "gauc", "logloss"}
+
+
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_a_kept_run_has_the_promised_form_and_its_users_give_its_metrics(path):
     run = READ[path]
@@ -64,7 +69,7 @@ def test_a_kept_run_is_what_would_be_run_now(path):
     recommender, training = defined_now(run)
     assert ac.RecommenderConfig(**run["config"]["recommender"]) == recommender
     assert ac.TrainingConfig(**run["config"]["training"]) == replace(training, seed=run["seed"])
-    steps = groceries.ABLATIONS | (quality.ablations_of(run["data"]) if run["data"] in quality.PENALTY else {})
+    steps = quality.ablations_of(run["data"]) if run["data"] in quality.PENALTY else {}
     assert run["kind"] == ("ablation" if run["recipe"] in steps else "row")
 
 

@@ -2,10 +2,13 @@
 
 Trains each recipe on the slates of Complete Journey for each seed, evaluates validation and test once, with all
 candidates of every slate, and keeps every finished run as `tests/bench/quality.py` does, with two more arrays in its
-.npz, "valid_gauc" and "test_gauc", and NDCG@10 by household group beside the metrics. `ABLATIONS` are run when they are
-named. A run that is there already is not run again, and one that was broken off goes on from its checkpoint in
-`runs/quality`. Ends with the table, and with how far target attention stands above every other recipe, household by
-household.
+.npz, "valid_gauc" and "test_gauc", and NDCG@10 by household group beside the metrics. A run that is there
+already is not run again, and one that was broken off goes on from its checkpoint in `runs/quality`. Ends with the table,
+and with how far target attention stands above every other recipe, household by household.
+
+What was tried on the way to the recipe is kept in `results/tried_slates.json`: one seed each, validation alone, the
+first slate of every household, weights averaged (`--ema 0.995`); "changes" are those against the recipe's command,
+`python -m attncore train complete-journey --recipe complete-journey`.
 """
 
 from __future__ import annotations
@@ -30,16 +33,10 @@ from attncore.slate_baselines import PersonalHabit, PopularLately
 DATA = "complete-journey"
 CONFIG = RECIPES[DATA].recommender
 TRAINING = replace(RECIPES[DATA].training, precision="float32")
-ROWS: dict[str, tuple[ac.RecommenderConfig, ac.TrainingConfig]] = {
+MODELS: dict[str, tuple[ac.RecommenderConfig, ac.TrainingConfig]] = {
     "mean": (replace(CONFIG, attention="mean"), TRAINING),
     "target": (CONFIG, TRAINING),
 }
-ABLATIONS = {  # each undoes one choice
-    "target-without-order": (CONFIG, replace(TRAINING, loss="bce")),
-    "target-without-id-dropout": (replace(CONFIG, id_dropout=0.0), TRAINING),
-    "target-raw-weights": (replace(CONFIG, normalize=False), TRAINING),
-}
-MODELS = ROWS | ABLATIONS
 
 
 class LogisticRegression:
@@ -149,7 +146,7 @@ def measure(recipe: str, seed: int, split: ac.Split) -> dict[str, Any]:
         found[holdout.name] = {"metrics": report.metrics, "interval": report.interval, "groups": groups}
         for key, metric in ((holdout.name, "ndcg@10"), (f"{holdout.name}_gauc", "gauc")):
             found["per_user"][key] = report.per_user[metric].astype(np.float32)
-    kind = "baseline" if recipe in BASELINES else "row" if recipe in ROWS else "ablation"
+    kind = "baseline" if recipe in BASELINES else "row"
     about = {"data": DATA, "split": "time", "recipe": recipe, "seed": seed, "kind": kind}
     about |= {"config": config, "seconds": seconds}
     return about | found
@@ -190,7 +187,7 @@ def table() -> str:
 def main() -> None:
     """Run what is missing, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipes", nargs="*", default=[*BASELINES, *ROWS], metavar="RECIPE")
+    parser.add_argument("recipes", nargs="*", default=[*BASELINES, *MODELS], metavar="RECIPE")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     args = parser.parse_args()
     unknown = set(args.recipes) - {*BASELINES, *MODELS}
