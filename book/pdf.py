@@ -18,7 +18,8 @@ PRINT = """
   .headerlink, .copybtn, .toggle-button, #pst-back-to-top, .skip-link { display: none !important; }
   .bd-main .bd-content .bd-article-container { max-width: none; padding: 0; }
   details > summary { list-style: none; }
-  span[id^="document-"] + section > h2 { break-before: page; }
+  span[id^="document-"] { display: block; break-before: page; }
+  section > :last-child, .toctree-wrapper { margin-bottom: 0 !important; }
   h1, h2, h3, h4, figcaption { break-after: avoid; }
   mjx-container[jax="SVG"] * { stroke: none !important; }
   figure, table, img, svg, .cell_input, .admonition:not(.solution), div.math { break-inside: avoid; }
