@@ -125,7 +125,7 @@ class Moments:
             self.situation.iloc[lists].reset_index(drop=True),
             {name: column[places] for name, column in self.shown.items()},
         )
-        for name in ("_runs", "_by_item", "_by_user", "_sums"):  # of the same histories, so they are shared
+        for name in ("_runs", "_clock", "_by_item", "_by_user", "_sums"):  # of the same histories, so they are shared
             part.__dict__[name] = getattr(self, name)
         return part
 
@@ -176,43 +176,47 @@ class Moments:
         return Known(items, counts, ages)
 
     @cached_property
-    def _by_item(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """All events sorted by item and time as one number each, that order, and the span of time."""
-        h = self.histories
-        first = int(h.times.min(initial=0))
-        span = int(max(h.times.max(initial=0), self.times.max(initial=0))) - first + 2
+    def _clock(self) -> tuple[int, int]:
+        """The first time, and the span: a key and a time are one number, key * span + time - first."""
+        times = self.histories.times
+        first = int(times.min(initial=0))
+        return first, int(max(times.max(initial=0), self.times.max(initial=0))) - first + 2
+
+    @cached_property
+    def _by_item(self) -> tuple[np.ndarray, np.ndarray]:
+        """All events sorted by item and time as one number each, and that order."""
+        h, (first, span) = self.histories, self._clock
         number = h.items.astype(np.int64) * span + (h.times - first)
         order = np.argsort(number, kind="stable")
-        return number[order], order, np.array([first, span])
+        return number[order], order
 
-    def _between(self, items: np.ndarray, since: np.ndarray, until: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where in the order of `_by_item` the events of items from `since` to just before `until` stand."""
-        number, _, (first, span) = self._by_item
-        base = items.astype(np.int64) * span - first
-        low, high = (base + np.clip(when, first, first + span - 1) for when in (since, until))
+    @cached_property
+    def _by_user(self) -> tuple[np.ndarray, int]:
+        """All events sorted by user, item and time as one number each, whose key is user * the int + item."""
+        h, (first, span) = self.histories, self._clock
+        many = int(max(h.items.max(initial=0), self.items.max(initial=0))) + 1
+        users = np.repeat(np.arange(len(h), dtype=np.int64), h.lengths)
+        return np.sort((users * many + h.items) * span + (h.times - first)), many
+
+    def _before(
+        self, number: np.ndarray, keys: np.ndarray, times: np.ndarray, days: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Where among sorted numbers those of each key stand, from `days` before a time to just before it."""
+        first, span = self._clock
+        base = keys.astype(np.int64) * span - first
+        low, high = (base + np.clip(when, first, first + span - 1) for when in (times - int(days * DAY), times))
         return np.searchsorted(number, low), np.searchsorted(number, high)
 
     def taken_lately(self, items: np.ndarray, times: np.ndarray, days: float) -> np.ndarray:
         """How often anybody took each item in the `days` before each moment; arrays of one shape."""
-        low, high = self._between(items, times - int(days * DAY), times)
+        low, high = self._before(self._by_item[0], items, times, days)
         return high - low
-
-    @cached_property
-    def _by_user(self) -> tuple[np.ndarray, np.ndarray]:
-        """All events sorted by user, item and time as one number each; many items, the first time and the span."""
-        h = self.histories
-        many = int(max(h.items.max(initial=0), self.items.max(initial=0))) + 1
-        first = int(h.times.min(initial=0))
-        span = int(max(h.times.max(initial=0), self.times.max(initial=0))) - first + 2
-        users = np.repeat(np.arange(len(h), dtype=np.int64), h.lengths)
-        return np.sort((users * many + h.items) * span + (h.times - first)), np.array([many, first, span])
 
     def own_lately(self, users: np.ndarray, items: np.ndarray, times: np.ndarray, days: float) -> np.ndarray:
         """How often each user took each item in the `days` before the moment, all of one shape; 0 for user -1."""
-        number, (many, first, span) = self._by_user
-        base = (users.astype(np.int64) * many + items) * span - first
-        since, until = (np.clip(when, first, first + span - 1) for when in (times - int(days * DAY), times))
-        return np.searchsorted(number, base + until) - np.searchsorted(number, base + since)
+        number, many = self._by_user
+        low, high = self._before(number, users.astype(np.int64) * many + items, times, days)
+        return high - low
 
     @cached_property
     def _sums(self) -> dict[str, np.ndarray]:
@@ -231,7 +235,7 @@ class Moments:
         if name not in self._sums:
             ordered = self.histories.attributes[name][self._by_item[1]]
             self._sums[name] = np.append(0.0, np.cumsum(ordered, dtype=np.float64))
-        low, high = self._between(items, times - int(days * DAY), times)
+        low, high = self._before(self._by_item[0], items, times, days)
         total = self._sums[name][high] - self._sums[name][low]
         return np.divide(total, high - low, out=np.full(np.shape(total), np.nan), where=high > low)
 

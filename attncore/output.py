@@ -253,7 +253,8 @@ class Criterion(nn.Module):
     """Which loss, over which negatives.
 
     Args:
-        loss: "full" (cross-entropy over the catalogue), "sampled" (sampled softmax), "gbce" or "bce".
+        loss: "full" (cross-entropy over the catalogue), "sampled" (sampled softmax), "gbce" or "bce"; what slates
+            make of it, and of "combined", `SlateRecommender.loss` says.
         negatives: items drawn per batch, shared by its positions; unused by "full".
         popularity: negatives are drawn by training counts to this power; 0 is uniform.
         calibration: gBCE's t.

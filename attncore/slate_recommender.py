@@ -31,8 +31,10 @@ from attncore.slate_batches import AGES, COUNTS, SlateBatch, SlateWindows, fit_s
 from attncore.splits import Split
 from attncore.tables import FeatureSet
 
-READ: tuple[str, ...] = ("attention", "width", "heads", "length", "dropout", "item_bias", "score", "normalize")
-READ += ("feature_dropout", "id_dropout")
+READ = (
+    *("attention", "width", "heads", "length", "dropout", "item_bias"),
+    *("score", "normalize", "feature_dropout", "id_dropout"),
+)
 FEATURES = ("item_features", "user_features", "situation_features")
 
 

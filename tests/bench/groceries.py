@@ -8,7 +8,7 @@ and with how far target attention stands above every other recipe, household by 
 
 What was tried on the way to the recipe is kept in `results/tried_slates.json`: one seed each, validation alone, the
 first slate of every household, weights averaged (`--ema 0.995`); "changes" are those against the recipe's command,
-`python -m attncore train complete-journey --recipe complete-journey`.
+`python -m attncore train complete-journey --recipe complete-journey`. Those in words were code that was not kept.
 """
 
 from __future__ import annotations
