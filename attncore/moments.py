@@ -177,10 +177,13 @@ class Moments:
 
     @cached_property
     def _clock(self) -> tuple[int, int]:
-        """The first time, and the span: a key and a time are one number, key * span + time - first."""
+        """The first time of an event, and the span: a key and a time are one number, key * span + time - first.
+
+        The span goes to just behind the last event; whoever asks later is told of all events.
+        """
         times = self.histories.times
         first = int(times.min(initial=0))
-        return first, int(max(times.max(initial=0), self.times.max(initial=0))) - first + 2
+        return first, int(times.max(initial=0)) - first + 2
 
     @cached_property
     def _by_item(self) -> tuple[np.ndarray, np.ndarray]:

@@ -397,6 +397,10 @@ def test_id_dropout_hides_items_own_vectors_in_training_alone(known):
     assert not table(torch.zeros(3, dtype=torch.long)).any()
 
 
+def test_id_dropout_reaches_the_embedding(known):
+    assert build(known, "self", id_dropout=0.3).item.id_dropout == 0.3
+
+
 def test_id_dropout_without_features_is_refused():
     with pytest.raises(ValueError, match=r"id_dropout=0\.3: would leave nothing of an item; name item_features"):
         ItemEmbedding(5, 8, id_dropout=0.3)

@@ -71,6 +71,8 @@ def test_how_often_a_user_took_an_item_lately_is_counted_before_the_moment_alone
     rng = np.random.default_rng(0)
     users = rng.integers(0, len(histories), 300)
     items = rng.integers(1, len(split.items) + 1, 300)
+    last = histories.times.argmax()  # the log's last event is among those that are asked for
+    users[0], items[0] = np.searchsorted(histories.offsets, last, side="right") - 1, histories.items[last]
     times = rng.choice(np.concatenate([histories.times, slates.times]), 300)
     for days in (0.5, 7, 10**4):
         expected = [
@@ -83,6 +85,8 @@ def test_how_often_a_user_took_an_item_lately_is_counted_before_the_moment_alone
         assert slates.own_lately(users, items, times, days).tolist() == expected
         assert sum(expected) > 0
     assert (slates.own_lately(np.full(300, -1), items, times, 10**4) == 0).all()
+    long_after = slates.own_lately(users, items, np.full(300, histories.times.max() + 10**9), 10**6)
+    assert long_after.tolist() == [(histories[u] == i).sum() for u, i in zip(users, items, strict=True)]
     assert slates.only(np.arange(3)).own_lately(users, items, times, 7).tolist() == (
         slates.own_lately(users, items, times, 7).tolist()
     )

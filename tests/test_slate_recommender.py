@@ -326,6 +326,21 @@ def criterion(split, loss):
     return Criterion(loss, 8, 0.0, 0.75, torch.from_numpy(split.item_counts))
 
 
+def test_a_candidates_own_past_is_counted_over_a_week_four_weeks_and_three_months(split):
+    slates = split.valid.slates
+    model = ac.Recommender(SMALL, split)
+    for row in range(len(slates)):
+        own, items = model._windows(slates).whole(row).own_BN6[0], slates.items[slates.list_of(row)]
+        for column, days in ((3, 7), (4, 28), (5, 91)):
+            lately = slates.own_lately(np.full(len(items), slates.users[row]), items, slates.times[row], days)
+            np.testing.assert_allclose(own[:, column], np.log1p(lately), rtol=1e-6)
+    assert len({float(own[:, column].sum()) for column in (3, 4, 5)}) > 1
+
+
+def test_hidden_ids_reach_the_embedding(split):
+    assert ac.Recommender(dataclasses.replace(SMALL, id_dropout=0.3), split).item.id_dropout == 0.3
+
+
 def test_a_loss_of_catalogues_is_refused(split):
     model = ac.Recommender(SMALL, split)
     batch = model.training_windows(split, QUICK).batch(np.arange(4))
