@@ -205,9 +205,10 @@ class SlateWindows:
         marks[:, :TAKEN_AT_MOST] = torch.from_numpy((taken >= 0).astype(np.float32))
         often = np.minimum(1.0, TAKEN_AT_MOST / many) / (self.drawn / size)
         batch = self._made(rows, np.maximum(places, 0), places >= 0)
-        return replace(
-            batch, taken_BN=marks, drawn_BN=torch.from_numpy(np.log(often)).float()[:, None].expand(marks.shape)
-        ).to(self.device)
+        drawn = (
+            torch.from_numpy(np.log(often)).float()[:, None].repeat(1, marks.shape[1])
+        )  # expanded, it could not be pinned
+        return replace(batch, taken_BN=marks, drawn_BN=drawn).to(self.device)
 
     def whole(self, row: int) -> SlateBatch:
         """One slate with all its candidates."""

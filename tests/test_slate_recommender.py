@@ -65,6 +65,14 @@ def test_a_setting_that_slates_do_not_know_is_one_clear_line(split, wrong, hint)
     assert "\n" not in str(caught.value)
 
 
+def test_a_batch_can_be_pinned_for_its_way_to_a_gpu(split):
+    batch = ac.Recommender(SMALL, split).training_windows(split, QUICK).batch(np.arange(20))
+    tensors = [batch.items_BT, batch.own_BN6, batch.taken_BN, batch.drawn_BN, *batch.situation.values()]
+    for tensor in tensors:
+        pinned = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)  # as `pin_memory` copies
+        torch.testing.assert_close(pinned.copy_(tensor), tensor, equal_nan=True)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_learns_the_order(split, trained, kind):
     report = ac.evaluate(trained[kind], split.test, bootstrap=0)
