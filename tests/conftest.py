@@ -10,6 +10,12 @@ import torch
 import attncore as ac
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--device", default="cuda", help="where tests marked gpu run; on cpu they only show that they can"
+    )
+
+
 @pytest.fixture(autouse=True)
 def _repeatable():
     torch.manual_seed(0)

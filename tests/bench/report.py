@@ -215,7 +215,51 @@ def serving(results: Results) -> str:
     return f"{text}\n\n{markdown(head, rows)}"
 
 
-SECTIONS = {"speed": speed, "scaling": scaling, "serving": serving}
+def gpu(results: Results) -> str:
+    """What a GPU did: a table of trainings, a line for every other part, and what was not reached."""
+    machine = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
+    dry = "A dry run: everything small and on a CPU. These are not a GPU's figures.\n\n" if results["dry"] else ""
+    text = f"{dry}`{results['command']}`\n\nMachine: {machine}."
+    steps = results["steps"]
+    if others := [step["others"] for step in steps if step.get("others") is not None]:
+        text += f" Other processes used {max(others):.2f} cores at most."
+    trained = [part for step in steps for part in step["parts"] if "positions_per_s" in part]
+
+    def figure(part: Results, name: str, form: str) -> str:
+        return "" if part.get(name) is None else format(part[name], form)
+
+    rows = [
+        [
+            f"{part['model']}{', full histories' if part['full'] else ''}",
+            part["mode"],
+            part["precision"],
+            f"{part['positions']:,}",
+            f"{part['positions_per_s']:,.0f}",
+            f"{part['epoch_s']:.2f}",
+            figure(part, "memory_mib", ",.0f"),
+            figure(part, "share", ".1%") or "unknown",
+            f"{part['first_s']:.1f}",
+            figure(part, "recompiles", "d"),
+        ]
+        for part in trained
+    ]
+    head = ["training", "how", "precision", "positions an epoch", "positions/s", "s an epoch", "peak memory, MiB"]
+    head += ["share of bf16 peak", "first step, s", "recompiled"]
+    if rows:
+        text += f"\n\n{markdown(head, rows)}"
+    done, missed = [], []
+    for step in steps:
+        said = [f"{part['part']}: {part['said']}" for part in step["parts"] if part["ok"] and part not in trained]
+        failed = [f"{part['part']}: {part['said']}" for part in step["parts"] if not part["ok"]]
+        done += [f"- {step['title']}. {'; '.join(said)}."] if said else []
+        failed += [step["why"]] if step["why"] else []
+        missed += [f"- {step['title']}. {'; '.join(failed)}."] if failed else []
+    if done:
+        text += "\n\n" + "\n".join(done)
+    return text + "\n\n" + ("Not reached:\n\n" + "\n".join(missed) if missed else "Every step was reached.")
+
+
+SECTIONS = {"speed": speed, "scaling": scaling, "serving": serving, "gpu": gpu}
 
 
 def render(page: str) -> str:
