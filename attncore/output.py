@@ -125,7 +125,7 @@ class _LeanCrossEntropy(torch.autograd.Function):
         grad_state = torch.empty_like(state_ND)
         grad_catalogue = torch.zeros_like(catalogue_VD, dtype=wide)
         grad_bias = torch.zeros_like(bias)
-        for start in range(0, len(state), chunk):
+        for start in range(0, len(state_ND), chunk):  # of the argument: PyTorch 2.11 cannot compile a cast one's
             rows = slice(start, start + chunk)
             target_n1 = target_N1[rows]
             scores_nV = (state[rows] @ catalogue.T).to(wide).add_(bias)
