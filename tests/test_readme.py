@@ -65,3 +65,21 @@ def test_the_citation_file_the_readme_and_the_package_agree():
     assert citation["version"] == project["version"] == re.search(r"version = \{(.*?)\}", README)[1]
     assert citation["title"] == re.search(r"title = \{(.*?)\}", README)[1]
     assert citation["license"] == project["license"]
+
+
+def test_binder_installs_the_same_with_a_python_that_the_pins_are_for():
+    """Without binder/ it takes requirements.txt, and the Python of runtime.txt, else one of its own choice."""
+    assert not [name for name in ("binder", ".binder", "environment.yml") if (ROOT / name).exists()]
+    pinned = re.fullmatch(r"python-(3\.\d+)\n", (ROOT / "runtime.txt").read_text())[1]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["requires-python"] == f">={pinned}"
+
+
+def test_every_requirement_of_the_project_is_among_the_pins():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [
+        *project["dependencies"],
+        *(line for extra in project["optional-dependencies"].values() for line in extra),
+    ]
+    pinned = set(re.findall(r"^([\w-]+)==", (ROOT / "requirements.txt").read_text(), re.M))
+    assert {re.split(r"[><=]", line)[0] for line in asked} - {"nbformat"} <= pinned  # nbclient brings nbformat
