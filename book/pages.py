@@ -6,15 +6,16 @@ buttons stay off until the repository has an address; and what a screen reader s
 
 import importlib.util
 import re
-import zipfile
 from pathlib import Path
 
+import archive
+import first_cell
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.util import logging
 from sphinx.util.fileutil import copy_asset
 
-ROOT = Path(__file__).resolve().parent.parent
-ARCHIVE = "attncore-notebooks.zip"
+logger = logging.getLogger(__name__)
 
 
 def mathjax_folder() -> Path:
@@ -74,23 +75,25 @@ def mend_pages(app: Sphinx, exception: Exception | None) -> None:
             path.write_text(mended(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
+def write_address(app: Sphinx, config: Config) -> None:
+    """Let the notebooks' first cells know the repository's address, once it has one."""
+    theme = config.html_theme_options
+    address = first_cell.address(theme.get("repository_url", ""), theme.get("repository_branch", ""))
+    notebooks = (Path(app.srcdir) / "book").glob("*.ipynb")
+    if changed := first_cell.write(notebooks, address, anew=False):
+        logger.info("wrote the repository's address into %d notebooks", len(changed))
+
+
 def pack_notebooks(app: Sphinx, exception: Exception | None) -> None:
-    """Put the notebooks, the modules beside them and the results that they read into one archive, as in the repository."""
-    if exception is not None or app.builder.format != "html":
-        return
-    wanted = [*(ROOT / "book").glob("*.ipynb"), *(ROOT / "book").glob("*.py"), *(ROOT / "book").glob("*.mplstyle")]
-    wanted += (ROOT / "book" / "data").glob("*.csv")
-    wanted += (ROOT / "tests" / "bench" / "results").glob("*.json")
-    with zipfile.ZipFile(Path(app.outdir) / "_static" / ARCHIVE, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(wanted):
-            if path != Path(__file__).resolve():
-                entry = zipfile.ZipInfo(f"attncore/{path.relative_to(ROOT).as_posix()}")  # no time: the same bytes
-                archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
+    """Put the notebooks, with all that they need, into one archive for readers."""
+    if exception is None and app.builder.format == "html":
+        archive.pack(Path(app.outdir) / "_static" / archive.NAME)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("config-inited", launch_from_the_repository_only)
+    app.connect("config-inited", write_address)
     app.connect("builder-inited", copy_mathjax)
     app.connect("builder-inited", share_visitors)
     app.connect("build-finished", mend_pages)

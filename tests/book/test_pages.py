@@ -6,10 +6,11 @@ import resource
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from urllib.parse import unquote
 
+import archive
+import first_cell
 import pytest
 import yaml
 from conftest import need
@@ -306,24 +307,28 @@ def test_launch_buttons_are_off_until_the_repository_has_an_address(html, tmp_pa
     cell = '{"cell_type": "markdown", "metadata": {}, "source": ["# A page"]}'
     kernel = '{"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}'
     notebook = f'{{"cells": [{cell}], "metadata": {kernel}, "nbformat": 4, "nbformat_minor": 4}}'
-    (small / "book" / "01_page.ipynb").write_text(notebook, encoding="utf-8")
+    page = small / "book" / "01_page.ipynb"
+    page.write_text(notebook, encoding="utf-8")
+    first_cell.write([page], "")
     folder, _ = build(small, tmp_path / "out")
     text = (folder / "book" / "01_page.html").read_text(encoding="utf-8")
     assert "https://mybinder.org/v2/gh/someone/attncore/main?urlpath=lab/tree/book/01_page.ipynb" in text
     assert "https://colab.research.google.com/github/someone/attncore/blob/main/book/01_page.ipynb" in text
+    # Colab opens the notebook of the repository: the address came into its first cell, and into the copy to download.
+    address = "https://github.com/someone/attncore/archive/refs/heads/main.zip"
+    assert f'_set_up(\\"{address}\\")' in page.read_text(encoding="utf-8")
+    assert (folder / "_sources" / "book" / page.name).read_bytes() == page.read_bytes()
 
 
-def test_the_archive_holds_what_the_notebooks_need(html):
-    from pages import ARCHIVE
+def test_the_archive_is_that_of_the_present_notebooks(html, tmp_path):
+    archive.pack(tmp_path / archive.NAME)  # tests/book/test_archive.py unpacks and runs it
+    assert (html / "_static" / archive.NAME).read_bytes() == (tmp_path / archive.NAME).read_bytes()
 
-    with zipfile.ZipFile(html / "_static" / ARCHIVE) as archive:
-        held = set(archive.namelist())
-    beside = {path.stem for path in (ROOT / "book").glob("*.py")}
+
+def test_a_page_is_downloaded_as_the_notebook_that_it_is_and_shows_no_set_up(html):
     for path in (ROOT / "book").glob("*.ipynb"):
-        assert f"attncore/book/{path.name}" in held
-        imported = set(re.findall(r'"(?:import|from) (\w+)', path.read_text(encoding="utf-8")))
-        assert {f"attncore/book/{name}.py" for name in imported & beside} <= held
-    assert any(name.startswith("attncore/tests/bench/results/") for name in held)
+        assert (html / "_sources" / "book" / path.name).read_bytes() == path.read_bytes()
+        assert "_set_up" not in (html / "book" / f"{path.stem}.html").read_text(encoding="utf-8")
 
 
 def test_the_book_keeps_to_its_budgets(built):
