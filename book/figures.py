@@ -219,7 +219,8 @@ def bars(
     if sign:
         shades = ["red" if number < 0 else "blue" for number in numbers]
     paints = [COLOURS[shade] for shade in shades]
-    with _page(ax, *(size or (7.5, 1.1 + 0.32 * len(names)))) as ax:
+    row = 0.36 if len(names) <= FEW / 2 else 0.28  # inches
+    with _page(ax, *(size or (7.5, 1.1 + row * len(names)))) as ax:
         place = np.arange(len(names))
         if dots:
             ax.scatter(numbers, place, color=paints, zorder=3)
@@ -227,13 +228,14 @@ def bars(
             ax.barh(place, numbers, color=paints)
         if intervals is not None:
             ends = [
-                (value, value) if pair is None else tuple(pair)
-                for pair, value in zip(intervals, numbers)
+                (np.nan, np.nan) if pair is None else tuple(pair) for pair in intervals
             ]
-            low, high = np.array(ends, float).T
-            reach = [numbers - low, high - numbers]
-            ink = paints if dots else INK
-            ax.errorbar(numbers, place, xerr=reach, fmt="none", ecolor=ink, capsize=3)
+            for at, (low, high) in enumerate(ends):
+                reach = [[numbers[at] - low], [high - numbers[at]]]
+                ink = paints[at] if dots else INK
+                ax.errorbar(
+                    numbers[at], at, xerr=reach, fmt="none", ecolor=ink, capsize=3
+                )
         if sign or (numbers < 0).any():
             ax.axvline(0, color=INK, linewidth=1)
         _references(ax, None, mark)
@@ -481,8 +483,15 @@ def beside(
             width_ratios=ratios,
             squeeze=False,
         )
+        said = []
         for draw, ax in zip(panels, axes[0]):
             draw(ax=ax)
+            if "y" in share and ax is not axes[0, 0]:
+                ax.set_ylabel("")
+            names = ax.get_legend_handles_labels()[1]
+            if names and names == said:  # one legend for what is the same
+                ax.get_legend().remove()
+            said = said or names
         if title:
             figure.suptitle(title)
         plt.show()
@@ -567,10 +576,11 @@ def attention_shapes(queries: int, events: int, width: int) -> None:
     with _page(None, 10, 3) as ax:
         x = 0.0
         for name, rows, across, colour, sign in tables:
-            x += 1.6
-            ax.text(x - 0.8, 0, sign, ha="center", va="center", fontsize=16)
+            gap = 2.2 if sign == "→" else 1.6
+            x += gap
+            ax.text(x - gap / 2, 0, sign, ha="center", va="center", fontsize=16)
             if sign == "→":
-                ax.text(x - 0.8, 0.5, "softmax", ha="center", fontsize=9)
+                ax.text(x - gap / 2, 0.5, "softmax", ha="center", fontsize=9)
             for r, c in np.ndindex(rows, across):
                 corner = (x + c, rows / 2 - r - 1)
                 look = {"facecolor": colour, "edgecolor": PAPER, "linewidth": 1.5}

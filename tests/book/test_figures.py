@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent.parent
 def shown(monkeypatch):
     """The figures that were shown, instead of a window."""
     found = []
-    monkeypatch.setattr(plt, "show", lambda: found.append(plt.gcf()))
+    monkeypatch.setattr(plt, "show", lambda: found.append(plt.gcf()) or plt.gcf().canvas.draw())
     yield found
     plt.close("all")
 
@@ -70,9 +70,16 @@ def test_bars_stand_in_order_with_whiskers_at_their_intervals(shown):
     ]
     assert ax.yaxis_inverted()
     assert [text.get_text() for text in ax.get_yticklabels()] == ["best", "worse"]
-    whiskers = ax.collections[0].get_segments()
-    assert np.allclose(whiskers[0][:, 0], [0.2, 0.5])
-    assert np.allclose(whiskers[1][:, 0], [-0.1, -0.1])
+    (whisker,) = (lines for part in ax.collections for lines in part.get_segments() if len(lines))
+    assert np.allclose(whisker[:, 0], [0.2, 0.5])  # no interval, no whisker
+
+
+def test_dots_take_the_colour_of_their_whiskers(shown):
+    figures.bars({"a": 1, "b": 2}, intervals=[(0, 2), (1, 3)], colours={"b": "red"}, dots=True)
+    (ax,) = shown[0].axes
+    whiskers = [part for part in ax.collections if hasattr(part, "get_segments")]
+    inks = [to_hex(part.get_color()[0]).upper() for part in whiskers]
+    assert inks == [figures.COLOURS["blue"], figures.COLOURS["red"]]
 
 
 def test_columns_stand_upright(shown):
@@ -113,9 +120,15 @@ def test_panels_stand_side_by_side_on_one_scale(shown):
         figures.panel(figures.bars, {"a": 1}, title="right"),
         title="both",
     )
-    figures.beside(figures.panel(figures.lines, None, [1, 2]), figures.panel(figures.lines, None, [1, 9]), share="y")
+    figures.beside(
+        figures.panel(figures.lines, None, {"a": [1, 2]}, ylabel="shared"),
+        figures.panel(figures.lines, None, {"a": [1, 9]}, ylabel="shared"),
+        share="y",
+    )
     assert [ax.get_title() for ax in shown[0].axes] == ["left", "right"]
     assert len({ax.get_ylim() for ax in shown[1].axes}) == 1
+    assert [ax.get_ylabel() for ax in shown[1].axes] == ["shared", ""]
+    assert [ax.get_legend() is None for ax in shown[1].axes] == [False, True]
 
 
 def test_heads_share_one_scale_and_one_colour_bar(shown):
