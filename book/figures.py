@@ -1,0 +1,743 @@
+"""The figures of the chapters: one call each. Beside the notebooks, for them.
+
+A family of figures is one function: lines, bars, bars of several models, points, spans,
+attention weights; at the end stand the few drawings that only one chapter has. All
+follow `attncore.mplstyle`, and the same thing has the same colour on every page:
+queries are blue, keys orange, values green, weights grey; each recommender has its own.
+
+Most take `ax`, to draw into a part of another figure; without it, they make a figure
+and show it. Other keywords go to `Axes.set`: title, xlabel, ylabel, xscale and so on.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial as panel
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from attncore.plotting import heat_map, learning_curve, weights_bars
+
+__all__ = [
+    "attention_shapes",
+    "bars",
+    "beside",
+    "best_of_parts",
+    "block",
+    "columns",
+    "grouped_bars",
+    "learning",
+    "lines",
+    "panel",
+    "scatter",
+    "shards",
+    "spans",
+    "stacked_bars",
+    "storage",
+    "weight_bars",
+    "weights",
+    "weights_of_heads",
+]
+
+STYLE = Path(__file__).parent / "attncore.mplstyle"
+
+# Okabe and Ito 2008: told apart by colour-blind readers.
+QUERY, KEY, VALUE, WEIGHT = "#0072B2", "#E69F00", "#009E73", "#555555"
+COLOURS = {
+    "blue": QUERY,
+    "orange": KEY,
+    "green": VALUE,
+    "grey": WEIGHT,
+    "red": "#D55E00",
+    "purple": "#CC79A7",
+    "sky": "#56B4E9",
+    "pale": "#BBBBBB",
+    "black": "#111111",
+}
+INK, PAPER = COLOURS["black"], "#ffffff"
+# A colour has its own dashes and marker, for print.
+LOOKS = {
+    "blue": ("-", "o"),
+    "red": ("--", "s"),
+    "green": ("-.", "^"),
+    "purple": (":", "D"),
+    "orange": ("-", "v"),
+    "sky": ("--", "*"),
+    "grey": (":", "v"),
+    "pale": ("-", "."),
+    "black": ("--", "P"),
+}
+# The same recommender has the same colour on every page.
+RECOMMENDERS = {
+    "popularity": "grey",
+    "Markov chain": "red",
+    "mean": "green",
+    "self-attention": "blue",
+    "LSTM with attention": "purple",
+}
+FEW = 24  # points of a line that are marked one by one
+
+
+@contextmanager
+def _page(ax: Axes | None, width: float, height: float) -> Iterator[Axes]:
+    """The axes that were given, or those of a new figure, which is shown at the end."""
+    with plt.style.context(STYLE):
+        if ax is not None:
+            yield ax
+            return
+        _, ax = plt.subplots(figsize=(width, height))
+        yield ax
+        plt.show()
+
+
+def _array(values: Any) -> np.ndarray:
+    """Numbers of a tensor, a series or a list."""
+    return np.asarray(values.detach() if hasattr(values, "detach") else values)
+
+
+def _looks(
+    names: Sequence[str], colours: Mapping[str, str] | None
+) -> Iterator[tuple[str, str, str]]:
+    """Colour, dashes and marker of each name: as asked, as everywhere, or the next."""
+    fixed = {**RECOMMENDERS, **(colours or {})}
+    taken = {fixed[name] for name in names if name in fixed}
+    free = cycle([colour for colour in LOOKS if colour not in taken] or list(LOOKS))
+    for name in names:
+        colour = fixed[name] if name in fixed else next(free)
+        yield COLOURS[colour], *LOOKS[colour]
+
+
+def _references(
+    ax: Axes, level: Mapping[str, float] | None, mark: Mapping[str, float] | None
+) -> None:
+    """Thin lines across: `level` at heights, `mark` at places from left to right."""
+    for lines_of, draw, dashes in ((level, ax.axhline, ":"), (mark, ax.axvline, "--")):
+        for name, value in (lines_of or {}).items():
+            known = name in RECOMMENDERS
+            colour = RECOMMENDERS.get(name, "grey")
+            look = {"linestyle": LOOKS[colour][0] if known else dashes}
+            look["linewidth"] = 2 if known else 1.3
+            draw(value, color=COLOURS[colour], label=name, **look)
+
+
+def _legend(ax: Axes, where: str | None, **how: Any) -> None:
+    """A legend, if anything has a name."""
+    if where and ax.get_legend_handles_labels()[1]:
+        ax.legend(loc=where, **how)
+
+
+def lines(
+    x: Any,
+    curves: Mapping[str, Any] | Any,
+    *,
+    colours: Mapping[str, str] | None = None,
+    level: Mapping[str, float] | None = None,
+    mark: Mapping[str, float] | None = None,
+    bands: Mapping[str, tuple[Any, Any]] | None = None,
+    points: Mapping[str, Any] | None = None,
+    step: bool = False,
+    ticks: bool = False,
+    legend: str | None = "best",
+    size: tuple[float, float] = (7.5, 3.4),
+    ax: Axes | None = None,
+    **axes: Any,
+) -> None:
+    """Draw curves over one horizontal axis, each with its colour, dashes and markers.
+
+    Args:
+        x: positions for all curves; None counts from 0.
+        curves: numbers by name, or one curve without a name. A curve that has positions
+            of its own is a pair of them and its numbers.
+        colours: names of `COLOURS` by curve; the others follow the palette.
+        level: horizontal lines to compare with, by name.
+        mark: vertical lines, by name.
+        bands: lower and upper numbers around a curve, by its name.
+        points: numbers drawn as dots at `x`, by name.
+        step: draw steps instead of slopes.
+        ticks: mark exactly the positions of `x`.
+        legend: where; None for no legend.
+        size: inches.
+        ax: where to draw; None makes a figure.
+        **axes: for `Axes.set`.
+    """
+    named = curves if isinstance(curves, Mapping) else {"": curves}
+    with _page(ax, *size) as ax:
+        looks = _looks([*named, *(points or {})], colours)
+        for (name, values), (colour, dashes, marker) in zip(named.items(), looks):
+            at, values = values if isinstance(values, tuple) else (x, values)
+            values = _array(values)
+            at = np.arange(len(values)) if at is None else _array(at)
+            few = marker if len(values) <= FEW and not step else ""
+            draw = ax.step if step else ax.plot
+            how = {"where": "mid"} if step else {"marker": few}
+            if name == "":
+                dashes = "-"
+            draw(at, values, color=colour, linestyle=dashes, label=name or None, **how)
+            if name in (bands or {}):
+                low, high = bands[name]
+                ax.fill_between(at, low, high, color=colour, alpha=0.12, linewidth=0)
+        for (name, values), (colour, _, _) in zip((points or {}).items(), looks):
+            ax.plot(x, _array(values), "o", color=colour, label=name)
+        _references(ax, level, mark)
+        ax.set(**axes)
+        if ticks:
+            ax.set_xticks(x, [f"{value:,}" for value in x])
+            ax.minorticks_off()
+        _legend(ax, legend)
+
+
+def bars(
+    values: Mapping[str, float],
+    *,
+    intervals: Sequence[tuple[float, float] | None] | None = None,
+    colours: Mapping[str, str] | None = None,
+    sign: bool = False,
+    dots: bool = False,
+    mark: Mapping[str, float] | None = None,
+    legend: str | None = "best",
+    size: tuple[float, float] | None = None,
+    ax: Axes | None = None,
+    **axes: Any,
+) -> None:
+    """Draw a horizontal bar for each name, the first on top.
+
+    Args:
+        values: numbers by name.
+        intervals: lower and upper end for each, drawn as a whisker; None for none.
+        colours: names of `COLOURS` by bar; the others are blue.
+        sign: bars below 0 are red, and 0 is marked.
+        dots: draw dots instead of bars, for numbers that do not begin at 0.
+        mark: vertical lines to compare with, by name.
+        legend, size, ax, **axes: as in `lines`.
+    """
+    names, numbers = list(values), _array(list(values.values())).astype(float)
+    shades = [(colours or {}).get(name, "blue") for name in names]
+    if sign:
+        shades = ["red" if number < 0 else "blue" for number in numbers]
+    paints = [COLOURS[shade] for shade in shades]
+    row = 0.36 if len(names) <= FEW / 2 else 0.28  # inches
+    with _page(ax, *(size or (7.5, 1.1 + row * len(names)))) as ax:
+        place = np.arange(len(names))
+        if dots:
+            ax.scatter(numbers, place, color=paints, zorder=3)
+        else:
+            ax.barh(place, numbers, color=paints)
+        if intervals is not None:
+            ends = [
+                (np.nan, np.nan) if pair is None else tuple(pair) for pair in intervals
+            ]
+            for at, (low, high) in enumerate(ends):
+                reach = [[numbers[at] - low], [high - numbers[at]]]
+                ink = paints[at] if dots else INK
+                ax.errorbar(
+                    numbers[at], at, xerr=reach, fmt="none", ecolor=ink, capsize=3
+                )
+        if sign or (numbers < 0).any():
+            ax.axvline(0, color=INK, linewidth=1)
+        _references(ax, None, mark)
+        ax.set_yticks(place, names)
+        ax.invert_yaxis()
+        ax.set(**axes)
+        _legend(ax, legend)
+
+
+def columns(
+    values: Mapping[Any, float],
+    *,
+    intervals: Sequence[tuple[float, float]] | None = None,
+    colours: Mapping[Any, str] | None = None,
+    spans: Mapping[str, tuple[Any, Any]] | None = None,
+    width: float = 0.8,
+    turn: float = 0,
+    legend: str | None = "best",
+    size: tuple[float, float] = (7.5, 3.4),
+    ax: Axes | None = None,
+    **axes: Any,
+) -> None:
+    """Draw an upright bar for each name, number or moment.
+
+    Args:
+        values: numbers by name; by number or moment for an axis that is measured.
+        intervals: lower and upper end for each, drawn as a whisker.
+        colours: names of `COLOURS` by bar; the others are blue.
+        spans: from and to on the horizontal axis, by name, shaded.
+        width: of a bar, in units of the horizontal axis.
+        turn: degrees by which the names are turned.
+        legend, size, ax, **axes: as in `lines`.
+    """
+    names, numbers = list(values), _array(list(values.values())).astype(float)
+    paints = [COLOURS[(colours or {}).get(name, "blue")] for name in names]
+    with _page(ax, *size) as ax:
+        ax.bar(names, numbers, width, color=paints)
+        if intervals is not None:
+            low, high = np.array(intervals, float).T
+            reach = [numbers - low, high - numbers]
+            ax.errorbar(names, numbers, yerr=reach, fmt="none", ecolor=INK, capsize=4)
+        for (name, (start, stop)), shade in zip(
+            (spans or {}).items(), ("orange", "red")
+        ):
+            ax.axvspan(start, stop, color=COLOURS[shade], alpha=0.35, label=name)
+        if turn:
+            ax.tick_params(axis="x", rotation=turn)
+        ax.set(**axes)
+        _legend(ax, legend)
+
+
+def grouped_bars(
+    names: Sequence[str],
+    groups: Mapping[str, Any],
+    *,
+    colours: Mapping[str, str] | None = None,
+    upright: bool = False,
+    level: Mapping[str, float] | None = None,
+    legend: str | None = "best",
+    size: tuple[float, float] | None = None,
+    ax: Axes | None = None,
+    **axes: Any,
+) -> None:
+    """Draw bars of several groups side by side, one of each group for each name.
+
+    Args:
+        names: what is measured, along the axis.
+        groups: numbers for each name, by group.
+        colours: names of `COLOURS` by group.
+        upright: names along the bottom instead of from top to bottom.
+        level: a number to compare with, by name; needs `upright`.
+        legend, size, ax, **axes: as in `lines`.
+    """
+    height = 3.4 if upright else 1.3 + 0.09 * len(names) * (len(groups) + 1)
+    with _page(ax, *(size or (7.5, height))) as ax:
+        place, share = np.arange(len(names)), 0.8 / len(groups)
+        for n, ((name, values), (colour, _, _)) in enumerate(
+            zip(groups.items(), _looks(list(groups), colours))
+        ):
+            at = place + share * (n - (len(groups) - 1) / 2)
+            draw = ax.bar if upright else ax.barh
+            draw(at, _array(values), 0.94 * share, color=colour, label=name)
+        if upright:
+            ax.set_xticks(place, names)
+        else:
+            ax.set_yticks(place, names)
+            ax.invert_yaxis()
+            if min(_array(values).min() for values in groups.values()) < 0:
+                ax.axvline(0, color=INK, linewidth=1)
+        _references(ax, level, None)
+        ax.set(**axes)
+        if legend == "below":
+            how = {
+                "bbox_to_anchor": (0.4, -0.14),
+                "ncols": len(groups),
+                "frameon": False,
+            }
+            _legend(ax, "upper center", **how)
+        else:
+            _legend(ax, legend)
+
+
+def stacked_bars(
+    names: Sequence[str],
+    parts: Mapping[str, Any],
+    *,
+    colours: Sequence[str],
+    size: tuple[float, float] = (8.5, 4.2),
+    ax: Axes | None = None,
+    **axes: Any,
+) -> None:
+    """Draw for each name one horizontal bar that is made of parts; the legend is below.
+
+    Args:
+        names: of the bars, from top to bottom.
+        parts: the length of the part in each bar, by part, from left to right.
+        colours: names of `COLOURS`, one a part.
+        size, ax, **axes: as in `lines`.
+    """
+    with _page(ax, *size) as ax:
+        start = np.zeros(len(names))
+        for (name, lengths), colour in zip(parts.items(), colours, strict=True):
+            ax.barh(
+                names, _array(lengths), left=start, color=COLOURS[colour], label=name
+            )
+            start += _array(lengths)
+        ax.invert_yaxis()
+        ax.set(**axes)
+        anchor = {"bbox_to_anchor": (0.4, -0.16), "ncols": 3, "frameon": False}
+        _legend(ax, "upper center", **anchor)
+
+
+def scatter(
+    x: Any,
+    groups: Mapping[str, Any] | Any,
+    *,
+    colours: Mapping[str, str] | None = None,
+    shade: tuple[Any, str] | None = None,
+    names: Mapping[str, tuple[float, float]] | None = None,
+    diagonal: str = "",
+    cross: bool = False,
+    legend: str | None = "best",
+    size: tuple[float, float] = (6.5, 4.0),
+    ax: Axes | None = None,
+    **axes: Any,
+) -> None:
+    """Draw points, of one kind or of several.
+
+    Args:
+        x: horizontal positions of all points.
+        groups: vertical positions by group, or those of one group without a name.
+        colours: names of `COLOURS` by group.
+        shade: a number for each point that its colour shows, and what it means.
+        names: places where a name is written.
+        diagonal: name of the line on which both numbers are equal; "" for none.
+        cross: mark 0 on both axes.
+        legend, size, ax, **axes: as in `lines`.
+    """
+    named = groups if isinstance(groups, Mapping) else {"": groups}
+    across = _array(x)
+    with _page(ax, *size) as ax:
+        if diagonal:
+            ends = [across.min(), across.max()]
+            ax.plot(
+                ends, ends, color=WEIGHT, linestyle="--", linewidth=1, label=diagonal
+            )
+        if cross:
+            ax.axhline(0, color=WEIGHT, linewidth=0.8)
+            ax.axvline(0, color=WEIGHT, linewidth=0.8)
+        dot = 20 if len(across) < 100 else 12 if len(across) < 600 else 6
+        for (name, up), (colour, _, marker) in zip(
+            named.items(), _looks(list(named), colours)
+        ):
+            how = {"color": colour, "marker": marker, "alpha": 0.6}
+            if shade is not None:
+                how = {"c": _array(shade[0]), "cmap": "cividis"}
+                dot = 14
+            drawn = ax.scatter(across, _array(up), s=dot, label=name or None, **how)
+        if shade is not None:
+            ax.get_figure(root=True).colorbar(drawn, ax=ax, label=shade[1])
+        for name, place in (names or {}).items():
+            ax.annotate(
+                name,
+                place,
+                xytext=(4, 4),
+                textcoords="offset points",
+                fontsize=9,
+                bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.7, "pad": 1},
+            )
+        ax.set(**axes)
+        _legend(ax, legend, markerscale=2 if dot < 20 else 1)
+
+
+def spans(
+    ranges: Mapping[str, tuple[float, float]],
+    *,
+    mark: Mapping[str, float] | None = None,
+    legend: str | None = "upper right",
+    size: tuple[float, float] = (7.5, 2.8),
+    ax: Axes | None = None,
+    **axes: Any,
+) -> None:
+    """Draw for each name where it begins and ends, the first on top.
+
+    Args:
+        ranges: from and to, by name.
+        mark: vertical lines, by name.
+        legend, size, ax, **axes: as in `lines`.
+    """
+    with _page(ax, *size) as ax:
+        for place, (low, high) in enumerate(ranges.values()):
+            ax.barh(place, high - low, left=low, height=0.6, color=QUERY)
+        for name, value in (mark or {}).items():
+            ax.axvline(value, color=COLOURS["red"], linestyle="--", label=name)
+        ax.set_yticks(range(len(ranges)), list(ranges))
+        ax.invert_yaxis()
+        ax.set(**axes)
+        _legend(ax, legend)
+
+
+def beside(
+    *panels: Any,
+    title: str = "",
+    share: str = "",
+    size: tuple[float, float] | None = None,
+    ratios: Sequence[float] | None = None,
+) -> None:
+    """Draw several figures side by side as one.
+
+    Args:
+        *panels: `panel(lines, x, curves, title=…)` and so on: a function of this file
+            and its arguments.
+        title: above all.
+        share: "x", "y" or "xy": axes that have one scale.
+        size: inches.
+        ratios: widths, relative to each other.
+    """
+    with plt.style.context(STYLE):
+        figure, axes = plt.subplots(
+            1,
+            len(panels),
+            figsize=size or (4.6 * len(panels), 3.4),
+            sharex="x" in share,
+            sharey="y" in share,
+            width_ratios=ratios,
+            squeeze=False,
+        )
+        said = []
+        for draw, ax in zip(panels, axes[0]):
+            draw(ax=ax)
+            if "y" in share and ax is not axes[0, 0]:
+                ax.set_ylabel("")
+            names = ax.get_legend_handles_labels()[1]
+            if names and names == said:  # one legend for what is the same
+                ax.get_legend().remove()
+            said = said or names
+        if title:
+            figure.suptitle(title)
+        plt.show()
+
+
+def weights(
+    table: Any, queries: Sequence[str], events: Sequence[str], title: str, **labels: Any
+) -> None:
+    """Show `attncore.plotting.heat_map`: weights (L, K), a row for each query."""
+    with plt.style.context(STYLE):
+        heat_map(table, queries, events, title, **labels)
+        plt.show()
+
+
+def weights_of_heads(
+    tables: Mapping[str, Any],
+    queries: Sequence[str],
+    events: Sequence[str],
+    *,
+    title: str = "",
+    size: tuple[float, float] | None = None,
+    **labels: Any,
+) -> None:
+    """Draw tables of weights side by side, all on one scale, with one set of row names.
+
+    Args:
+        tables: weights (L, K) by title.
+        queries: L names.
+        events: K names.
+        title: above all.
+        size: inches.
+        **labels: `query_label` and `event_label` of `heat_map`.
+    """
+    most = max(float(_array(table).max()) for table in tables.values())
+    with plt.style.context(STYLE):
+        figure, axes = plt.subplots(
+            1, len(tables), figsize=size or (3.7 * len(tables), 3), squeeze=False
+        )
+        for ax, (name, table) in zip(axes[0], tables.items()):
+            first = ax is axes[0, 0]
+            rows = queries if first else [""] * len(queries)
+            heat_map(table, rows, events, name, ax=ax, most=most, **labels)
+            if not first:
+                ax.set_ylabel("")
+            if ax is not axes[0, -1]:
+                ax.images[0].colorbar.remove()  # one scale, one bar
+        figure.suptitle(title)
+        plt.show()
+
+
+def weight_bars(
+    row: Any, events: Sequence[str], title: str, *, save: str = "", **labels: Any
+) -> None:
+    """Show `attncore.plotting.weights_bars`: one row of weights (K,).
+
+    `save` names a file that is written if it is not there yet.
+    """
+    with plt.style.context(STYLE):
+        ax = weights_bars(row, events, title, **labels)
+        if save and not Path(save).exists():
+            ax.get_figure(root=True).savefig(save, dpi=130)
+        plt.show()
+
+
+def learning(epochs: Any, title: str) -> None:
+    """Show `attncore.plotting.learning_curve`: loss and validation metric by epoch."""
+    with plt.style.context(STYLE):
+        learning_curve(epochs, title)
+        plt.show()
+
+
+def attention_shapes(queries: int, events: int, width: int) -> None:
+    """Draw the tables of one attention cell by cell: L queries, K events, E numbers."""
+    tables = [  # name, rows, columns, colour, what stands before it
+        ("query\nL × E", queries, width, QUERY, ""),
+        ("keyᵀ\nE × K", width, events, KEY, "@"),
+        ("scores\nL × K", queries, events, COLOURS["pale"], "="),
+        ("weights\nL × K", queries, events, WEIGHT, "→"),
+        ("value\nK × E", events, width, VALUE, "@"),
+        ("attended\nL × E", queries, width, COLOURS["purple"], "="),
+    ]
+    with _page(None, 10, 3) as ax:
+        x = 0.0
+        for name, rows, across, colour, sign in tables:
+            gap = 2.2 if sign == "→" else 1.6
+            x += gap
+            ax.text(x - gap / 2, 0, sign, ha="center", va="center", fontsize=16)
+            if sign == "→":
+                ax.text(x - gap / 2, 0.5, "softmax", ha="center", fontsize=9)
+            for r, c in np.ndindex(rows, across):
+                corner = (x + c, rows / 2 - r - 1)
+                look = {"facecolor": colour, "edgecolor": PAPER, "linewidth": 1.5}
+                ax.add_patch(plt.Rectangle(corner, 1, 1, **look))
+            ax.text(x + across / 2, -2.3, name, ha="center", va="top")
+            x += across
+        ax.set(xlim=(0.5, x + 0.5), ylim=(-3.6, 2.4), aspect="equal")
+        ax.set_title(
+            "A row for each question all the way; the events come in as columns and are"
+            " averaged away"
+        )
+        ax.axis("off")
+
+
+def storage(
+    items: Sequence[int],
+    offsets: Sequence[int],
+    inputs: Any,
+    targets: Any,
+    names: Mapping[int, str],
+) -> None:
+    """Draw how histories lie in one array, and the windows that a batch takes from it.
+
+    Args:
+        items: all histories, one after the other.
+        offsets: where each begins, and the end of the last.
+        inputs: item indices (B, T), padded with 0.
+        targets: the item that comes next, (B, T), padded with 0.
+        names: of the items, by index.
+    """
+    shades = ["#cfe3f3", "#fbe0cc", "#d7efe3"]
+    owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+
+    def box(ax: Axes, x: float, y: float, width: float, text: str, colour: str) -> None:
+        look = {"facecolor": colour, "edgecolor": WEIGHT}
+        ax.add_patch(plt.Rectangle((x, y), width, 0.9, **look))
+        ax.text(x + width / 2, y + 0.45, text, ha="center", va="center", fontsize=9)
+
+    with plt.style.context(STYLE):
+        _, axes = plt.subplots(3, 1, figsize=(8.5, 5), height_ratios=[1, 2.4, 2.4])
+        for place, (item, user) in enumerate(zip(items, owner)):
+            box(axes[0], place, 0, 0.96, str(item), shades[user])
+        for start in offsets[:-1]:
+            axes[0].text(start, 1.05, f"offset {start}", fontsize=9)
+        for ax, grid in zip(axes[1:], (inputs, targets)):
+            for b, t in np.ndindex(*grid.shape):
+                item = int(grid[b, t])
+                shade = "#eeeeee" if item == 0 else shades[b]
+                box(ax, 3 * t, 2 - b, 2.9, names.get(item, "padding"), shade)
+        titles = (
+            "One flat array holds all histories …",
+            "… of which a batch takes windows (inputs) …",
+            "… and asks at each event for the next (targets)",
+        )
+        for ax, title in zip(axes, titles):
+            ax.set(xlim=(-0.1, 9.1), ylim=(-0.1, 1.5 if ax is axes[0] else 3.05))
+            ax.set_title(title, loc="left")
+            ax.axis("off")
+        plt.show()
+
+
+def block() -> None:
+    """Draw a block of self-attention: two things are added to the stream of vectors."""
+    parts = (
+        (1.2, ("norm", "attention\nto the past", "dropout")),
+        (6.4, ("norm", "network on\neach event", "dropout")),
+    )
+    down = {"arrowstyle": "-|>", "color": WEIGHT, "lw": 1.5}
+    down["connectionstyle"] = "angle,angleA=0,angleB=90"
+    box = {"facecolor": "#eeeeee", "edgecolor": WEIGHT}
+    with _page(None, 9, 2.7) as ax:
+        stream = {"arrowstyle": "-|>", "lw": 4, "color": QUERY}
+        ax.annotate("", (11.9, 1), (0, 1), arrowprops=stream)
+        ax.text(0.1, 0.45, "the stream x", color=QUERY)
+        for start, names in parts:
+            corner = [start, start, start + 0.5]
+            ax.plot(corner, [1, 2.2, 2.2], color=WEIGHT, linestyle="-", lw=1.5)
+            for n, name in enumerate(names):
+                left = start + 0.5 + 1.3 * n
+                ax.add_patch(plt.Rectangle((left, 1.8), 1.15, 0.8, **box))
+                ax.text(left + 0.57, 2.2, name, ha="center", va="center", fontsize=9)
+            end = start + 4.55
+            ax.annotate("", (end, 1.12), (start + 4.25, 2.2), arrowprops=down)
+            ring = {"facecolor": PAPER, "edgecolor": QUERY, "lw": 2, "zorder": 3}
+            ax.add_patch(plt.Circle((end, 1), 0.16, **ring))
+            ax.text(end, 0.99, "+", ha="center", va="center", fontsize=12, zorder=4)
+        ax.set(xlim=(-0.1, 12.1), ylim=(0.2, 2.9), aspect="equal")
+        ax.set_title("A block adds two things to a stream that runs straight through")
+        ax.axis("off")
+
+
+def shards(
+    histories: Mapping[str, Sequence[int]], parts: Sequence[Sequence[str]]
+) -> None:
+    """Draw histories in one array, and below it the shards into which they are cut.
+
+    Args:
+        histories: items by viewer.
+        parts: the viewers of each shard.
+    """
+    shades = ("sky", "orange", "green", "purple")
+    colours = {
+        viewer: COLOURS[shade] for viewer, shade in zip(histories, cycle(shades))
+    }
+    with _page(None, 8.5, 2.6) as ax:
+        for y, viewers in enumerate([list(histories), *parts]):
+            place = 0
+            for viewer in viewers:
+                if y == 0:
+                    ax.text(place, -0.4, viewer, va="bottom")
+                for item in histories[viewer]:
+                    ax.barh(y, 0.94, left=place, height=0.6, color=colours[viewer])
+                    ax.text(place + 0.47, y, str(item), ha="center", va="center")
+                    place += 1
+        rows = ["one array", *(f"shard {n}" for n in range(len(parts)))]
+        ax.set_yticks(range(len(rows)), rows)
+        ax.set(
+            title="Cut between viewers, every shard is a small log",
+            xlabel="place in the array",
+            ylim=(len(rows) - 0.5, -0.9),
+        )
+
+
+def best_of_parts(
+    items: Sequence[str],
+    scores: Any,
+    seen: Sequence[str],
+    kept: Sequence[int],
+    best: Sequence[int],
+    part: int,
+) -> None:
+    """Draw how the best of all are found among the best of each part of the catalogue.
+
+    Args:
+        items: names, in the order of the catalogue.
+        scores: a score for each.
+        seen: items that may not be shown, hatched.
+        kept: places of the best of each part.
+        best: places of the best of all.
+        part: items in a part.
+    """
+    with _page(None, 7.5, 3.4) as ax:
+        for place, (item, score) in enumerate(zip(items, _array(scores))):
+            shade = "pale" if item in seen else "blue" if place in kept else "sky"
+            hatch = "//" if item in seen else ""
+            ax.bar(item, score, color=COLOURS[shade], hatch=hatch)
+            if place in best:
+                ax.annotate("best of all", (place, score), ha="center", va="bottom")
+        top = 1.2 * float(_array(scores).max())
+        for start in range(part, len(items), part):
+            ax.axvline(start - 0.5, color=WEIGHT, linestyle="--", linewidth=1)
+        for number, start in enumerate(range(0, len(items), part)):
+            middle = start + (part - 1) / 2
+            ax.text(middle, 0.97 * top, f"part {number + 1}", ha="center", va="top")
+        ax.set(
+            title="The best of each part hold the best of all",
+            ylabel="score",
+            ylim=(0, top),
+        )
+        ax.tick_params(axis="x", labelrotation=20)
