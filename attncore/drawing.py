@@ -80,9 +80,7 @@ class Explorer:
         ).replace("</", "<\\/")
         start = [control.start for control in self.controls]
         words = [
-            f"{c.name} {_of(c.labels, start)[i]}"
-            for c, i in zip(self.controls, start, strict=True)
-            if not c.single
+            f"{c.name} {_of(c.labels, start)[i]}" for c, i in zip(self.controls, start, strict=True) if not c.single
         ]
         parts = [
             f'<div class="attncore-explorer" role="group" aria-label="{escape(self.title)}">',

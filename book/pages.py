@@ -96,9 +96,8 @@ def joined(outputs: list[nodes.Node]) -> list[nodes.Node]:
     """The outputs of a cell without empty ones, and texts that follow one another as one."""
     kept: list[nodes.Node] = []
     for output in outputs:
-        if isinstance(output, nodes.Element) and not output.astext().strip():
-            if not any(output.findall(nodes.image)) and not isinstance(output, nodes.raw):
-                continue
+        if isinstance(output, nodes.literal_block) and not output.astext().strip():
+            continue
         if kept and is_text(output) and is_text(kept[-1]):
             text = f"{kept[-1].astext().rstrip()}\n{output.astext()}"
             kept[-1].rawsource = text  # Sphinx colours a block only if the two agree
@@ -185,17 +184,15 @@ def sections(doctree: nodes.document) -> list[tuple[str, str]]:
     return [(a, re.sub(r"\s+", " ", "".join(t)).strip()) for a, t in found.items()]
 
 
-def keep_text(
-    app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any
-) -> None:
+def keep_text(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
     """Keep a page's text for the search, and give the page of the search its scripts."""
     if app.builder.name != "html":
         return
     if doctree is not None:
         app.book_texts[pagename] = sections(doctree)  # type: ignore[attr-defined]
     if pagename == "search":
-        app.add_js_file("excerpts.js")
-        app.add_js_file("search.js")
+        app.add_js_file("excerpts.js", loading_method="defer")  # after the scripts of the search itself
+        app.add_js_file("search.js", loading_method="defer")
 
 
 def write_texts(app: Sphinx, exception: Exception | None) -> None:
@@ -209,16 +206,18 @@ def write_texts(app: Sphinx, exception: Exception | None) -> None:
 def mended(html: str) -> str:
     """A page with names, lists and identifiers as a screen reader needs them.
 
-    The side bar's toggles have no name. The bibliography calls itself a list, but its
-    entries are none of a list. Sphinx writes a signature of several lines as a list inside
+    The side bar is no part of the page, and its toggles have no name. The bibliography
+    calls itself a list, but its entries are none of a list, and have a role of the past. Sphinx writes a signature of several lines as a list inside
     the heading of another list, which HTML does not allow. The corner of a table is no
     heading. All exercises and all solutions of a page share one identifier. What is Chinese
     is not said to be. A link preview wants whole addresses.
     """
-    html = html.replace(
-        '<summary><span class="toctree', '<summary aria-label="pages below"><span class="toctree'
-    )
+    html = html.replace('<summary><span class="toctree', '<summary aria-label="pages below"><span class="toctree')
     html = html.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+    html = html.replace(' role="doc-biblioentry"', "")
+    html = html.replace(
+        '<div id="pst-primary-sidebar"', '<div id="pst-primary-sidebar" role="region" aria-label="Book"'
+    )
     html = re.sub(r"<th(?: class=\"head\")?>(?:<p></p>)?</th>", "<td></td>", html)
     html = re.sub(r'<section id="(?:exercise|solution|proof)-content">', "<section>", html)
     html = re.sub(r'<dt(?= id="[^"]*">[^<]*[\u4e00-\u9fff])', '<dt lang="zh"', html)
