@@ -119,7 +119,7 @@ MEASURE = """() => {
         formulas: cut('article mjx-container[display]'),
         width: document.documentElement.scrollWidth,
         small: [...document.querySelectorAll(pressed)].filter(seen).filter(e => !(e.nodeName === 'A' && inText(e)))
-            .filter(e => !e.closest('.skip-link, dialog:not([open])') && getComputedStyle(e).visibility === 'visible')
+            .filter(e => !e.closest('.skip-link, .sd-stretched-link, dialog:not([open])') && getComputedStyle(e).visibility === 'visible')
             .map(e => [e, e.getBoundingClientRect()]).filter(([, r]) => r.width < 23.9 || r.height < 23.9)
             .map(([e]) => e.outerHTML.slice(0, 100)),
     };
@@ -168,14 +168,17 @@ def walked(html, browser):
             page.evaluate(SETTLE)
             facts[width] = page.evaluate(MEASURE)
         page.set_viewport_size({"width": 1280, "height": 800})
+        facts["problems"] = list(page.wrong)
         page.evaluate(THIN)
-        facts["axe"] = [(v["id"], v["nodes"][0]["html"][:160]) for v in axe.run(page).response["violations"]]
+        found = axe.run(page, options={"preload": False}).response["violations"]
+        facts["axe"] = [(v["id"], v["nodes"][0]["html"][:160]) for v in found]
         if path in chapters(html) or path.name in ("intro.html", "glossary.html", "search.html"):
             page.emulate_media(color_scheme="dark")
             page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
-            found = axe.run(page, options={"runOnly": ["color-contrast"]}).response["violations"]
+            page.wait_for_timeout(400)  # colours fade
+            dark = {"runOnly": ["color-contrast"], "preload": False}
+            found = axe.run(page, options=dark).response["violations"]
             facts["axe"] += [("dark", v["id"], v["nodes"][0]["html"][:160]) for v in found]
-        facts["problems"] = list(page.wrong)
         walk[path.name if path.parent.name != "api" else f"api/{path.name}"] = facts
     context.close()
     return walk
