@@ -13,7 +13,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-WIDTH, LEFT, ROW = 440, 168, 22  # of a picture, of the names on its left, of one row; in units of the SVG
+WIDTH, LEFT, ROW = 440, 184, 22  # of a picture, of the names on its left, of one row; in units of the SVG
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,18 @@ class Control:
     labels: list[Any]  # its choices; or a list of them for each choice of the first control
     kind: str = "choose"  # "choose" from a list, "slide", or "point" at one of them
     start: int = 0
+
+    def __post_init__(self) -> None:
+        """Tell choices of one name apart, by numbers."""
+        nested = bool(self.labels) and isinstance(self.labels[0], list)
+        labels = [_told_apart(list_) for list_ in self.labels] if nested else _told_apart(self.labels)
+        object.__setattr__(self, "labels", labels)
+
+    @property
+    def single(self) -> bool:
+        """Whether there is nothing to choose; such a control is not shown."""
+        lists = self.labels if self.labels and isinstance(self.labels[0], list) else [self.labels]
+        return all(len(list_) < 2 for list_ in lists)
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,7 @@ class Panel:
     width: int = WIDTH - LEFT - 56
     top: int = 14
     height: int = 130
-    letters: int = 24  # of a name; the rest is cut
+    letters: int = 24  # of a name, if there is room for them; the rest is cut
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,9 @@ class Explorer:
             separators=(",", ":"),
         ).replace("</", "<\\/")
         start = [control.start for control in self.controls]
-        words = [f"{c.name} {_of(c.labels, start)[i]}" for c, i in zip(self.controls, start, strict=True)]
+        words = [
+            f"{c.name} {_of(c.labels, start)[i]}" for c, i in zip(self.controls, start, strict=True) if not c.single
+        ]
         parts = [
             f'<div class="attncore-explorer" role="group" aria-label="{escape(self.title)}">',
             f"<style>{_file('explorer.css')}</style>",
@@ -97,8 +111,23 @@ def _pick(values: Any, by: Sequence[int], state: Sequence[int]) -> Any:
     return values
 
 
+def _told_apart(labels: Sequence[Any]) -> list[Any]:
+    """The labels, the second of one name with a 2 behind it, and so on."""
+    seen: dict[Any, int] = {}
+    told = []
+    for label in labels:
+        seen[label] = seen.get(label, 0) + 1
+        told.append(label if seen[label] == 1 else f"{label} ({seen[label]})")
+    return told
+
+
 def _short(name: str, most: int) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def _letters(panel: Panel) -> int:
+    """How many letters of a name are shown: what stands left of a picture must not be cut by its edge."""
+    return min(panel.letters, (panel.left - 8) // 8)
 
 
 @cache
@@ -135,7 +164,7 @@ def _bars(panel: Panel, values: list[float], names: list[str], state: Sequence[i
         begin, end, y = place(min(value, 0)), place(max(value, 0)), i * ROW
         hidden = "" if i < len(names) else ' style="display:none"'
         rows.append(
-            f"<g{hidden}>{_text(panel.left - 6, y + 15, _short(name, panel.letters), anchor='end')}"
+            f"<g{hidden}>{_text(panel.left - 6, y + 15, _short(name, _letters(panel)), anchor='end')}"
             f'<rect class="{"ac-less" if value < 0 else "ac-more"}" x="{begin:g}" y="{y + 3}" '
             f'width="{end - begin:g}" height="{ROW - 6}"/>'
             f"{_text(end + 5, y + 15, f'{value:.{panel.digits}f}', 'ac-number')}</g>"
@@ -167,7 +196,7 @@ def _table(panel: Panel, values: list[Any], names: list[str], state: Sequence[in
             )
             for j, v in enumerate(row)
         )
-        label = _text(panel.left - 8, y + 16, _short(name, panel.letters), anchor="end")
+        label = _text(panel.left - 8, y + 16, _short(name, _letters(panel)), anchor="end")
         rows.append(f'<g class="{"ac-chosen" if chosen else ""}">{label}{cells}</g>')
     seen = [(n, v) for n, v in zip(names, values[state[panel.row]], strict=True) if v is not None]
     height = head + len(names) * (ROW + 4)

@@ -5,6 +5,9 @@
   const named = (labels, state) => (Array.isArray(labels[0]) ? labels[state[0]] : labels);
   const shown = (value, digits) => (Object.is(value, -0) ? 0 : value).toFixed(digits);
   const short = (name, most) => (name.length > most ? name.slice(0, most - 1) + "…" : name);
+  const letters = ({ letters, left }) => Math.min(letters, Math.floor((left - 8) / 8)); // that have room
+  const lists = ({ labels }) => (Array.isArray(labels[0]) ? labels : [labels]);
+  const single = (control) => lists(control).every((list) => list.length < 2); // there is nothing to choose
   const set = (node, values) => Object.entries(values).forEach(([key, value]) => node.setAttribute(key, value));
 
   const draw = {
@@ -16,7 +19,7 @@
         row.style.display = there ? "" : "none";
         if (!there) return;
         const [name, number] = row.querySelectorAll("text");
-        name.textContent = short(names[i], panel.letters);
+        name.textContent = short(names[i], letters(panel));
         number.textContent = shown(values[i], panel.digits);
         const [from, to] = [place(Math.min(values[i], 0)), place(Math.max(values[i], 0))];
         set(row.querySelector("rect"), { x: from, width: to - from, class: values[i] < 0 ? "ac-less" : "ac-more" });
@@ -65,11 +68,12 @@
     const state = controls.map((control) => control.start);
     const box = root.querySelector(".ac-controls");
     const inputs = controls.map((control, c) => field(control, c, state, box, update));
-    box.hidden = false;
+    box.hidden = !box.children.length;
 
     function update() {
       controls.forEach((control, c) => inputs[c](named(control.labels, state)));
-      const words = controls.map((control, c) => `${control.name} ${named(control.labels, state)[state[c]]}`);
+      const told = controls.map((control, c) => `${control.name} ${named(control.labels, state)[state[c]]}`);
+      const words = told.filter((_, c) => !single(controls[c]));
       root.querySelectorAll(".ac-panel").forEach((place, p) => {
         const panel = panels[p];
         const values = panel.by.reduce((part, c) => part[state[c]], panel.values);
@@ -84,27 +88,35 @@
 
   /* A control as the browser has it, so that the keyboard and a screen reader know it. Returns what renews it. */
   function field(control, c, state, box, update) {
-    const choose = (i) => { if (state[c] !== i) { state[c] = i; update(); } };
+    if (single(control)) return () => {};
+    let chosen = state[c];
+    const show = (i) => { if (state[c] !== i) { state[c] = i; update(); } };
+    const choose = (i) => { chosen = i; show(i); };
+    const keep = (labels) => {
+      chosen = Math.min(chosen, labels.length - 1);
+      state[c] = Math.min(state[c], labels.length - 1);
+    };
     if (control.kind === "point") {
       const group = box.appendChild(document.createElement("fieldset"));
       group.appendChild(document.createElement("legend")).textContent = control.name;
       const name = `ac-${document.querySelectorAll(".attncore-explorer input").length}-${c}`;
-      const lists = Array.isArray(control.labels[0]) ? control.labels : [control.labels];
-      const size = Math.max(...lists.map((list) => list.length));
+      const size = Math.max(...lists(control).map((list) => list.length));
       const rows = Array.from({ length: size }, (_, i) => {
         const label = group.appendChild(document.createElement("label"));
         const input = label.appendChild(document.createElement("input"));
         set(input, { type: "radio", name });
         input.addEventListener("change", () => choose(i));
-        label.addEventListener("mouseenter", () => choose(i));
+        label.addEventListener("mouseenter", () => show(i)); // a look; a click is what chooses
         return [label, input, label.appendChild(document.createElement("span"))];
       });
+      group.addEventListener("mouseleave", () => show(chosen));
       return (labels) => {
-        state[c] = Math.min(state[c], labels.length - 1);
+        keep(labels);
         rows.forEach(([label, input, text], i) => {
           label.hidden = i >= labels.length;
+          label.className = i === state[c] ? "ac-shown" : "";
           text.textContent = labels[i] ?? "";
-          input.checked = i === state[c];
+          input.checked = i === chosen;
         });
       };
     }
@@ -114,7 +126,7 @@
     const told = control.kind === "slide" ? label.appendChild(document.createElement("output")) : null;
     input.addEventListener("input", () => choose(Number(input.value)));
     return (labels) => {
-      state[c] = Math.min(state[c], labels.length - 1);
+      keep(labels);
       if (told) {
         set(input, { type: "range", min: 0, max: labels.length - 1, step: 1, "aria-valuetext": labels[state[c]] });
         told.textContent = labels[state[c]];

@@ -75,7 +75,7 @@ def explore_mask(scores: Any, events: Sequence[str], title: str, padding: int = 
         hidden = _rounded(weights.masked_fill(~keep, torch.nan), 2)
         values.append([[None if np.isnan(v) else v for v in row] for row in hidden])
     masks = ["none", "causal", f"causal, and the oldest {padding} padded"]
-    controls = [Control("mask", masks, start=1), Control("who asks", list(events), "slide", count - 1)]
+    controls = [Control("mask", masks, start=1), Control("who asks", list(events), start=count - 1)]
     panel = Panel("Weights", "table", "It looks at", list(events), values, [0], row=1, width=WIDTH - LEFT - 40)
     return Explorer(title, controls, [panel])
 

@@ -1,20 +1,30 @@
 """What the built book needs beside Sphinx, as an extension named in _config.yml.
 
-MathJax lies in the build, so that formulas are set without a network; the notebooks can be had as one archive; launch
-buttons stay off until the repository has an address; and what a screen reader stumbles over in the pages is mended.
+MathJax and the texts that a search quotes lie in the build, so that both work without a
+network; the notebooks can be had as one archive; outputs that follow one another stand in
+one box; what needs an address waits until there is one; and what a screen reader stumbles
+over in the pages is mended.
 """
 
+import gc
 import importlib.util
+import json
 import re
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import archive
 import first_cell
+from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.util.fileutil import copy_asset
 
+ROOT = Path(__file__).resolve().parent.parent
 logger = logging.getLogger(__name__)
 
 
@@ -32,7 +42,22 @@ def copy_mathjax(app: Sphinx) -> None:
     It needs no fonts, which matters: Firefox refuses the fonts of another folder to a page that was opened from disk.
     """
     if app.builder.format == "html":
-        copy_asset(str(mathjax_folder() / "tex-svg-full.js"), str(Path(app.outdir) / "_static" / "mathjax"))
+        static = Path(app.outdir) / "_static"
+        copy_asset(str(mathjax_folder() / "tex-svg-full.js"), str(static / "mathjax"))
+
+
+def copy_licence(app: Sphinx) -> None:
+    """Copy the licence that every page's footer links to."""
+    if app.builder.format == "html":
+        text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+        (Path(app.outdir) / "_static").mkdir(exist_ok=True)
+        (Path(app.outdir) / "_static" / "LICENSE.txt").write_text(text, encoding="utf-8")
+
+
+def name_the_version(app: Sphinx, config: Config) -> None:
+    """Take the version from pyproject.toml, where alone it is written."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    config.version = config.release = project["project"]["version"]
 
 
 def share_visitors(app: Sphinx) -> None:
@@ -52,14 +77,154 @@ def launch_from_the_repository_only(app: Sphinx, config: Config) -> None:
         config.html_theme_options["launch_buttons"] = {}
 
 
-def mended(html: str) -> str:
-    """A page with names and lists as a screen reader needs them.
+def wait_for_an_address(app: Sphinx, config: Config) -> None:
+    """Write a sitemap, and addresses for link previews, once `html: baseurl` is set."""
+    config.ogp_site_url = config.html_baseurl
+    if config.html_baseurl:
+        config.ogp_image = "_static/attention.png"
+        config.html_context["html_baseurl"] = config.html_baseurl
 
-    The side bar's toggles have no name. The bibliography calls itself a list, but its entries are none of a list. Sphinx writes a signature of several lines as a list inside the heading of
-    another list, which HTML does not allow.
+
+def is_text(output: nodes.Node) -> bool:
+    """Whether an output of a cell is plain text, printed or returned, and no warning."""
+    return (
+        isinstance(output, nodes.literal_block)
+        and "output" in output["classes"]
+        and not {"stderr", "traceback"} & set(output["classes"])
+    )
+
+
+def joined(outputs: list[nodes.Node]) -> list[nodes.Node]:
+    """The outputs of a cell without empty ones, and texts that follow one another as one."""
+    kept: list[nodes.Node] = []
+    for output in outputs:
+        if isinstance(output, nodes.literal_block) and not output.astext().strip():
+            continue
+        if kept and is_text(output) and is_text(kept[-1]):
+            text = f"{kept[-1].astext().rstrip()}\n{output.astext()}"
+            kept[-1].rawsource = text  # Sphinx colours a block only if the two agree
+            kept[-1].children = []
+            kept[-1] += nodes.Text(text)
+        else:
+            kept.append(output)
+    return kept
+
+
+class OneBox(SphinxPostTransform):
+    """Join what cells without visible code, and cells with several outputs, have printed.
+
+    A cell whose code is not shown has outputs alone: they go to those of the cell before, if
+    nothing stands between the two. A reader cannot see where one cell ended.
+    """
+
+    default_priority = 6  # after MyST-NB has chosen one form of each output (4)
+    formats = ("html",)
+
+    def run(self, **kwargs: Any) -> None:
+        """Run the transform."""
+        for cell in list(self.document.findall(nodes.container)):
+            if cell.get("nb_element") != "cell_code" or cell.parent is None:
+                continue
+            outputs = [c for c in cell.children if self.is_output(c)]
+            place = cell.parent.index(cell)
+            before = cell.parent[place - 1] if place else None
+            if outputs and len(outputs) == len(cell.children) and self.takes(before):
+                before.children[-1].extend(c for o in outputs for c in o.children)
+                cell.parent.remove(cell)
+                cell, outputs = before, [before.children[-1]]
+            for output in outputs:
+                output.children = joined(output.children)
+                if not output.children:
+                    cell.remove(output)
+            if not cell.children:
+                cell.parent.remove(cell)
+
+    @staticmethod
+    def is_output(node: nodes.Node) -> bool:
+        return isinstance(node, nodes.container) and "cell_output" in node["classes"]
+
+    def takes(self, node: nodes.Node | None) -> bool:
+        """Whether a node is a cell that ends in outputs."""
+        return (
+            isinstance(node, nodes.container)
+            and node.get("nb_element") == "cell_code"
+            and bool(node.children)
+            and self.is_output(node.children[-1])
+        )
+
+
+def add_search_words(app: Sphinx, doctree: nodes.document) -> None:
+    """Let the search find a page by the words of `search_words`, which it may not have."""
+    phrases = app.config.search_words.get(app.env.docname, [])
+    forms = {form for words in phrases for form in (words, words.replace(" ", "-"))}
+    if forms:
+        entries = [("single", form, "", "main", None) for form in sorted(forms)]
+        doctree.insert(0, addnodes.index(entries=entries))
+
+
+def sections(doctree: nodes.document) -> list[tuple[str, str]]:
+    """A page's text as (anchor, text), section by section; glossary entries by themselves."""
+    found: dict[str, list[str]] = {}
+
+    def walk(node: nodes.Node, anchor: str) -> None:
+        if isinstance(node, nodes.Text):
+            found.setdefault(anchor, []).append(node.astext())
+        elif isinstance(node, nodes.raw | nodes.comment | nodes.math_block | addnodes.index):
+            return
+        elif isinstance(node, nodes.Element):
+            if isinstance(node, nodes.section | addnodes.desc_signature) and node["ids"]:
+                anchor = node["ids"][0]
+            elif isinstance(node, nodes.definition_list_item):
+                names = [i for term in node.findall(nodes.term) for i in term["ids"]]
+                anchor = names[0] if names else anchor
+            for child in node.children:
+                walk(child, anchor)
+            if isinstance(node, nodes.TextElement) and not isinstance(node, nodes.Inline):
+                found.setdefault(anchor, []).append(" ")
+
+    walk(doctree, "")
+    return [(a, re.sub(r"\s+", " ", "".join(t)).strip()) for a, t in found.items()]
+
+
+def keep_text(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Keep a page's text for the search, and give the page of the search its scripts."""
+    if app.builder.name != "html":
+        return
+    if doctree is not None:
+        app.book_texts[pagename] = sections(doctree)  # type: ignore[attr-defined]
+    if pagename == "search":
+        app.add_js_file("excerpts.js", loading_method="defer")  # after the scripts of the search itself
+        app.add_js_file("search.js", loading_method="defer")
+
+
+def write_texts(app: Sphinx, exception: Exception | None) -> None:
+    """Write the texts as a script: a page opened from disk may load one, but fetch nothing."""
+    if exception is None and app.builder.name == "html":
+        texts = json.dumps(app.book_texts, ensure_ascii=False)  # type: ignore[attr-defined]
+        path = Path(app.outdir) / "_static" / "excerpts.js"
+        path.write_text(f"const BOOK_TEXTS = {texts};\n", encoding="utf-8")
+
+
+def mended(html: str) -> str:
+    """A page with names, lists and identifiers as a screen reader needs them.
+
+    The side bar is no part of the page, and its toggles have no name. The bibliography
+    calls itself a list, but its entries are none of a list, and have a role of the past. Sphinx writes a signature of several lines as a list inside
+    the heading of another list, which HTML does not allow. The corner of a table is no
+    heading. All exercises and all solutions of a page share one identifier. What is Chinese
+    is not said to be. A link preview wants whole addresses.
     """
     html = html.replace('<summary><span class="toctree', '<summary aria-label="pages below"><span class="toctree')
     html = html.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+    html = html.replace(' role="doc-biblioentry"', "")
+    html = html.replace(
+        '<div id="pst-primary-sidebar"', '<div id="pst-primary-sidebar" role="region" aria-label="Book"'
+    )
+    html = re.sub(r"<th(?: class=\"head\")?>(?:<p></p>)?</th>", "<td></td>", html)
+    html = re.sub(r'<section id="(?:exercise|solution|proof)-content">', "<section>", html)
+    html = re.sub(r'<dt(?= id="[^"]*">[^<]*[\u4e00-\u9fff])', '<dt lang="zh"', html)
+    html = html.replace('<summary aria-label="Toggle hidden content">', "<summary>")
+    html = re.sub(r'<meta property="og:url" content="(?!http)[^"]*" ?/?>\n?', "", html)
 
     def lines(found: re.Match[str]) -> str:
         inner = found[1].replace("<dd>", '<span class="sig-line">').replace("</dd>", "</span>")
@@ -92,10 +257,24 @@ def pack_notebooks(app: Sphinx, exception: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
+    # A build makes millions of small objects that it keeps. Python would look through them
+    # for circles again and again, which takes half of its time; this costs up to 1 GB.
+    gc.set_threshold(1_000_000)
+    app.book_texts = {}  # type: ignore[attr-defined]
+    app.add_config_value("search_words", {}, "env")
+    if app.config.html_baseurl:
+        app.setup_extension("sphinx_sitemap")
+    app.add_post_transform(OneBox)
     app.connect("config-inited", launch_from_the_repository_only)
     app.connect("config-inited", write_address)
+    app.connect("config-inited", name_the_version)
+    app.connect("config-inited", wait_for_an_address)
     app.connect("builder-inited", copy_mathjax)
+    app.connect("builder-inited", copy_licence)
     app.connect("builder-inited", share_visitors)
+    app.connect("doctree-read", add_search_words)
+    app.connect("html-page-context", keep_text)
+    app.connect("build-finished", write_texts)
     app.connect("build-finished", mend_pages)
     app.connect("build-finished", pack_notebooks)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    return {"parallel_read_safe": True, "parallel_write_safe": False}

@@ -13,19 +13,6 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
-PRINT = """
-  .bd-header, .bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article, .bd-footer, .prev-next-footer,
-  .headerlink, .copybtn, .toggle-button, #pst-back-to-top, .skip-link { display: none !important; }
-  .bd-main .bd-content .bd-article-container { max-width: none; padding: 0; }
-  details > summary { list-style: none; }
-  span[id^="document-"] { display: block; break-before: page; }
-  section > :last-child, .toctree-wrapper { margin-bottom: 0 !important; }
-  h1, h2, h3, h4, figcaption { break-after: avoid; }
-  mjx-container[jax="SVG"] * { stroke: none !important; }
-  figure, table, img, svg, .cell_input, .admonition:not(.solution), div.math { break-inside: avoid; }
-  pre { white-space: pre-wrap; overflow-wrap: anywhere; }
-  a { text-decoration: none; }
-"""
 FOOTER = (
     '<div style="font-size:8px;width:100%;text-align:center">'
     '<span class="pageNumber"></span> / <span class="totalPages"></span></div>'
@@ -45,7 +32,7 @@ def build(folder: Path) -> Path:
 
 
 def print_page(page_file: Path, pdf: Path) -> None:
-    """Print a page once all its formulas are set, with what is folded unfolded."""
+    """Print a page once all its formulas are set; how it looks on paper is up to book.css."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         sys.exit("the PDF needs Chromium: apt-get install chromium fonts-noto-cjk")
@@ -56,18 +43,9 @@ def print_page(page_file: Path, pdf: Path) -> None:
         page.goto(page_file.as_uri(), wait_until="load")
         page.wait_for_function("window.MathJax?.startup?.promise")
         page.evaluate("MathJax.startup.promise.then(() => true)")
-        page.add_style_tag(content=PRINT)
-        page.evaluate("document.querySelectorAll('details').forEach((folded) => { folded.open = true; })")
-        page.evaluate(
-            "document.querySelectorAll('.toggle-hidden').forEach((folded) => folded.classList.remove('toggle-hidden'))"
-        )
-        page.evaluate(
-            "document.querySelectorAll('img[loading=lazy]').forEach((image) => { image.loading = 'eager'; })"
-        )
         page.pdf(
             path=pdf,
-            format="A4",
-            margin={side: "16mm" for side in ("top", "bottom", "left", "right")},
+            prefer_css_page_size=True,
             display_header_footer=True,
             header_template="<span></span>",
             footer_template=FOOTER,

@@ -124,23 +124,59 @@ def test_the_slider_changes_the_figure_by_keyboard(show):
 
 def test_the_mask_can_be_taken_off_and_each_row_read_out(show):
     page = show(EXPLORERS["mask"])
-    page.locator("input[type=range]").focus()
-    page.keyboard.press("Home")
+    page.locator("select").nth(1).select_option(label="Alien")
     assert said(page) == "It looks at: Alien 1.00."
-    page.locator("select").select_option(label="none")
+    page.locator("select").first.select_option(label="none")
     assert said(page).count(" 0.") == 4
     assert page.locator("g.ac-chosen text").first.text_content() == "Alien"
 
 
-def test_pointing_at_a_candidate_shows_what_it_attended_to(show):
+def test_pointing_at_a_candidate_is_a_look_and_a_click_chooses(show):
     page = show(EXPLORERS["people"])
     assert said(page) == "Most weight: Alien 0.70, Star Wars 0.30."
     page.locator("label", has_text="Heat").hover()
     assert said(page) == "Most weight: Star Wars 0.60, Alien 0.40."
     assert said(page, 1) == "Largest change: Star Wars 1.00, Alien 0.00."
+    page.locator("h1").hover()
+    assert said(page) == "Most weight: Alien 0.70, Star Wars 0.30."
+    page.locator("label", has_text="Heat").click()
+    page.locator("h1").hover()
+    assert said(page) == "Most weight: Star Wars 0.60, Alien 0.40."
     page.locator("input[type=radio]").nth(1).focus()
     page.keyboard.press("ArrowUp")
     assert said(page) == "Most weight: Alien 0.70, Star Wars 0.30."
+
+
+def test_what_offers_no_choice_is_not_shown_and_choices_of_one_name_are_told_apart(show):
+    controls = [Control("layer", ["1"]), Control("product", ["Sugar", "Milk", "Sugar"], "point")]
+    panel = Panel("Weights", "bars", "Most weight", FILMS, [[0.1] * 4, [0.2] * 4, [0.3] * 4], [1])
+    page = show(Explorer("One layer", controls, [panel]))
+    assert page.locator("select").count() == 0
+    assert page.locator("fieldset label").all_text_contents() == ["Sugar", "Milk", "Sugar (2)"]
+    assert page.locator(".ac-state").text_content() == "product Sugar"
+
+
+def test_pictures_stand_side_by_side_where_there_is_room_and_labels_are_not_cut(show):
+    page = show(EXPLORERS["people"], width=900)
+    one, two = page.locator(".ac-panel").nth(0).bounding_box(), page.locator(".ac-panel").nth(1).bounding_box()
+    assert one["y"] == two["y"]
+    for width in (360, 900):
+        page.set_viewport_size({"width": width, "height": 800})
+        cut = page.eval_on_selector_all(
+            "svg text",
+            """texts => texts.filter(t => t.closest('g')?.style.display !== 'none' && t.getBoundingClientRect().left
+                < t.closest('svg').getBoundingClientRect().left - 1).map(t => t.textContent)""",
+        )
+        assert cut == []
+
+
+def test_what_is_pressed_is_large_enough_for_a_finger(show):
+    page = show(*EXPLORERS.values(), width=390)
+    small = page.eval_on_selector_all(
+        "select, input[type=range], fieldset label:not([hidden])",
+        "nodes => nodes.map(n => n.getBoundingClientRect()).filter(r => r.height < 24 || r.width < 24).length",
+    )
+    assert small == 0
 
 
 def test_another_history_brings_its_own_events_and_candidates(show):
