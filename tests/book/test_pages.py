@@ -282,7 +282,7 @@ def test_a_page_is_printed_whole_and_alone(html, visit, name, scheme):
     assert page.locator(".solution section:visible").count() == page.locator(".solution section").count()
     assert page.evaluate(MEASURE)["code"] == []
     assert page.evaluate(MEASURE)["formulas"] == []
-    strokes = page.eval_on_selector_all("mjx-container path", "all => all.map(p => getComputedStyle(p).stroke)")
+    strokes = page.eval_on_selector_all("mjx-container use", "all => all.map(p => getComputedStyle(p).stroke)")
     assert strokes
     assert set(strokes) == {"none"}
     inks = page.eval_on_selector_all(
