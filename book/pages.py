@@ -81,6 +81,8 @@ def wait_for_an_address(app: Sphinx, config: Config) -> None:
     """Write a sitemap, and addresses for link previews, once `html: baseurl` is set."""
     config.ogp_site_url = config.html_baseurl
     if config.html_baseurl:
+        config.sitemap_url_scheme = "{link}"
+        config.sitemap_excludes = ["404.html", "search.html"]
         config.ogp_image = "_static/attention.png"
         config.html_context["html_baseurl"] = config.html_baseurl
 
