@@ -6,8 +6,8 @@ Letters at the end of a tensor's name are its axes:
     H heads        E width of one head   V catalogue     N candidates, or positions in a row
     M negatives    P moments asked about in a history         S buckets of distance or time
 
-So `weights_BHLK` holds, for each history and head, a row of K attention weights for each of L queries. A digit is an
-axis of that length.
+So `weights_BHLK` holds, for each history and head, a row of K attention weights for
+each of L queries. A digit is an axis of that length.
 """
 
 from attncore import baselines, datasets, export

@@ -22,7 +22,9 @@ from attncore.tables import FeatureSet
 if TYPE_CHECKING:
     from attncore.recommender import Recommender
 
-PART = 2**20  # scores that exist at a time, whatever the size of the catalogue: 4 MiB stay in a cache
+PART = (
+    2**20
+)  # scores that exist at a time, whatever the size of the catalogue: 4 MiB stay in a cache
 
 
 @dataclass(frozen=True)
@@ -55,39 +57,63 @@ class _Found:
             score: gives their scores at some places of the catalogue.
             items: size of the catalogue.
             allowed: places that may be shown, ascending; None for all.
-            hidden: row in the group and place in the catalogue of what may not be shown beside.
+            hidden: row in the group and place in the catalogue of what may not be shown
+                beside.
         """
         if self.values.shape[1] == 0 or len(group) == 0:
             return
         row, column = hidden or (np.zeros(0, np.int64), np.zeros(0, np.int64))
-        if allowed is not None:  # from places in the catalogue to places among what is allowed
+        if (
+            allowed is not None
+        ):  # from places in the catalogue to places among what is allowed
             at = np.searchsorted(allowed, column).clip(max=len(allowed) - 1)
-            row, column, items = row[allowed[at] == column], at[allowed[at] == column], len(allowed)
+            row, column, items = (
+                row[allowed[at] == column],
+                at[allowed[at] == column],
+                len(allowed),
+            )
         order = np.argsort(column, kind="stable")
         row, column = row[order], column[order]
 
         def part_of(part: slice) -> torch.Tensor:
-            scores = score(part if allowed is None else torch.from_numpy(allowed[part])).float()
+            scores = score(
+                part if allowed is None else torch.from_numpy(allowed[part])
+            ).float()
             first, last = np.searchsorted(column, [part.start, part.stop])
-            at = torch.from_numpy(row[first:last]), torch.from_numpy(column[first:last] - part.start)
-            return scores.index_put_(tuple(x.to(scores.device) for x in at), scores.new_tensor(-torch.inf))
+            at = (
+                torch.from_numpy(row[first:last]),
+                torch.from_numpy(column[first:last] - part.start),
+            )
+            return scores.index_put_(
+                tuple(x.to(scores.device) for x in at), scores.new_tensor(-torch.inf)
+            )
 
-        values, places = top_k_in_parts(part_of, items, self.values.shape[1], max(1, PART // len(group)))
+        values, places = top_k_in_parts(
+            part_of, items, self.values.shape[1], max(1, PART // len(group))
+        )
         found = places.cpu().numpy()
-        self.values[group], self.places[group] = values.cpu().numpy(), found if allowed is None else allowed[found]
+        self.values[group], self.places[group] = (
+            values.cpu().numpy(),
+            found if allowed is None else allowed[found],
+        )
 
     def named(self, ids: np.ndarray) -> list[Recommendation]:
         """What was found, by id; what may not be shown is left out."""
         count = (self.values > -np.inf).sum(1)
         return [
             Recommendation(row_ids[:n].tolist(), row_values[:n].tolist())
-            for row_ids, row_values, n in zip(ids[self.places], self.values, count, strict=True)
+            for row_ids, row_values, n in zip(
+                ids[self.places], self.values, count, strict=True
+            )
         ]
 
 
 def _places(histories: Histories) -> tuple[np.ndarray, np.ndarray]:
     """Row, and place in the catalogue, of every event."""
-    return np.repeat(np.arange(len(histories)), histories.lengths), histories.items.astype(np.int64) - 1
+    return (
+        np.repeat(np.arange(len(histories)), histories.lengths),
+        histories.items.astype(np.int64) - 1,
+    )
 
 
 class Answering(nn.Module):
@@ -97,7 +123,10 @@ class Answering(nn.Module):
     features: FeatureSet
 
     def score(
-        self, histories: Histories, users: np.ndarray | None = None, situation: Mapping[str, Any] | None = None
+        self,
+        histories: Histories,
+        users: np.ndarray | None = None,
+        situation: Mapping[str, Any] | None = None,
     ) -> torch.Tensor:
         """Scores of the whole catalogue after each history; see `Recommender.score`."""
         raise NotImplementedError
@@ -129,25 +158,31 @@ class Answering(nn.Module):
     ) -> list[Recommendation]:
         """The k best next items for each user or history; fewer where fewer candidates are left.
 
-        Who shares the call changes nothing but the last digits of the scores. Users and catalogue are worked
-        through in parts, so memory does not grow with the number of users times items.
+        Who shares the call changes nothing but the last digits of the scores. Users and
+        catalogue are worked through in parts, so memory does not grow with the number
+        of users times items.
 
         Args:
-            users: ids of the log's users; their whole history counts, held-out events included.
-            histories: lists of item ids, oldest first, instead of users; or `Histories`, which have times too. An
-                empty list is somebody new.
+            users: ids of the log's users; their whole history counts, held-out events
+                included.
+            histories: lists of item ids, oldest first, instead of users; or
+                `Histories`, which have times too. An empty list is somebody new.
             k: how many items.
-            candidates: item ids to choose from, all of which the model must know; None is the whole catalogue.
-            exclude_seen: leave out items of the history; None does so unless the log has repeats.
-            situation: values of situation features, by column, that hold for all; what is absent is unknown. Values
-                of user features describe who asks, in place of the table of users.
+            candidates: item ids to choose from, all of which the model must know; None
+                is the whole catalogue.
+            exclude_seen: leave out items of the history; None does so unless the log
+                has repeats.
+            situation: values of situation features, by column, that hold for all; what
+                is absent is unknown. Values of user features describe who asks, in
+                place of the table of users.
             exclude: item ids that must not be shown.
-            only: item ids that may be shown, such as what is in stock; it narrows `candidates` too. Here and in
-                `exclude` an id that the model does not know is passed over: it would not be shown anyway.
+            only: item ids that may be shown, such as what is in stock; it narrows
+                `candidates` too. Here and in `exclude` an id that the model does not
+                know is passed over: it would not be shown anyway.
 
         Raises:
-            DataError: an unknown user, item or situation feature; ValueError: k below 1, or neither or both of users
-                and histories.
+            DataError: an unknown user, item or situation feature; ValueError: k below
+                1, or neither or both of users and histories.
         """
         if k < 1:
             raise ValueError(f"k={k}: must be at least 1")
@@ -171,15 +206,27 @@ class Answering(nn.Module):
             exclude_seen = self.split.test.exclude_seen
         allowed = self._allowed(candidates, exclude, only)
         windows = self.windows(asked, rows, situation=situation)
-        found = _Found(len(asked), min(k, len(self.split.items) if allowed is None else len(allowed)))
+        found = _Found(
+            len(asked),
+            min(k, len(self.split.items) if allowed is None else len(allowed)),
+        )
         with torch.no_grad(), evaluating(self):
             for group in windows.by_length(4096):  # as in `score`
                 seen = _places(asked.take(group)) if exclude_seen else None
-                found.fill(group, self.scorer(windows.batch(group)), len(self.split.items), allowed, seen)
+                found.fill(
+                    group,
+                    self.scorer(windows.batch(group)),
+                    len(self.split.items),
+                    allowed,
+                    seen,
+                )
         return found.named(self.split.items.ids)
 
     def _allowed(
-        self, candidates: Sequence[Any] | None, exclude: Sequence[Any], only: Sequence[Any] | None
+        self,
+        candidates: Sequence[Any] | None,
+        exclude: Sequence[Any],
+        only: Sequence[Any] | None,
     ) -> np.ndarray | None:
         """Places in the catalogue of the items that may be shown, ascending; None for all of them."""
         items = self.split.items
@@ -206,33 +253,42 @@ class Answering(nn.Module):
             raise ValueError(f"k={k}: must be at least 1")
         given = self.split.items.encode(items).astype(np.int64) - 1
         catalogue_VD = cast("Recommender", self).item.catalogue()
-        unit_ND = nn.functional.normalize(catalogue_VD[torch.from_numpy(given).to(catalogue_VD.device)], dim=-1)
+        unit_ND = nn.functional.normalize(
+            catalogue_VD[torch.from_numpy(given).to(catalogue_VD.device)], dim=-1
+        )
 
         def cosine(places: slice | torch.Tensor) -> torch.Tensor:
             return unit_ND @ nn.functional.normalize(catalogue_VD[places], dim=-1).T
 
-        found, rows = _Found(len(given), min(k, len(catalogue_VD) - 1)), np.arange(len(given))
+        found, rows = (
+            _Found(len(given), min(k, len(catalogue_VD) - 1)),
+            np.arange(len(given)),
+        )
         found.fill(rows, cosine, len(catalogue_VD), None, (rows, given))
         return found.named(self.split.items.ids)
 
     def with_items(self, table: pd.DataFrame) -> Recommender:
         """The model with new items, which it knows by their attributes alone; this one stays as it is.
 
-        What the other items and all histories are is kept, so that the new model recommends, is exported and is
-        saved like any other. A new item's own vector and bias are 0, their mean over the catalogue as training
-        begins, so that its features speak for it.
+        What the other items and all histories are is kept, so that the new model
+        recommends, is exported and is saved like any other. A new item's own vector and
+        bias are 0, their mean over the catalogue as training begins, so that its
+        features speak for it.
 
         Args:
-            table: a row per new item, with its id as the index; the columns are those of the log's table of items.
+            table: a row per new item, with its id as the index; the columns are those
+                of the log's table of items.
 
         Raises:
-            DataError: the model has no item features, a column is missing or unfit, or an id is of another type than
-                the log's, known already, or given twice.
+            DataError: the model has no item features, a column is missing or unfit, or
+                an id is of another type than the log's, known already, or given twice.
         """
         return with_new_items(cast("Recommender", self), table)
 
     def _asked(
-        self, users: Sequence[Any] | None, histories: Sequence[Sequence[Any]] | Histories | None
+        self,
+        users: Sequence[Any] | None,
+        histories: Sequence[Sequence[Any]] | Histories | None,
     ) -> tuple[Histories, np.ndarray | None]:
         """Histories as indices, and user rows where users were named."""
         if (users is None) == (histories is None):
@@ -241,9 +297,16 @@ class Answering(nn.Module):
             rows = self.split.users.encode(users).astype(np.int64) - 1
             return self.split.histories.take(rows), rows
         assert histories is not None
-        if isinstance(histories, Histories):  # indices already, with times and attributes
+        if isinstance(
+            histories, Histories
+        ):  # indices already, with times and attributes
             return histories, None
-        return Histories.from_lists([self.split.items.encode(history) for history in histories]), None
+        return (
+            Histories.from_lists(
+                [self.split.items.encode(history) for history in histories]
+            ),
+            None,
+        )
 
     def attention(
         self,
@@ -255,22 +318,28 @@ class Answering(nn.Module):
     ) -> pd.DataFrame:
         """Attention weights, labelled: one row per history, layer, head, query and event.
 
-        They are the weights before dropout; for one history, layer, head and query they sum to 1. All kinds but
-        "target" have one query for the next item, which all recommended items share; its label is "next".
+        They are the weights before dropout; for one history, layer, head and query they
+        sum to 1. All kinds but "target" have one query for the next item, which all
+        recommended items share; its label is "next".
 
         Args:
             histories: lists of item ids, oldest first; or `Histories`.
-            candidates: "target" only: the item ids that ask; None takes the ten best recommended.
+            candidates: "target" only: the item ids that ask; None takes the ten best
+                recommended.
             users: ids of the log's users, instead of histories.
-            every_query: give the rows of all positions, labelled 0, 1, … by position, not of the last alone.
+            every_query: give the rows of all positions, labelled 0, 1, … by position,
+                not of the last alone.
             situation: as for `recommend`; it matters to "target".
 
         Returns:
-            columns history, layer, head, query, event (place in the history), item (its id), weight.
+            columns history, layer, head, query, event (place in the history), item (its
+            id), weight.
         """
         asked, rows = self._asked(users, histories)
         told = self.features.situation_columns(situation, len(asked))
-        return attention_frame(cast("Recommender", self), asked, candidates, every_query, rows, told)
+        return attention_frame(
+            cast("Recommender", self), asked, candidates, every_query, rows, told
+        )
 
     def erasure(
         self,
@@ -283,13 +352,15 @@ class Answering(nn.Module):
 
         Args:
             histories: lists of item ids, oldest first; or `Histories`.
-            candidates: item ids whose scores are watched; None takes the ten best recommended.
+            candidates: item ids whose scores are watched; None takes the ten best
+                recommended.
             users: ids of the log's users, instead of histories.
             situation: as for `recommend`.
 
         Returns:
-            columns history, candidate, event (place in the history), item (its id), drop (score with the event
-            minus score without; above 0 the event spoke for the candidate).
+            columns history, candidate, event (place in the history), item (its id),
+            drop (score with the event minus score without; above 0 the event spoke for
+            the candidate).
         """
         asked, rows = self._asked(users, histories)
         told = self.features.situation_columns(situation, len(asked))

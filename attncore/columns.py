@@ -12,20 +12,34 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-INTEGER = r"0|-?[1-9][0-9]*"  # as int would print it: "007" and "+7" are names, not numbers
+INTEGER = (  # as int would print it: "007" and "+7" are names, not numbers
+    r"0|-?[1-9][0-9]*"
+)
 NUMBER = r"-?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?"
 DECIMAL = NUMBER.replace("[0-9]+", "(?:0|[1-9][0-9]*)", 1)
 TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 LATEST = 4_102_444_800  # 2100-01-01; times from 1970 to here are believed
 KINDS = ("number", "category", "categories", "words")
-GAPS = ("", "nan", "NaN", "NA", "N/A", "null", "NULL", "None", "<NA>")  # what stands for nothing among whole numbers
+GAPS = (
+    "",
+    "nan",
+    "NaN",
+    "NA",
+    "N/A",
+    "null",
+    "NULL",
+    "None",
+    "<NA>",
+)  # what stands for nothing among whole numbers
 
 
 class DataError(ValueError):
     """A mistake in the data that the reader can mend; its text is one line and says how."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(" ".join(text.splitlines()))  # names of columns and ids may hold line breaks
+        super().__init__(
+            " ".join(text.splitlines())
+        )  # names of columns and ids may hold line breaks
 
 
 @dataclass(frozen=True)
@@ -34,7 +48,8 @@ class Source:
 
     Attributes:
         name: a path, or "frame".
-        parts: of a folder: each file, and how many rows it has. Rows are numbered from 1 through all of them.
+        parts: of a folder: each file, and how many rows it has. Rows are numbered from
+            1 through all of them.
     """
 
     name: str
@@ -52,7 +67,8 @@ class Source:
 def as_number(values: pd.Series, decimals: bool) -> pd.Series:
     """Text as int64 (or, with `decimals`, float64) where each filled cell is such a number, else as it is.
 
-    Among whole numbers a word such as NaN or NULL is an empty cell; among other text it is text.
+    Among whole numbers a word such as NaN or NULL is an empty cell; among other text it
+    is text.
     """
     filled = values[values.str.strip() != ""]
     whole = filled.str.fullmatch(INTEGER)
@@ -61,8 +77,15 @@ def as_number(values: pd.Series, decimals: bool) -> pd.Series:
     if len(filled) and filled.str.fullmatch(INTEGER).all():
         try:
             numbers = filled.astype("int64")
-            return numbers if len(filled) == len(values) else numbers.astype("Int64").reindex(values.index)
-        except (OverflowError, ValueError):  # wider than int64: text, for float64 would round it
+            return (
+                numbers
+                if len(filled) == len(values)
+                else numbers.astype("Int64").reindex(values.index)
+            )
+        except (
+            OverflowError,
+            ValueError,
+        ):  # wider than int64: text, for float64 would round it
             decimals = False
     if decimals and len(filled) and filled.str.fullmatch(DECIMAL).all():
         filled = filled.astype("float64")
@@ -72,16 +95,24 @@ def as_number(values: pd.Series, decimals: bool) -> pd.Series:
 def from_json(values: pd.Series, decimals: bool) -> pd.Series:
     """A column of JSON values as numbers, text or tuples where all that are there are such, else as it is.
 
-    Whole numbers wider than int64 are text, as in a .csv file. Without `decimals` a column of both whole and other
-    numbers becomes float64 only where that rounds none.
+    Whole numbers wider than int64 are text, as in a .csv file. Without `decimals` a
+    column of both whole and other numbers becomes float64 only where that rounds none.
     """
     known = values[values.notna()]
     kinds = {type(value) for value in known}
     if kinds == {int}:
         if not known.map(lambda value: -(2**63) <= value < 2**63).all():
             return known.map(str).reindex(values.index)
-        return known.astype("int64") if len(known) == len(values) else known.astype("Int64").reindex(values.index)
-    if kinds and kinds <= {int, float} and (decimals or known.map(_survives_float64).all()):
+        return (
+            known.astype("int64")
+            if len(known) == len(values)
+            else known.astype("Int64").reindex(values.index)
+        )
+    if (
+        kinds
+        and kinds <= {int, float}
+        and (decimals or known.map(_survives_float64).all())
+    ):
         return values.astype("float64")
     return values.map(lambda value: tuple(value) if isinstance(value, list) else value)
 
@@ -110,16 +141,26 @@ def declared(values: pd.Series, kind: str, where: Source) -> pd.Series:
         )
         return numbers.reindex(values.index)
     if kind == "categories":
-        parts = known.map(lambda value: value.split("|") if isinstance(value, str) else value)
-        many = parts.map(lambda value: value if isinstance(value, list | tuple | set | np.ndarray) else [value])
-        cells = many.map(lambda value: tuple(text for part in value if (text := str(part).strip())))
+        parts = known.map(
+            lambda value: value.split("|") if isinstance(value, str) else value
+        )
+        many = parts.map(
+            lambda value: (
+                value if isinstance(value, list | tuple | set | np.ndarray) else [value]
+            )
+        )
+        cells = many.map(
+            lambda value: tuple(text for part in value if (text := str(part).strip()))
+        )
         return cells.astype(object).reindex(values.index)
     return known.map(str).astype("str").reindex(values.index)
 
 
 def blank(values: pd.Series) -> pd.Series:
     """True where nothing stands: missing, or text of spaces alone."""
-    return values.isna() | (values.str.strip() == "" if values.dtype == "str" else False)
+    return values.isna() | (
+        values.str.strip() == "" if values.dtype == "str" else False
+    )
 
 
 def plain_values(values: pd.Series, where: Source | None = None) -> pd.Series:
@@ -130,15 +171,26 @@ def plain_values(values: pd.Series, where: Source | None = None) -> pd.Series:
     """
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = values.astype(values.cat.categories.dtype)
-    all_text = values.dtype == object and types.infer_dtype(values, skipna=True) == "string"
+    all_text = (
+        values.dtype == object and types.infer_dtype(values, skipna=True) == "string"
+    )
     if all_text or isinstance(values.dtype, pd.StringDtype):
         try:
             return values.astype("str")
         except UnicodeEncodeError:
             whole = values.map(lambda text: not isinstance(text, str) or _encodes(text))
-            require(whole, values, where or Source("frame"), "holds half a character; write the text anew")
+            require(
+                whole,
+                values,
+                where or Source("frame"),
+                "holds half a character; write the text anew",
+            )
     numpy_dtype = getattr(values.dtype, "numpy_dtype", None)  # of Int64 and its like
-    return values if numpy_dtype is None or values.isna().any() else values.astype(numpy_dtype)
+    return (
+        values
+        if numpy_dtype is None or values.isna().any()
+        else values.astype(numpy_dtype)
+    )
 
 
 def _encodes(text: str) -> bool:
@@ -156,7 +208,12 @@ def exact_ids(values: pd.Series, where: Source) -> pd.Series:
     if kind == "string":
         return values
     if kind == "decimal":
-        require(values.map(_is_whole), values, where, "is not a whole number; read the column as text")
+        require(
+            values.map(_is_whole),
+            values,
+            where,
+            "is not a whole number; read the column as text",
+        )
         values = values.map(int).astype(object)
         kind = "integer"
     if kind == "mixed" and all(isinstance(value, uuid.UUID) for value in values):
@@ -164,15 +221,28 @@ def exact_ids(values: pd.Series, where: Source) -> pd.Series:
     if kind not in ("integer", "floating"):
         first = type(next(iter(values)))
         same = pd.Series([type(value) is first for value in values], values.index)
-        require(same, values, where, f"comes after {first.__name__} ids; make all text, or all whole numbers")
-        raise DataError(f"{where.name}: {values.name} ids are {kind}; ids are whole numbers or text")
+        require(
+            same,
+            values,
+            where,
+            f"comes after {first.__name__} ids; make all text, or all whole numbers",
+        )
+        raise DataError(
+            f"{where.name}: {values.name} ids are {kind}; ids are whole numbers or text"
+        )
     require_exact(values, where)
-    require(values % 1 == 0, values, where, "is not a whole number; read the column as text")
+    require(
+        values % 1 == 0, values, where, "is not a whole number; read the column as text"
+    )
     return values.astype("int64")
 
 
 def _is_whole(value: Any) -> bool:
-    return bool(isinstance(value, decimal.Decimal) and value.is_finite() and value == value.to_integral_value())
+    return bool(
+        isinstance(value, decimal.Decimal)
+        and value.is_finite()
+        and value == value.to_integral_value()
+    )
 
 
 def whole_seconds(
@@ -180,50 +250,76 @@ def whole_seconds(
 ) -> tuple[pd.Series, np.ndarray]:
     """Times as int64 Unix seconds, and the order of rows: as they are, or by what is finer than a second.
 
-    `ticks` is the number of units in a second. Integers stay integers all the way. A time before 1970 or after 2100
-    is refused: it is a fault in the log, or milliseconds taken for seconds, and would upset every split by time.
+    `ticks` is the number of units in a second. Integers stay integers all the way. A
+    time before 1970 or after 2100 is refused: it is a fault in the log, or milliseconds
+    taken for seconds, and would upset every split by time.
     """
     given = values = plain_values(values)
     values = values.astype("str") if time_format is not None else values
     if values.dtype == "str":
         number = values.str.fullmatch(NUMBER)
         if time_format is None and number.sum() * 2 >= len(values):
-            mend = "is not a number; write Unix seconds or ISO 8601 dates throughout, or pass time_format="
+            mend = (
+                "is not a number; write Unix seconds or ISO 8601 dates throughout, or"
+                " pass time_format="
+            )
             require(number, values, where, mend)
             integers = as_number(values, decimals=False)
             values = integers if integers.dtype == "int64" else values.astype("float64")
         else:
-            dates = pd.to_datetime(values, format=time_format or "ISO8601", utc=True, errors="coerce")
-            mend = "is not a date; write ISO 8601 (2024-01-31 12:00:00) or Unix seconds, or pass time_format="
+            dates = pd.to_datetime(
+                values, format=time_format or "ISO8601", utc=True, errors="coerce"
+            )
+            mend = (
+                "is not a date; write ISO 8601 (2024-01-31 12:00:00) or Unix seconds,"
+                " or pass time_format="
+            )
             require(dates.notna(), values, where, mend)
             values = dates
     kind = types.infer_dtype(values, skipna=False)
     if kind in ("date", "datetime", "datetime64"):
         stamps = pd.to_datetime(values, utc=True).dt.tz_convert(None).to_numpy()
         seconds, ticks = stamps.astype("datetime64[s]"), 1
-        whole, rest = seconds.astype("int64"), (stamps - seconds).astype("timedelta64[ns]").astype("int64")
+        whole, rest = (
+            seconds.astype("int64"),
+            (stamps - seconds).astype("timedelta64[ns]").astype("int64"),
+        )
     elif kind in ("integer", "floating"):
         require_exact(values, where)
         whole, rest = (values // 1).astype("int64").to_numpy(), (values % 1).to_numpy()
     else:
         first = type(next(iter(values)))
         same = pd.Series([type(value) is first for value in values], values.index)
-        require(same, values, where, f"comes after times of type {first.__name__}; write all in one way")
-        raise DataError(f"{where.name}: {values.name} values are {kind}; times are Unix seconds or dates")
+        require(
+            same,
+            values,
+            where,
+            f"comes after times of type {first.__name__}; write all in one way",
+        )
+        raise DataError(
+            f"{where.name}: {values.name} values are {kind}; times are Unix seconds or"
+            " dates"
+        )
     require_believable(given, whole, ticks, where, kind in ("integer", "floating"))
     finer = rest.any() or (whole % ticks).any()
     order = np.lexsort((rest, whole)) if finer else np.arange(len(whole))
     return pd.Series(whole // ticks, values.index), order
 
 
-def require_believable(given: pd.Series, whole: np.ndarray, ticks: int, where: Source, are_numbers: bool) -> None:
+def require_believable(
+    given: pd.Series, whole: np.ndarray, ticks: int, where: Source, are_numbers: bool
+) -> None:
     """Refuse times before 1970 or after 2100, given in units of which a second has `ticks`."""
     early = "lies before 1970; mend it, or leave the cell empty and the row is dropped"
     require(pd.Series(whole >= 0, given.index), given, where, early)
     late = pd.Series(whole > LATEST * ticks, given.index)
     if late.any():
         first = int(whole[late.to_numpy()][0])
-        finer = [unit for unit, many in TICKS.items() if are_numbers and many > ticks and first <= LATEST * many]
+        finer = [
+            unit
+            for unit, many in TICKS.items()
+            if are_numbers and many > ticks and first <= LATEST * many
+        ]
         mend = (
             f"pass time_unit='{finer[0]}' (--time-unit {finer[0]})"
             if finer
@@ -254,7 +350,9 @@ def require(good: pd.Series, values: pd.Series, where: Source, mend: str) -> Non
         shown = values.loc[row]
         shown = shown.item() if isinstance(shown, np.generic) else shown
         shown = str(shown) if isinstance(shown, datetime.date) else shown
-        raise DataError(f"{where.row(row)}: {values.name} {one_line(repr(shown))} {mend}")
+        raise DataError(
+            f"{where.row(row)}: {values.name} {one_line(repr(shown))} {mend}"
+        )
 
 
 def one_line(text: object) -> str:

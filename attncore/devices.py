@@ -21,13 +21,23 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise DataError(f"device={name!r}: must be auto, cpu, cuda, cuda:N or mps") from None
+        raise DataError(
+            f"device={name!r}: must be auto, cpu, cuda, cuda:N or mps"
+        ) from None
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise DataError(f"device={name!r}: this machine has no CUDA device that PyTorch can use; use --device cpu")
+        raise DataError(
+            f"device={name!r}: this machine has no CUDA device that PyTorch can use;"
+            " use --device cpu"
+        )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise DataError(f"device={name!r}: this machine has {torch.cuda.device_count()} CUDA devices, counted from 0")
+        raise DataError(
+            f"device={name!r}: this machine has {torch.cuda.device_count()} CUDA"
+            " devices, counted from 0"
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise DataError(f"device={name!r}: this machine has no MPS device; use --device cpu")
+        raise DataError(
+            f"device={name!r}: this machine has no MPS device; use --device cpu"
+        )
     return device
 
 

@@ -1,6 +1,7 @@
 """Several processes that train one model together, as `torchrun` starts them; alone, a group of one.
 
-PyTorch does the work: NCCL between GPUs, gloo between CPUs, DistributedDataParallel for the gradients.
+PyTorch does the work: NCCL between GPUs, gloo between CPUs, DistributedDataParallel for
+the gradients.
 """
 
 from __future__ import annotations
@@ -65,7 +66,11 @@ class Group:
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """The module with gradients averaged over the processes in each backward pass."""
-        return module if self.size == 1 else DistributedDataParallel(module, broadcast_buffers=False)
+        return (
+            module
+            if self.size == 1
+            else DistributedDataParallel(module, broadcast_buffers=False)
+        )
 
     @contextmanager
     def leader_first(self) -> Iterator[None]:

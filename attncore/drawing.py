@@ -1,6 +1,7 @@
 """How the explorers of `attncore.explorer` are drawn: SVG for what is chosen at first, which explorer.js redraws.
 
-The script repeats the arithmetic of `_bars`, `_table` and `_lines`; a test in a browser holds the two together.
+The script repeats the arithmetic of `_bars`, `_table` and `_lines`; a test in a browser
+holds the two together.
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-WIDTH, LEFT, ROW = 440, 168, 22  # of a picture, of the names on its left, of one row; in units of the SVG
+WIDTH, LEFT, ROW = (
+    440,
+    168,
+    22,
+)  # of a picture, of the names on its left, of one row; in units of the SVG
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,9 @@ class Control:
     """One thing that a reader can choose."""
 
     name: str
-    labels: list[Any]  # its choices; or a list of them for each choice of the first control
+    labels: list[
+        Any
+    ]  # its choices; or a list of them for each choice of the first control
     kind: str = "choose"  # "choose" from a list, "slide", or "point" at one of them
     start: int = 0
 
@@ -33,7 +40,9 @@ class Panel:
     title: str
     kind: str  # "bars", "table" or "lines"
     says: str  # what begins the sentence under the picture
-    names: list[Any]  # what the rows are called; or a list of them for each choice of the first control
+    names: list[
+        Any
+    ]  # what the rows are called; or a list of them for each choice of the first control
     values: list[Any]
     by: list[int]
     digits: int = 2
@@ -61,17 +70,29 @@ class Explorer:
     def html(self) -> str:
         """The whole explorer as one piece of HTML, with its style, first picture, numbers and script."""
         data = json.dumps(
-            {"controls": [asdict(c) for c in self.controls], "panels": [asdict(p) for p in self.panels]},
+            {
+                "controls": [asdict(c) for c in self.controls],
+                "panels": [asdict(p) for p in self.panels],
+            },
             ensure_ascii=False,
             allow_nan=False,
             separators=(",", ":"),
         ).replace("</", "<\\/")
         start = [control.start for control in self.controls]
-        words = [f"{c.name} {_of(c.labels, start)[i]}" for c, i in zip(self.controls, start, strict=True)]
+        words = [
+            f"{c.name} {_of(c.labels, start)[i]}"
+            for c, i in zip(self.controls, start, strict=True)
+        ]
         parts = [
-            f'<div class="attncore-explorer" role="group" aria-label="{escape(self.title)}">',
+            (
+                '<div class="attncore-explorer" role="group"'
+                f' aria-label="{escape(self.title)}">'
+            ),
             f"<style>{_file('explorer.css')}</style>",
-            f'<p class="ac-title">{escape(self.title)}</p><div class="ac-controls" hidden></div>',
+            (
+                f'<p class="ac-title">{escape(self.title)}</p><div class="ac-controls"'
+                " hidden></div>"
+            ),
             f'<p class="ac-state">{escape(" · ".join(words))}</p>',
             *[_panel(panel, start) for panel in self.panels],
             f'<script type="application/json">{data}</script>',
@@ -109,21 +130,33 @@ def _file(name: str) -> str:
 def _panel(panel: Panel, state: Sequence[int]) -> str:
     """One picture as it stands at first, with its title above and its sentence below."""
     draw = {"bars": _bars, "table": _table, "lines": _lines}[panel.kind]
-    height, inside, said = draw(panel, _pick(panel.values, panel.by, state), _of(panel.names, state), state)
+    height, inside, said = draw(
+        panel, _pick(panel.values, panel.by, state), _of(panel.names, state), state
+    )
     sentence = f"{panel.says}: {said}."
     return (
-        f'<div class="ac-panel"><p class="ac-name">{escape(panel.title)}</p>'
-        f'<svg role="img" viewBox="0 0 {WIDTH} {height}" aria-label="{escape(f"{panel.title}. {sentence}")}">'
-        f'{inside}</svg><p class="ac-said" role="status">{escape(sentence)}</p></div>'
+        f'<div class="ac-panel"><p class="ac-name">{escape(panel.title)}</p><svg'
+        f' role="img" viewBox="0 0 {WIDTH} {height}"'
+        f' aria-label="{escape(f"{panel.title}. {sentence}")}">{inside}</svg><p'
+        f' class="ac-said" role="status">{escape(sentence)}</p></div>'
     )
 
 
 def _text(x: float, y: float, words: str, kind: str = "", anchor: str = "start") -> str:
-    return f'<text class="{kind}" x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(words)}</text>'
+    return (
+        f'<text class="{kind}" x="{x:g}" y="{y:g}"'
+        f' text-anchor="{anchor}">{escape(words)}</text>'
+    )
 
 
-def _bars(panel: Panel, values: list[float], names: list[str], state: Sequence[int]) -> tuple[int, str, str]:
-    most = max(len(n) for n in panel.names) if isinstance(panel.names[0], list) else len(names)
+def _bars(
+    panel: Panel, values: list[float], names: list[str], state: Sequence[int]
+) -> tuple[int, str, str]:
+    most = (
+        max(len(n) for n in panel.names)
+        if isinstance(panel.names[0], list)
+        else len(names)
+    )
     span = panel.high - panel.low
 
     def place(value: float) -> float:
@@ -136,28 +169,36 @@ def _bars(panel: Panel, values: list[float], names: list[str], state: Sequence[i
         hidden = "" if i < len(names) else ' style="display:none"'
         rows.append(
             f"<g{hidden}>{_text(panel.left - 6, y + 15, _short(name, panel.letters), anchor='end')}"
-            f'<rect class="{"ac-less" if value < 0 else "ac-more"}" x="{begin:g}" y="{y + 3}" '
+            f'<rect class="{"ac-less" if value < 0 else "ac-more"}" x="{begin:g}"'
+            f' y="{y + 3}" '
             f'width="{end - begin:g}" height="{ROW - 6}"/>'
             f"{_text(end + 5, y + 15, f'{value:.{panel.digits}f}', 'ac-number')}</g>"
         )
     rows.append(f'<path class="ac-axis" d="M{place(0):g} 0V{most * ROW}"/>')
     order = sorted(range(len(names)), key=lambda i: (-abs(values[i]), i))[:3]
-    return most * ROW, "".join(rows), ", ".join(f"{names[i]} {values[i]:.{panel.digits}f}" for i in order)
+    return (
+        most * ROW,
+        "".join(rows),
+        ", ".join(f"{names[i]} {values[i]:.{panel.digits}f}" for i in order),
+    )
 
 
-def _table(panel: Panel, values: list[Any], names: list[str], state: Sequence[int]) -> tuple[int, str, str]:
+def _table(
+    panel: Panel, values: list[Any], names: list[str], state: Sequence[int]
+) -> tuple[int, str, str]:
     cell, head = panel.width / len(names), 76
     columns = [
-        f'<text transform="translate({panel.left + (j + 0.5) * cell:g} {head - 6}) rotate(-32)">'
-        f"{escape(_short(name, 15))}</text>"
+        f'<text transform="translate({panel.left + (j + 0.5) * cell:g} {head - 6})'
+        f' rotate(-32)">{escape(_short(name, 15))}</text>'
         for j, name in enumerate(names)
     ]
     rows = []
     for i, (name, row) in enumerate(zip(names, values, strict=True)):
         y, chosen = head + i * (ROW + 4), i == state[panel.row]
         cells = "".join(
-            f'<rect class="ac-cell" x="{panel.left + j * cell:g}" y="{y}" width="{cell - 2:g}" height="{ROW + 2}" '
-            f'fill-opacity="{max(0.0, (v or 0) / panel.high) * 0.75:g}"/>'
+            f'<rect class="ac-cell" x="{panel.left + j * cell:g}" y="{y}"'
+            f' width="{cell - 2:g}" height="{ROW + 2}"'
+            f' fill-opacity="{max(0.0, (v or 0) / panel.high) * 0.75:g}"/>'
             + _text(
                 panel.left + (j + 0.5) * cell - 1,
                 y + 16,
@@ -169,26 +210,49 @@ def _table(panel: Panel, values: list[Any], names: list[str], state: Sequence[in
         )
         label = _text(panel.left - 8, y + 16, _short(name, panel.letters), anchor="end")
         rows.append(f'<g class="{"ac-chosen" if chosen else ""}">{label}{cells}</g>')
-    seen = [(n, v) for n, v in zip(names, values[state[panel.row]], strict=True) if v is not None]
+    seen = [
+        (n, v)
+        for n, v in zip(names, values[state[panel.row]], strict=True)
+        if v is not None
+    ]
     height = head + len(names) * (ROW + 4)
-    return height, "".join(columns + rows), ", ".join(f"{n} {v:.{panel.digits}f}" for n, v in seen)
+    return (
+        height,
+        "".join(columns + rows),
+        ", ".join(f"{n} {v:.{panel.digits}f}" for n, v in seen),
+    )
 
 
-def _lines(panel: Panel, values: list[Any], names: list[str], state: Sequence[int]) -> tuple[int, str, str]:
+def _lines(
+    panel: Panel, values: list[Any], names: list[str], state: Sequence[int]
+) -> tuple[int, str, str]:
     every = [v for line in values for v in line]
     low, high, at = min(every), max(every), state[panel.at]
     bottom = panel.top + panel.height
 
     def place(step: int, value: float) -> tuple[float, float]:
         across = 0.5 if panel.steps < 2 else step / (panel.steps - 1)
-        return panel.left + across * panel.width, panel.top + panel.height * (1 - (value - low) / ((high - low) or 1))
+        return panel.left + across * panel.width, panel.top + panel.height * (
+            1 - (value - low) / ((high - low) or 1)
+        )
 
     parts = [
-        _text(panel.left - 6, panel.top + 5, f"{high:.{panel.digits}f}", "ac-number", "end"),
+        _text(
+            panel.left - 6,
+            panel.top + 5,
+            f"{high:.{panel.digits}f}",
+            "ac-number",
+            "end",
+        ),
         _text(panel.left - 6, bottom, f"{low:.{panel.digits}f}", "ac-number", "end"),
         _text(panel.left, bottom + 20, "epoch 1"),
-        _text(panel.left + panel.width, bottom + 20, f"epoch {panel.steps}", anchor="end"),
-        f'<path class="ac-axis" d="M{panel.left} {panel.top}V{bottom + 3}H{panel.left + panel.width}"/>',
+        _text(
+            panel.left + panel.width, bottom + 20, f"epoch {panel.steps}", anchor="end"
+        ),
+        (
+            f'<path class="ac-axis" d="M{panel.left}'
+            f' {panel.top}V{bottom + 3}H{panel.left + panel.width}"/>'
+        ),
     ]
     said = []
     for i, (name, line) in enumerate(zip(names, values, strict=True)):
@@ -199,7 +263,10 @@ def _lines(panel: Panel, values: list[Any], names: list[str], state: Sequence[in
         parts += [
             f'<polyline class="ac-line-{i}" points="{points}"/>',
             f'<circle class="ac-line-{i}" cx="{x:g}" cy="{y:g}" r="4"/>',
-            f'<path class="ac-line-{i}" d="M{panel.left} {key - 4}h36"/>{_text(panel.left + 44, key, name)}',
+            (
+                f'<path class="ac-line-{i}" d="M{panel.left}'
+                f' {key - 4}h36"/>{_text(panel.left + 44, key, name)}'
+            ),
         ]
         said.append(f"{name} {line[step]:.{panel.digits}f}")
     return bottom + 40 + len(names) * ROW, "".join(parts), ", ".join(said)

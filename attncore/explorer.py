@@ -1,9 +1,11 @@
 """The attention explorer: pictures that answer to a mouse or a keyboard, without a kernel and without a network.
 
-Each function returns an `Explorer`, which a notebook shows as its output when it is a cell's last line. The picture
-is SVG, drawn here and redrawn by a script when the reader chooses another history, head, candidate or temperature.
-All its numbers are computed here, by the module's own functions, rounded, and embedded as JSON; the same output has
-the same bytes on every run. Where scripts do not run, and on paper, the first picture stays.
+Each function returns an `Explorer`, which a notebook shows as its output when it is a
+cell's last line. The picture is SVG, drawn here and redrawn by a script when the reader
+chooses another history, head, candidate or temperature. All its numbers are computed
+here, by the module's own functions, rounded, and embedded as JSON; the same output has
+the same bytes on every run. Where scripts do not run, and on paper, the first picture
+stays.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ MOST_RUNS = 4  # as many as explorer.css tells apart by colour and dashes
 
 
 def explore_temperature(
-    scores: Any, events: Sequence[str], title: str, temperatures: Sequence[float] | None = None
+    scores: Any,
+    events: Sequence[str],
+    title: str,
+    temperatures: Sequence[float] | None = None,
 ) -> Explorer:
     """A slider for the temperature of a softmax, and the weights that it gives.
 
@@ -35,24 +40,43 @@ def explore_temperature(
         scores: (K,), before the softmax.
         events: K names.
         title: what there is to see.
-        temperatures: the slider's stops; None takes 31, from 0.1 to 100, with 1 among them, where it begins.
+        temperatures: the slider's stops; None takes 31, from 0.1 to 100, with 1 among
+            them, where it begins.
 
     Raises:
         ValueError: `scores` is not K numbers.
     """
     row = torch.as_tensor(scores, dtype=torch.float32).detach().cpu()
     if row.shape != (len(events),) or len(events) == 0:
-        raise ValueError(f"scores {tuple(row.shape)} for {len(events)} events; give one number for each")
-    stops = [float(t) for t in (np.logspace(-1, 2, 31) if temperatures is None else temperatures)]
+        raise ValueError(
+            f"scores {tuple(row.shape)} for {len(events)} events; give one number for"
+            " each"
+        )
+    stops = [
+        float(t)
+        for t in (np.logspace(-1, 2, 31) if temperatures is None else temperatures)
+    ]
     values = [_rounded(attention.softmax(row, temperature=t), 2) for t in stops]
-    slider = Control("temperature", [f"{t:.3g}" for t in stops], "slide", int(np.abs(np.log(stops)).argmin()))
-    return Explorer(title, [slider], [Panel("Weights", "bars", "Most weight", list(events), values, [0])])
+    slider = Control(
+        "temperature",
+        [f"{t:.3g}" for t in stops],
+        "slide",
+        int(np.abs(np.log(stops)).argmin()),
+    )
+    return Explorer(
+        title,
+        [slider],
+        [Panel("Weights", "bars", "Most weight", list(events), values, [0])],
+    )
 
 
-def explore_mask(scores: Any, events: Sequence[str], title: str, padding: int = 1) -> Explorer:
+def explore_mask(
+    scores: Any, events: Sequence[str], title: str, padding: int = 1
+) -> Explorer:
     """The weights of T events that ask each other, with and without masks; one row at a time can be read out.
 
-    The masks are those of the module: none, causal, and causal with the oldest `padding` events hidden as well.
+    The masks are those of the module: none, causal, and causal with the oldest
+    `padding` events hidden as well.
 
     Args:
         scores: (T, T), a row for each event that asks.
@@ -66,7 +90,10 @@ def explore_mask(scores: Any, events: Sequence[str], title: str, padding: int = 
     table = torch.as_tensor(scores, dtype=torch.float32).detach().cpu()
     count = len(events)
     if table.shape != (count, count) or count == 0:
-        raise ValueError(f"scores {tuple(table.shape)} for {count} events; give a row and a column for each")
+        raise ValueError(
+            f"scores {tuple(table.shape)} for {count} events; give a row and a column"
+            " for each"
+        )
     causal = attention.causal_keep(count, count)
     filled = causal & (torch.arange(count) >= padding)
     values = []
@@ -75,8 +102,20 @@ def explore_mask(scores: Any, events: Sequence[str], title: str, padding: int = 
         hidden = _rounded(weights.masked_fill(~keep, torch.nan), 2)
         values.append([[None if np.isnan(v) else v for v in row] for row in hidden])
     masks = ["none", "causal", f"causal, and the oldest {padding} padded"]
-    controls = [Control("mask", masks, start=1), Control("who asks", list(events), "slide", count - 1)]
-    panel = Panel("Weights", "table", "It looks at", list(events), values, [0], row=1, width=WIDTH - LEFT - 40)
+    controls = [
+        Control("mask", masks, start=1),
+        Control("who asks", list(events), "slide", count - 1),
+    ]
+    panel = Panel(
+        "Weights",
+        "table",
+        "It looks at",
+        list(events),
+        values,
+        [0],
+        row=1,
+        width=WIDTH - LEFT - 40,
+    )
     return Explorer(title, controls, [panel])
 
 
@@ -91,9 +130,9 @@ def explore_attention(
 ) -> Explorer:
     """Choose a history, a layer and a head to see what is looked at, and a candidate to see what matters to it.
 
-    With target attention each candidate has weights of its own. With the other kinds of attention all candidates
-    share one row of weights; what differs between them is shown by erasure, how much a candidate's score falls when
-    one event is taken out.
+    With target attention each candidate has weights of its own. With the other kinds of
+    attention all candidates share one row of weights; what differs between them is
+    shown by erasure, how much a candidate's score falls when one event is taken out.
 
     Args:
         model: trained, with attention.
@@ -102,7 +141,8 @@ def explore_attention(
         title: what there is to see.
         candidates: item ids; None takes the five best of each history.
         newest: how many events are shown; the older ones are looked at, but not shown.
-        marked: the place of an event that gets a star, by what its history is called; 0 is the oldest event.
+        marked: the place of an event that gets a star, by what its history is called; 0
+            is the oldest event.
 
     Raises:
         ValueError: no history, or an empty one.
@@ -112,10 +152,18 @@ def explore_attention(
     newest = min(newest, model.config.length)
     viewers, asked, weights, drops = list(histories), [], [], []
     for history in histories.values():
-        ids = list(candidates or model.recommend(histories=[list(history)], k=5)[0].items)
+        ids = list(
+            candidates or model.recommend(histories=[list(history)], k=5)[0].items
+        )
         asked.append([str(names[i]) for i in ids])
-        told = model.attention(histories=[list(history)], candidates=ids if _is_target(model) else None)
-        weights.append(_nested(told, "weight", ids if _is_target(model) else ["next"])[..., -newest:])
+        told = model.attention(
+            histories=[list(history)], candidates=ids if _is_target(model) else None
+        )
+        weights.append(
+            _nested(told, "weight", ids if _is_target(model) else ["next"])[
+                ..., -newest:
+            ]
+        )
         drops.append(_erased(model, history, ids)[:, -newest:])
     shown = [[str(names[i]) for i in history] for history in histories.values()]
     for called, place in (marked or {}).items():
@@ -133,10 +181,15 @@ def explore_attention(
     by, rows = [0, 1, 2], [_rounded(w[:, :, 0], fine) for w in weights]
     heading = "Attention weights: one row, which all candidates share"
     if _is_target(model):
-        by, rows, heading = [0, 1, 2, 3], [_rounded(w, fine) for w in weights], "Attention weights of this candidate"
+        by, rows, heading = (
+            [0, 1, 2, 3],
+            [_rounded(w, fine) for w in weights],
+            "Attention weights of this candidate",
+        )
     low, high = min(float(d.min()) for d in drops), max(float(d.max()) for d in drops)
     fell = Panel(
-        "Erasure: how much the candidate's score falls without the event; below 0, it rises",
+        "Erasure: how much the candidate's score falls without the event; below 0, it"
+        " rises",
         "bars",
         "Largest change",
         shown,
@@ -145,7 +198,16 @@ def explore_attention(
         low=round(min(low, 0.0), 4),
         high=round(max(high, 1e-3), 4),
     )
-    looks = Panel(heading, "bars", "Most weight", shown, rows, by, digits=fine, high=round(most, 4))
+    looks = Panel(
+        heading,
+        "bars",
+        "Most weight",
+        shown,
+        rows,
+        by,
+        digits=fine,
+        high=round(most, 4),
+    )
     return Explorer(title, controls, [looks, fell])
 
 
@@ -166,13 +228,22 @@ def explore_runs(
         ValueError: no run, or more than four.
     """
     if not 1 <= len(runs) <= MOST_RUNS:
-        raise ValueError(f"{len(runs)} runs; give 1 to {MOST_RUNS}, so that the lines can be told apart")
+        raise ValueError(
+            f"{len(runs)} runs; give 1 to {MOST_RUNS}, so that the lines can be told"
+            " apart"
+        )
     logs = {name: epochs_of(run) for name, run in runs.items()}
     for name, log in logs.items():
         if missing := [m for m in metrics if not log or m not in log[0]]:
-            raise DataError(f"run {name!r} has no {missing[0]!r}: it has {', '.join(log[0]) if log else 'no epoch'}")
+            raise DataError(
+                f"run {name!r} has no {missing[0]!r}: it has"
+                f" {', '.join(log[0]) if log else 'no epoch'}"
+            )
     steps = max(map(len, logs.values()))
-    values = [[[round(float(epoch[m]), 4) for epoch in log] for log in logs.values()] for m in metrics]
+    values = [
+        [[round(float(epoch[m]), 4) for epoch in log] for log in logs.values()]
+        for m in metrics
+    ]
     controls = [
         Control("number", list(metrics)),
         Control("epoch", [str(i + 1) for i in range(steps)], "slide", steps - 1),
@@ -203,7 +274,9 @@ def _nested(table: Any, column: str, queries: Sequence[Any]) -> np.ndarray:
     return table[column].to_numpy().reshape(layers, heads, len(queries), -1)
 
 
-def _erased(model: Recommender, history: Sequence[Any], candidates: Sequence[Any]) -> np.ndarray:
+def _erased(
+    model: Recommender, history: Sequence[Any], candidates: Sequence[Any]
+) -> np.ndarray:
     """How much each candidate's score falls without each event, (candidates, events)."""
     table = model.erasure(histories=[list(history)], candidates=list(candidates))
     return table["drop"].to_numpy().reshape(len(history), len(candidates)).T

@@ -1,8 +1,9 @@
 """Stage 1c: attributes of items, users, events and situations become numbers.
 
-A column is one of four kinds. Categories become codes: 0 is padding, 1 is unknown, and from 2 on come the values that
-training holds, in order of their text. Numbers are normalized by what training holds; a missing one is NaN. All of
-that is learned from training rows alone, so nothing of the test can leak in.
+A column is one of four kinds. Categories become codes: 0 is padding, 1 is unknown, and
+from 2 on come the values that training holds, in order of their text. Numbers are
+normalized by what training holds; a missing one is NaN. All of that is learned from
+training rows alone, so nothing of the test can leak in.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from attncore.columns import DataError, one_line, plain_values
 Kind = Literal["category", "categories", "words", "number"]
 Transform = Literal["zscore", "quantile", "log"]
 
-WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")  # letters and digits, with the apostrophe of "don't"
+WORD = re.compile(
+    r"[^\W_]+(?:['’][^\W_]+)*"
+)  # letters and digits, with the apostrophe of "don't"
 MANY = (tuple, list, set, frozenset, np.ndarray)
 UNKNOWN, FIRST = 1, 2  # codes; 0 is padding
 
@@ -32,12 +35,15 @@ class Feature:
 
     Attributes:
         name: the column.
-        kind: "category" (one value), "categories" (several, such as genres), "words" (the words of a text) or
-            "number".
-        transform: how a number is normalized: "zscore" (mean 0, deviation 1), "log" (z-score of the signed
-            log(1 + abs(x))) or "quantile" (from -1, training's least, over 0, its median, to 1).
-        values: the known values of a category as text; `values[i]` has code i + 2. 3, 3.0 and "3" are one value.
-        statistics: of a number: mean and deviation, or training's quantiles at equal steps.
+        kind: "category" (one value), "categories" (several, such as genres), "words"
+            (the words of a text) or "number".
+        transform: how a number is normalized: "zscore" (mean 0, deviation 1), "log"
+            (z-score of the signed log(1 + abs(x))) or "quantile" (from -1, training's
+            least, over 0, its median, to 1).
+        values: the known values of a category as text; `values[i]` has code i + 2. 3,
+            3.0 and "3" are one value.
+        statistics: of a number: mean and deviation, or training's quantiles at equal
+            steps.
     """
 
     name: str
@@ -48,85 +54,133 @@ class Feature:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind) or self.transform not in get_args(Transform):
-            raise ValueError(f"feature {self.name!r}: no kind {self.kind!r} with transform {self.transform!r}")
+            raise ValueError(
+                f"feature {self.name!r}: no kind {self.kind!r} with transform"
+                f" {self.transform!r}"
+            )
 
     @property
     def size(self) -> int:
         """How many codes there are, with padding and unknown; 0 for a number."""
         return 0 if self.kind == "number" else FIRST + len(self.values)
 
-    def encode(self, column: Sequence[Any] | np.ndarray | pd.Series, label: str = "values") -> np.ndarray:
+    def encode(
+        self, column: Sequence[Any] | np.ndarray | pd.Series, label: str = "values"
+    ) -> np.ndarray:
         """The column as the model reads it; `label` names its table in messages.
 
         Returns:
-            int32 codes (n,) of a category; int32 codes (n, M) of categories or words, padded with 0 on the right,
-            where M is the longest row (1 at least) and a row with no value at all is padding alone; float32 (n,) of
-            a number. What is missing or was never seen in training is 1, missing numbers are NaN.
+            int32 codes (n,) of a category; int32 codes (n, M) of categories or words,
+            padded with 0 on the right, where M is the longest row (1 at least) and a
+            row with no value at all is padding alone; float32 (n,) of a number. What is
+            missing or was never seen in training is 1, missing numbers are NaN.
 
         Raises:
             DataError: a number is not one, or not finite.
         """
-        series = column if isinstance(column, pd.Series) else pd.Series(column, dtype=_dtype(column))
+        series = (
+            column
+            if isinstance(column, pd.Series)
+            else pd.Series(column, dtype=_dtype(column))
+        )
         if self.kind == "number":
-            return self._normalized(numbers(series, f"{label}, column '{self.name}'", self.name)).astype(np.float32)
+            return self._normalized(
+                numbers(series, f"{label}, column '{self.name}'", self.name)
+            ).astype(np.float32)
         place, rows = _distinct(series, self.kind)
         texts = pd.Index([text for row in rows for text in row], dtype=object)
-        lengths = np.array([*map(len, rows), 1])  # the last row is for what is missing: its place is -1
+        lengths = np.array(
+            [*map(len, rows), 1]
+        )  # the last row is for what is missing: its place is -1
         filled = np.arange(lengths.max()) < lengths[:, None]
         codes = np.zeros(filled.shape, np.int32)
-        found = pd.Index(self.values, dtype=object).get_indexer(texts)  # -1, not found, becomes 1
+        found = pd.Index(self.values, dtype=object).get_indexer(
+            texts
+        )  # -1, not found, becomes 1
         codes[filled] = np.append(found + FIRST, UNKNOWN)
         return codes[place, 0] if self.kind == "category" else codes[place]
 
     def _normalized(self, values: np.ndarray) -> np.ndarray:
         if self.transform == "quantile":
             knots, same = np.unique(self.statistics, return_inverse=True)
-            steps = np.linspace(-1, 1, len(self.statistics)) if len(self.statistics) > 1 else np.zeros(1)
-            middle = np.bincount(same, steps) / np.bincount(same)  # of equal quantiles, the middle one
+            steps = (
+                np.linspace(-1, 1, len(self.statistics))
+                if len(self.statistics) > 1
+                else np.zeros(1)
+            )
+            middle = np.bincount(same, steps) / np.bincount(
+                same
+            )  # of equal quantiles, the middle one
             return np.where(np.isnan(values), np.nan, np.interp(values, knots, middle))
         mean, deviation = self.statistics
-        return ((_signed_log(values) if self.transform == "log" else values) - mean) / deviation
+        return (
+            (_signed_log(values) if self.transform == "log" else values) - mean
+        ) / deviation
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads: text, numbers and lists only."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+        }
 
     @classmethod
     def from_json(cls, about: Mapping[str, Any]) -> Feature:
         """The feature that `to_json` described."""
-        settings: Any = {key: tuple(value) if isinstance(value, list) else value for key, value in about.items()}
+        settings: Any = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in about.items()
+        }
         return cls(**settings)
 
 
-def fit_features(table: pd.DataFrame, columns: Sequence[str], label: str) -> tuple[Feature, ...]:
+def fit_features(
+    table: pd.DataFrame, columns: Sequence[str], label: str
+) -> tuple[Feature, ...]:
     """Learn vocabularies and statistics from a table that holds training rows only.
 
     Args:
         table: a row per training item, user or event.
-        columns: names of columns; "name:kind" or "name:transform" says what it is. Otherwise numbers are
-            z-scored, tuples and lists are categories, text is a category, and the text in "title" is words.
-            As categories, text is split at each "|".
+        columns: names of columns; "name:kind" or "name:transform" says what it is.
+            Otherwise numbers are z-scored, tuples and lists are categories, text is a
+            category, and the text in "title" is words. As categories, text is split at
+            each "|".
         label: names the table in messages.
 
     Raises:
-        DataError: no such column, one asked for twice, or values that are no attribute (dates, say).
+        DataError: no such column, one asked for twice, or values that are no attribute
+            (dates, say).
     """
     found: list[Feature] = []
     for column in columns:
         name, _, how = column.rpartition(":")
-        if column in table.columns or how not in (*get_args(Kind), *get_args(Transform)):
+        if column in table.columns or how not in (
+            *get_args(Kind),
+            *get_args(Transform),
+        ):
             name, how = column, ""
         if name not in table.columns:
             names = ", ".join(f"'{other}'" for other in table.columns) or "none"
             raise DataError(f"{label}: no column '{name}'; its columns are {names}")
         if name in [feature.name for feature in found]:
-            raise DataError(f"{label}: '{name}' is asked for twice; name each column once")
+            raise DataError(
+                f"{label}: '{name}' is asked for twice; name each column once"
+            )
         values = plain_values(table[name])
         transform: Any = how if how in get_args(Transform) else "zscore"
-        kind: Any = "number" if how in get_args(Transform) else how or _kind(values, label)
+        kind: Any = (
+            "number" if how in get_args(Transform) else how or _kind(values, label)
+        )
         if kind == "number":
             found_numbers = numbers(values, f"{label}, column '{name}'", name)
-            found.append(Feature(name, kind, transform, statistics=_statistics(found_numbers, transform)))
+            found.append(
+                Feature(
+                    name,
+                    kind,
+                    transform,
+                    statistics=_statistics(found_numbers, transform),
+                )
+            )
         else:
             texts = {text for row in _distinct(values, kind)[1] for text in row}
             found.append(Feature(name, kind, values=tuple(sorted(texts))))
@@ -138,9 +192,11 @@ def encode_columns(
 ) -> dict[str, np.ndarray]:
     """Each feature's column encoded, `rows` long; a column that is absent is unknown throughout."""
     return {
-        feature.name: feature.encode(columns[feature.name], label)
-        if feature.name in columns
-        else np.repeat(feature.encode([None]), rows, axis=0)
+        feature.name: (
+            feature.encode(columns[feature.name], label)
+            if feature.name in columns
+            else np.repeat(feature.encode([None]), rows, axis=0)
+        )
         for feature in features
     }
 
@@ -156,19 +212,27 @@ def _kind(values: pd.Series, label: str) -> Kind:
         return "words" if values.name == "title" else "category"
     if isinstance(first, int | float | np.number):
         return "number"
-    raise DataError(f"{label}, column '{values.name}': is {type(first).__name__}; make it numbers, text or tuples")
+    raise DataError(
+        f"{label}, column '{values.name}': is {type(first).__name__}; make it numbers,"
+        " text or tuples"
+    )
 
 
 def _distinct(values: pd.Series, kind: str) -> tuple[np.ndarray, list[list[str]]]:
     """The texts of each distinct value, and each row's place among them; -1 where the value is missing."""
     # tuples can be looked up, lists and sets cannot
-    plain = pd.Series([_tuple(value) if isinstance(value, MANY) else value for value in values], dtype=object)
+    plain = pd.Series(
+        [_tuple(value) if isinstance(value, MANY) else value for value in values],
+        dtype=object,
+    )
     place, distinct = pd.factorize(plain.to_numpy())
     return place, [_texts(value, kind) for value in distinct]
 
 
 def _tuple(values: Any) -> tuple[Any, ...]:
-    return tuple(sorted(values, key=str) if isinstance(values, set | frozenset) else values)
+    return tuple(
+        sorted(values, key=str) if isinstance(values, set | frozenset) else values
+    )
 
 
 def _texts(value: Any, kind: str) -> list[str]:
@@ -177,7 +241,10 @@ def _texts(value: Any, kind: str) -> list[str]:
     if kind == "categories" and isinstance(value, str):
         return [part.strip() for part in value.split("|") if part.strip()]
     parts = value if kind == "categories" and isinstance(value, tuple) else (value,)
-    return [str(int(p) if isinstance(p, float | np.floating) and p.is_integer() else p) for p in parts]
+    return [
+        str(int(p) if isinstance(p, float | np.floating) and p.is_integer() else p)
+        for p in parts
+    ]
 
 
 def _dtype(column: Any) -> Any:
@@ -197,24 +264,37 @@ def numbers(values: pd.Series, where: str, name: str) -> np.ndarray:
     """
     readable = values
     if values.dtype == object:
-        readable = values.map(lambda v: v if isinstance(v, int | float | str | np.number) else np.nan)
-    found = pd.to_numeric(readable, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        readable = values.map(
+            lambda v: v if isinstance(v, int | float | str | np.number) else np.nan
+        )
+    found = pd.to_numeric(readable, errors="coerce").to_numpy(
+        np.float64, na_value=np.nan
+    )
     wrong = values.notna().to_numpy() & ~np.isfinite(found)
     if wrong.any():
         shown = one_line(repr(values.iloc[int(wrong.argmax())]))
-        raise DataError(f"{where}: {shown} is not a finite number; mend it, or ask for '{name}:category'")
+        raise DataError(
+            f"{where}: {shown} is not a finite number; mend it, or ask for"
+            f" '{name}:category'"
+        )
     return found
 
 
 def _statistics(values: np.ndarray, transform: Transform) -> tuple[float, ...]:
     known = values[~np.isnan(values)]
     if transform == "quantile":
-        return tuple(np.quantile(known, np.linspace(0, 1, 101)).tolist()) if len(known) else (0.0,)
+        return (
+            tuple(np.quantile(known, np.linspace(0, 1, 101)).tolist())
+            if len(known)
+            else (0.0,)
+        )
     known = _signed_log(known) if transform == "log" else known
     if len(known) == 0:
         return 0.0, 1.0
     mean, deviation = float(known.mean()), float(known.std())
-    return mean, deviation if deviation > 1e-12 * max(1.0, abs(mean)) else 1.0  # less is rounding
+    return mean, (
+        deviation if deviation > 1e-12 * max(1.0, abs(mean)) else 1.0
+    )  # less is rounding
 
 
 def _signed_log(values: np.ndarray) -> np.ndarray:

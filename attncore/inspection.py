@@ -41,8 +41,9 @@ def attention_frame(
     is_target = model.config.attention == "target"
     if candidates is not None and not is_target:
         raise ValueError(
-            f"candidates= needs attention='target': with {model.config.attention!r} all candidates share one row "
-            "of weights; leave candidates out, or use erasure()"
+            f"candidates= needs attention='target': with {model.config.attention!r} all"
+            " candidates share one row of weights; leave candidates out, or use"
+            " erasure()"
         )
     windows = model.windows(histories, users, situation=situation)
     frames = []
@@ -57,10 +58,17 @@ def attention_frame(
             labels = _chosen(model, histories, row, candidates, users, situation)
             layers = _weights(model, batch, model.split.items.encode(labels))
         else:
-            layers = [weights[:, :, :count, :count] for weights in _weights(model, batch, None)]
+            layers = [
+                weights[:, :, :count, :count]
+                for weights in _weights(model, batch, None)
+            ]
             labels = list(range(hidden, hidden + count)) if every_query else ["next"]
-            layers = layers if every_query else [weights[:, :, -1:] for weights in layers]
-        stacked = np.stack([weights[0, :, :, :count].float().cpu().numpy() for weights in layers])
+            layers = (
+                layers if every_query else [weights[:, :, -1:] for weights in layers]
+            )
+        stacked = np.stack(
+            [weights[0, :, :, :count].float().cpu().numpy() for weights in layers]
+        )
         layer, head, query, event = (axis.ravel() for axis in np.indices(stacked.shape))
         frames.append(
             pd.DataFrame(
@@ -76,7 +84,11 @@ def attention_frame(
             )
         )
     columns = ["history", "layer", "head", "query", "event", "item", "weight"]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+    return (
+        pd.concat(frames, ignore_index=True)
+        if frames
+        else pd.DataFrame(columns=columns)
+    )
 
 
 def erasure_frame(
@@ -93,7 +105,10 @@ def erasure_frame(
         labels = _chosen(model, histories, row, candidates, users, situation)
         erased = histories.erased(row)
         user = None if users is None else np.full(len(erased), users[row])
-        told = {name: [values[row]] * len(erased) for name, values in (situation or {}).items()}
+        told = {
+            name: [values[row]] * len(erased)
+            for name, values in (situation or {}).items()
+        }
         scores = model.score(erased, user, told).cpu().numpy()
         watched = scores[:, model.split.items.encode(labels) - 1]
         drop = watched[0] - watched[1:]  # (events, candidates)
@@ -110,7 +125,11 @@ def erasure_frame(
             )
         )
     columns = ["history", "candidate", "event", "item", "drop"]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+    return (
+        pd.concat(frames, ignore_index=True)
+        if frames
+        else pd.DataFrame(columns=columns)
+    )
 
 
 def _chosen(
@@ -130,15 +149,21 @@ def _chosen(
 
 
 @torch.no_grad()
-def _weights(model: Recommender, batch: Batch, candidates: np.ndarray | None) -> list[torch.Tensor]:
+def _weights(
+    model: Recommender, batch: Batch, candidates: np.ndarray | None
+) -> list[torch.Tensor]:
     """Weights (1, H, L, K) of each layer, dropout off."""
     with evaluating(model):
         context_BTD = model.embedding(batch)
         if candidates is None:
             _, layers = model.encoder(context_BTD, batch.times_BT, need_weights=True)
         else:
-            query_BLD = model.item(torch.from_numpy(candidates).to(model.device).long()[None])
+            query_BLD = model.item(
+                torch.from_numpy(candidates).to(model.device).long()[None]
+            )
             if (asker_B1D := model.asker(batch)) is not None:
                 query_BLD = query_BLD + asker_B1D
-            _, layers = model.encoder(query_BLD, context_BTD, batch.keep_BT, need_weights=True)
+            _, layers = model.encoder(
+                query_BLD, context_BTD, batch.keep_BT, need_weights=True
+            )
     return layers

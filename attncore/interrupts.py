@@ -14,7 +14,8 @@ def stop_requests(caught: bool) -> Iterator[Callable[[], bool]]:
     """Within the block Ctrl-C and SIGTERM only set a flag, which the yielded function reads; a second Ctrl-C acts.
 
     Args:
-        caught: False leaves the signals alone, as does a thread that may not handle them.
+        caught: False leaves the signals alone, as does a thread that may not handle
+            them.
     """
     wanted = threading.Event()
     if not caught or threading.current_thread() is not threading.main_thread():
@@ -25,7 +26,9 @@ def stop_requests(caught: bool) -> Iterator[Callable[[], bool]]:
         wanted.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield wanted.is_set
     finally:

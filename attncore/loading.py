@@ -22,8 +22,8 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Recommender:
     """Read a model that `Recommender.save` or `fit(out=...)` wrote, ready to recommend.
 
     Raises:
-        DataError: the folder is not a run folder, or a file in it is missing, damaged, of another run, or does not
-            fit the others.
+        DataError: the folder is not a run folder, or a file in it is missing, damaged,
+            of another run, or does not fit the others.
     """
     return read_whole(Path(folder), read_model).to(device).eval()
 
@@ -36,11 +36,16 @@ def read_model(folder: Path, config: Mapping[str, Any]) -> Recommender:
         model.take_weights(weights)
     except (RuntimeError, TypeError) as error:
         why = " ".join(str(error).split())[:200]
-        raise DataError(f"{folder / 'weights.safetensors'}: does not fit config.json ({why}); train again") from None
+        raise DataError(
+            f"{folder / 'weights.safetensors'}: does not fit config.json ({why}); train"
+            " again"
+        ) from None
     return model
 
 
-def described(folder: Path, config: Mapping[str, Any]) -> tuple[RecommenderConfig, Split, int, FeatureSet]:
+def described(
+    folder: Path, config: Mapping[str, Any]
+) -> tuple[RecommenderConfig, Split, int, FeatureSet]:
     """What `Recommender` is made of, from a run folder and its `config.json`: all but the weights.
 
     Raises:
@@ -50,8 +55,14 @@ def described(folder: Path, config: Mapping[str, Any]) -> tuple[RecommenderConfi
         recommender = RecommenderConfig(**config["recommender"])
         features = FeatureSet.from_json(config.get("features", {}))
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise DataError(f"{folder / 'config.json'}: does not describe a recommender ({error}); train again") from None
+        raise DataError(
+            f"{folder / 'config.json'}: does not describe a recommender ({error});"
+            " train again"
+        ) from None
     try:
         return recommender, Split.load(folder), 0, features
     except (KeyError, TypeError, IndexError, AttributeError, SafetensorError) as error:
-        raise DataError(f"{folder}: vocabulary and histories do not fit together ({error!r}); train again") from None
+        raise DataError(
+            f"{folder}: vocabulary and histories do not fit together ({error!r}); train"
+            " again"
+        ) from None

@@ -1,7 +1,7 @@
 """Stage 1b, continued: slates in indices, and what was known at the moment each of them was shown.
 
-Everything here looks strictly before the moment of asking: purchases of that very second, which are the answer, are
-neither in a history nor in a count.
+Everything here looks strictly before the moment of asking: purchases of that very
+second, which are the answer, are neither in a history nor in a count.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ class Known:
         kept = (self.items > 0).sum(1, keepdims=True)
         at = np.maximum(kept - length, 0) + np.arange(min(length, self.items.shape[1]))
         real, at = at < kept, np.minimum(at, max(self.items.shape[1] - 1, 0))
-        columns = (np.where(real, np.take_along_axis(c, at, 1), 0) for c in (self.items, self.counts, self.ages))
+        columns = (
+            np.where(real, np.take_along_axis(c, at, 1), 0)
+            for c in (self.items, self.counts, self.ages)
+        )
         return Known(*columns)
 
 
@@ -74,7 +77,9 @@ class Moments:
         return len(self.lists)
 
     @classmethod
-    def of(cls, slates: Slates, users: Vocabulary, items: Vocabulary, histories: Histories) -> Moments:
+    def of(
+        cls, slates: Slates, users: Vocabulary, items: Vocabulary, histories: Histories
+    ) -> Moments:
         """The slates of a log, with the log's vocabularies and histories."""
         places = items.encode(plain_ids(slates.items.categories))
         return cls(
@@ -107,10 +112,14 @@ class Moments:
         lists, where = np.unique(self.lists[slates], return_inverse=True)
         lengths = np.diff(self.offsets)[lists]
         offsets = np.append(0, np.cumsum(lengths))
-        places = np.arange(offsets[-1]) + np.repeat(self.offsets[lists] - offsets[:-1], lengths)
+        places = np.arange(offsets[-1]) + np.repeat(
+            self.offsets[lists] - offsets[:-1], lengths
+        )
         many = np.diff(self.taken_offsets)[slates]
         taken_offsets = np.append(0, np.cumsum(many))
-        at = np.arange(taken_offsets[-1]) + np.repeat(self.taken_offsets[slates] - taken_offsets[:-1], many)
+        at = np.arange(taken_offsets[-1]) + np.repeat(
+            self.taken_offsets[slates] - taken_offsets[:-1], many
+        )
         moved = np.repeat(offsets[where] - self.offsets[self.lists[slates]], many)
         part = Moments(
             self.histories,
@@ -125,7 +134,13 @@ class Moments:
             self.situation.iloc[lists].reset_index(drop=True),
             {name: column[places] for name, column in self.shown.items()},
         )
-        for name in ("_runs", "_clock", "_by_item", "_by_user", "_sums"):  # of the same histories, so they are shared
+        for name in (
+            "_runs",
+            "_clock",
+            "_by_item",
+            "_by_user",
+            "_sums",
+        ):  # of the same histories, so they are shared
             part.__dict__[name] = getattr(self, name)
         return part
 
@@ -133,14 +148,19 @@ class Moments:
     def _runs(self) -> tuple[np.ndarray, np.ndarray]:
         """For every event: the how-manieth of its user and item it is, and the place in the row of the next such.
 
-        An event is the latest of its item before place p of the row exactly if it lies before p and the next does
-        not; then the count is how often the item was taken before p.
+        An event is the latest of its item before place p of the row exactly if it lies
+        before p and the next does not; then the count is how often the item was taken
+        before p.
         """
         h = self.histories
         row = np.repeat(np.arange(len(h)), h.lengths)
-        order = np.lexsort((h.items, row))  # stable: events of one user and item stay in their order
+        order = np.lexsort(
+            (h.items, row)
+        )  # stable: events of one user and item stay in their order
         starts = np.ones(len(order), bool)
-        starts[1:] = (row[order][1:] != row[order][:-1]) | (h.items[order][1:] != h.items[order][:-1])
+        starts[1:] = (row[order][1:] != row[order][:-1]) | (
+            h.items[order][1:] != h.items[order][:-1]
+        )
         first = np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))
         count = np.empty(len(order), np.int32)
         count[order] = np.arange(len(order)) - first + 1
@@ -149,7 +169,9 @@ class Moments:
         following[order[:-1][~starts[1:]]] = place[order[1:][~starts[1:]]]
         return count, following
 
-    def known(self, users: np.ndarray, stops: np.ndarray, times: np.ndarray, length: int) -> Known:
+    def known(
+        self, users: np.ndarray, stops: np.ndarray, times: np.ndarray, length: int
+    ) -> Known:
         """The newest `length` distinct items of users' first `stops` events, seen from `times`.
 
         Args:
@@ -166,10 +188,18 @@ class Moments:
         latest = following[event] >= stops[row]
         row, event = row[latest], event[latest]
         kept = np.bincount(row, minlength=len(users))
-        at = np.arange(len(row)) - np.repeat(np.cumsum(kept) - kept, kept) - np.maximum(kept - length, 0)[row]
+        at = (
+            np.arange(len(row))
+            - np.repeat(np.cumsum(kept) - kept, kept)
+            - np.maximum(kept - length, 0)[row]
+        )
         row, event, at = row[at >= 0], event[at >= 0], at[at >= 0]
         shape = len(users), int(np.minimum(kept, length).max(initial=0))
-        items, counts, ages = np.zeros(shape, np.int32), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        items, counts, ages = (
+            np.zeros(shape, np.int32),
+            np.zeros(shape, np.int64),
+            np.zeros(shape, np.int64),
+        )
         items[row, at] = self.histories.items[event]
         counts[row, at] = count[event]
         ages[row, at] = times[row] - self.histories.times[event]
@@ -179,7 +209,8 @@ class Moments:
     def _clock(self) -> tuple[int, int]:
         """The first time of an event, and the span: a key and a time are one number, key * span + time - first.
 
-        The span goes to just behind the last event; whoever asks later is told of all events.
+        The span goes to just behind the last event; whoever asks later is told of all
+        events.
         """
         times = self.histories.times
         first = int(times.min(initial=0))
@@ -207,25 +238,36 @@ class Moments:
         """Where among sorted numbers those of each key stand, from `days` before a time to just before it."""
         first, span = self._clock
         base = keys.astype(np.int64) * span - first
-        low, high = (base + np.clip(when, first, first + span - 1) for when in (times - int(days * DAY), times))
+        low, high = (
+            base + np.clip(when, first, first + span - 1)
+            for when in (times - int(days * DAY), times)
+        )
         return np.searchsorted(number, low), np.searchsorted(number, high)
 
-    def taken_lately(self, items: np.ndarray, times: np.ndarray, days: float) -> np.ndarray:
+    def taken_lately(
+        self, items: np.ndarray, times: np.ndarray, days: float
+    ) -> np.ndarray:
         """How often anybody took each item in the `days` before each moment; arrays of one shape."""
         low, high = self._before(self._by_item[0], items, times, days)
         return high - low
 
-    def own_lately(self, users: np.ndarray, items: np.ndarray, times: np.ndarray, days: float) -> np.ndarray:
+    def own_lately(
+        self, users: np.ndarray, items: np.ndarray, times: np.ndarray, days: float
+    ) -> np.ndarray:
         """How often each user took each item in the `days` before the moment, all of one shape; 0 for user -1."""
         number, many = self._by_user
-        low, high = self._before(number, users.astype(np.int64) * many + items, times, days)
+        low, high = self._before(
+            number, users.astype(np.int64) * many + items, times, days
+        )
         return high - low
 
     @cached_property
     def _sums(self) -> dict[str, np.ndarray]:
         return {}
 
-    def mean_lately(self, name: str, items: np.ndarray, times: np.ndarray, days: float) -> np.ndarray:
+    def mean_lately(
+        self, name: str, items: np.ndarray, times: np.ndarray, days: float
+    ) -> np.ndarray:
         """The mean of an event attribute (a number) over what anybody took of each item in the `days` before.
 
         NaN where nobody took it.
@@ -240,33 +282,69 @@ class Moments:
             self._sums[name] = np.append(0.0, np.cumsum(ordered, dtype=np.float64))
         low, high = self._before(self._by_item[0], items, times, days)
         total = self._sums[name][high] - self._sums[name][low]
-        return np.divide(total, high - low, out=np.full(np.shape(total), np.nan), where=high > low)
+        return np.divide(
+            total, high - low, out=np.full(np.shape(total), np.nan), where=high > low
+        )
 
     def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Arrays for a file, and the rest as plain values; without the histories."""
-        names = ("items", "offsets", "lists", "users", "times", "stops", "taken", "taken_offsets")
+        names = (
+            "items",
+            "offsets",
+            "lists",
+            "users",
+            "times",
+            "stops",
+            "taken",
+            "taken_offsets",
+        )
         arrays = {f"slate_{name}": getattr(self, name) for name in names}
-        about: dict[str, Any] = {"situation": self.situation.to_dict("list"), "shown": {}}
+        about: dict[str, Any] = {
+            "situation": self.situation.to_dict("list"),
+            "shown": {},
+        }
         for number, (name, column) in enumerate(self.shown.items()):
             arrays[f"slate_shown_{number}"] = column.codes
             about["shown"][name] = column.categories.tolist()
         return arrays, about
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any], histories: Histories) -> Moments:
+    def from_arrays(
+        cls,
+        arrays: Mapping[str, np.ndarray],
+        about: Mapping[str, Any],
+        histories: Histories,
+    ) -> Moments:
         """What `to_arrays` gave."""
-        names = ("items", "offsets", "lists", "users", "times", "stops", "taken", "taken_offsets")
+        names = (
+            "items",
+            "offsets",
+            "lists",
+            "users",
+            "times",
+            "stops",
+            "taken",
+            "taken_offsets",
+        )
         shown = {
             name: pd.Categorical.from_codes(arrays[f"slate_shown_{number}"], values)
             for number, (name, values) in enumerate(about["shown"].items())
         }
         plain: dict[str, Any] = {name: arrays[f"slate_{name}"] for name in names}
-        return cls(histories, situation=pd.DataFrame(about["situation"]), shown=shown, **plain)
+        return cls(
+            histories, situation=pd.DataFrame(about["situation"]), shown=shown, **plain
+        )
 
 
-def _events_before(histories: Histories, rows: np.ndarray, times: np.ndarray) -> np.ndarray:
+def _events_before(
+    histories: Histories, rows: np.ndarray, times: np.ndarray
+) -> np.ndarray:
     """How many events of each row lie strictly before each time."""
     first = int(min(histories.times.min(initial=0), times.min(initial=0)))
     span = int(max(histories.times.max(initial=0), times.max(initial=0))) - first + 1
-    number = np.repeat(np.arange(len(histories)), histories.lengths) * span + (histories.times - first)
-    return np.searchsorted(number, rows * span + (times - first)) - histories.offsets[rows]
+    number = np.repeat(np.arange(len(histories)), histories.lengths) * span + (
+        histories.times - first
+    )
+    return (
+        np.searchsorted(number, rows * span + (times - first)) - histories.offsets[rows]
+    )

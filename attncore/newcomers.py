@@ -17,14 +17,19 @@ from attncore.splits import Split
 if TYPE_CHECKING:
     from attncore.recommender import Recommender
 
-CODES = "embedding.item.features.codes_"  # how the names of the tables of items' codes begin, among the weights
+CODES = (  # how the names of the tables of items' codes begin, among the weights
+    "embedding.item.features.codes_"
+)
 
 
 def with_new_items(model: Recommender, table: pd.DataFrame) -> Recommender:
     """The model that `Recommender.with_items` returns."""
     known = model.split.items
     if not model.features.item:
-        raise DataError("new items need a model trained with item_features: nothing else is known of them")
+        raise DataError(
+            "new items need a model trained with item_features: nothing else is known"
+            " of them"
+        )
     ids = plain_ids(table.index)
     if len(known.known(ids)) or table.index.has_duplicates:
         twice = table.index[table.index.isin(known.ids) | table.index.duplicated()][0]
@@ -32,18 +37,27 @@ def with_new_items(model: Recommender, table: pd.DataFrame) -> Recommender:
     for feature in model.features.item:
         if feature.name not in table.columns:
             raise DataError(
-                f"new items: no column '{feature.name}', which the model reads; give it, empty if unknown"
+                f"new items: no column '{feature.name}', which the model reads; give"
+                " it, empty if unknown"
             )
     split = _extended(model.split, ids, table)
     bigger = type(model)(model.config, split, features=model.features)
     weights, shapes = dict(model.state_dict()), bigger.state_dict()
     for number, feature in enumerate(model.features.item):
-        codes = torch.from_numpy(feature.encode(plain_values(table[feature.name]), "new items"))
+        codes = torch.from_numpy(
+            feature.encode(plain_values(table[feature.name]), "new items")
+        )
         weights[f"{CODES}{number}"] = _below(weights[f"{CODES}{number}"], codes)
     for name, tensor in weights.items():
-        missing = len(shapes[name]) - len(tensor) if tensor.dim() and not name.startswith(CODES) else 0
+        missing = (
+            len(shapes[name]) - len(tensor)
+            if tensor.dim() and not name.startswith(CODES)
+            else 0
+        )
         if missing > 0:  # one row an item: nothing is learned of the new ones
-            weights[name] = torch.cat([tensor, tensor.new_zeros(missing, *tensor.shape[1:])])
+            weights[name] = torch.cat(
+                [tensor, tensor.new_zeros(missing, *tensor.shape[1:])]
+            )
     bigger.take_weights(weights)
     return bigger.to(model.device).train(model.training)
 
@@ -53,8 +67,17 @@ def _extended(split: Split, ids: np.ndarray, table: pd.DataFrame) -> Split:
     counts = np.append(split.item_counts, np.zeros(len(ids), split.item_counts.dtype))
     titles = split.titles
     if titles is not None:
-        own = table["title"] if "title" in table.columns else pd.Series(ids, table.index, dtype=object)
-        titles = np.append(titles, own.where(own.notna(), pd.Series(ids, table.index)).astype(str).to_numpy(object))
+        own = (
+            table["title"]
+            if "title" in table.columns
+            else pd.Series(ids, table.index, dtype=object)
+        )
+        titles = np.append(
+            titles,
+            own.where(own.notna(), pd.Series(ids, table.index))
+            .astype(str)
+            .to_numpy(object),
+        )
     return replace(
         split,
         items=Vocabulary(np.append(split.items.ids, ids), "item"),
@@ -69,5 +92,8 @@ def _below(codes: Tensor, more: Tensor) -> Tensor:
     """A table of codes with more rows; where an item has many codes, both are padded to as many."""
     if codes.dim() == 2:
         wide = max(codes.shape[1], more.shape[1])
-        codes, more = (torch.nn.functional.pad(part, (0, wide - part.shape[1])) for part in (codes, more))
+        codes, more = (
+            torch.nn.functional.pad(part, (0, wide - part.shape[1]))
+            for part in (codes, more)
+        )
     return torch.cat([codes, more.to(codes)])

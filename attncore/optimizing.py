@@ -23,13 +23,19 @@ class LossOf(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """The summed loss of a batch."""
         loss = self.model.loss(batch, self.criterion)
-        if len(batch.items_BT) == 0:  # a process without users: its gradients, all zero, still travel
+        if (
+            len(batch.items_BT) == 0
+        ):  # a process without users: its gradients, all zero, still travel
             loss = loss + 0 * torch.stack([p.sum() for p in self.parameters()]).sum()
         return loss
 
 
 def backward(
-    loss_of: nn.Module, parts: Sequence[Batch], positions: int, dtype: torch.dtype, processes: int = 1
+    loss_of: nn.Module,
+    parts: Sequence[Batch],
+    positions: int,
+    dtype: torch.dtype,
+    processes: int = 1,
 ) -> Tensor:
     """Add the gradient of the mean loss over all `positions` of a step, part by part; return this process's share.
 
@@ -42,11 +48,19 @@ def backward(
     """
     total = torch.zeros((), device=parts[0].items_BT.device)
     for number, part in enumerate(parts, 1):
-        exchanged = number == len(parts) or processes == 1  # gradients travel once a step, with the last part
+        exchanged = (
+            number == len(parts) or processes == 1
+        )  # gradients travel once a step, with the last part
         with nullcontext() if exchanged else loss_of.no_sync():  # type: ignore[operator]
-            with torch.autocast(total.device.type, dtype) if dtype != torch.float32 else nullcontext():
+            with (
+                torch.autocast(total.device.type, dtype)
+                if dtype != torch.float32
+                else nullcontext()
+            ):
                 loss = loss_of(part) / positions
-            (loss * processes).backward()  # they are averaged over processes; the step wants their sum
+            (
+                loss * processes
+            ).backward()  # they are averaged over processes; the step wants their sum
         total += loss.detach()
     return total
 
@@ -54,19 +68,27 @@ def backward(
 def adamw(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.AdamW:
     """AdamW that decays matrices of linear maps, and leaves biases, norms and embeddings alone.
 
-    It is fused, one kernel for all weights, where PyTorch has that for the model's device.
+    It is fused, one kernel for all weights, where PyTorch has that for the model's
+    device.
 
     Source: Loshchilov and Hutter 2019.
     """
-    linear = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear | nn.Conv1d)}
+    linear = {
+        id(m.weight) for m in model.modules() if isinstance(m, nn.Linear | nn.Conv1d)
+    }
     decayed = [p for p in model.parameters() if id(p) in linear]
     others = [p for p in model.parameters() if id(p) not in linear]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
     fused = next(model.parameters()).device.type in ("cpu", "cuda", "mps")
     return torch.optim.AdamW(groups, lr=lr, fused=fused)
 
 
-def update(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, clip: float = 0.0) -> Tensor:
+def update(
+    model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, clip: float = 0.0
+) -> Tensor:
     """Clip the gradient and take a step, unless loss or gradient is not finite: then the weights stay as they are.
 
     Which of both is decided on the device, so nothing waits for it.

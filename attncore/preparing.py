@@ -1,6 +1,7 @@
 """Stage 1 for logs that memory does not hold: the prepared form, written. :mod:`attncore.prepared` says what it is.
 
-DuckDB reads, checks and sorts (:mod:`attncore.staging`); numpy divides one shard at a time.
+DuckDB reads, checks and sorts (:mod:`attncore.staging`); numpy divides one shard at a
+time.
 """
 
 from __future__ import annotations
@@ -49,22 +50,26 @@ def prepare(
 ) -> Prepared:
     """Turn a log of any size into the prepared form, by the rules of `read_interactions`, and divide it.
 
-    The log is never in memory: DuckDB reads, checks and sorts it within `memory`, beside a few hundred megabytes for
-    one shard at a time. What was read, kept and dropped is in the summary. Attributes of events are left out.
+    The log is never in memory: DuckDB reads, checks and sorts it within `memory`,
+    beside a few hundred megabytes for one shard at a time. What was read, kept and
+    dropped is in the summary. Attributes of events are left out.
 
     Args:
         source: .csv or .tsv, plain or .gz, .parquet, or a folder of .parquet parts.
-        out: a folder that does not exist yet; the disk beside it needs room for the log twice over.
-        user, item, time, items, name, repeats, drop_duplicates, time_unit, kinds: as for `read_interactions`.
-        split: "leave-one-out", or "time" with the shares `valid` and `test` of the events.
+        out: a folder that does not exist yet; the disk beside it needs room for the log
+        twice over. user, item, time, items, name, repeats, drop_duplicates, time_unit,
+        kinds: as for `read_interactions`.
+        split: "leave-one-out", or "time" with the shares `valid` and `test` of the
+            events.
         valid, test: see `split_by_time`.
-        shards: how many, at least as many as processes will train; None makes one for each 5 million events, 8 at
-            least. A log of few users may give fewer.
+        shards: how many, at least as many as processes will train; None makes one for
+            each 5 million events, 8 at least. A log of few users may give fewer.
         memory: what DuckDB may take of it, such as "1GB".
         threads: what DuckDB may use of the cores; None is all.
 
     Raises:
-        DataError: the log is broken, the folder is there already, or DuckDB is not installed.
+        DataError: the log is broken, the folder is there already, or DuckDB is not
+            installed.
     """
     source, out = Path(source), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -74,9 +79,15 @@ def prepare(
     if split not in ("leave-one-out", "time"):
         raise DataError(f"split is '{split}'; it is leave-one-out or time")
     if not (0 < valid < 1 and 0 < test < 1 and valid + test < 1):
-        raise DataError(f"valid={valid} and test={test}: shares must be above 0 and sum to less than 1")
+        raise DataError(
+            f"valid={valid} and test={test}: shares must be above 0 and sum to less"
+            " than 1"
+        )
     if len({user, item, time}) < 3:
-        raise DataError(f"{source}: user, item and time need a column each, not {user}, {item} and {time}")
+        raise DataError(
+            f"{source}: user, item and time need a column each, not {user}, {item} and"
+            f" {time}"
+        )
     roles = {"user": user, "item": item, **({"time": time} if time else {})}
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=UNFINISHED) as place:
@@ -84,8 +95,14 @@ def prepare(
         fresh.mkdir()
         if time == "time" and time not in column_names(source):
             del roles["time"]
-        how: dict[str, Any] = {"time_unit": time_unit, "drop_duplicates": drop_duplicates, "shards": shards}
-        with staged(source, roles, scratch, memory=memory, threads=threads, **how) as log:
+        how: dict[str, Any] = {
+            "time_unit": time_unit,
+            "drop_duplicates": drop_duplicates,
+            "shards": shards,
+        }
+        with staged(
+            source, roles, scratch, memory=memory, threads=threads, **how
+        ) as log:
             names, duplicates = _write_shards(log, fresh)
             known = _known_items(log, items, item, kinds)
         dropped = log.dropped | ({"duplicates": duplicates} if duplicates else {})
@@ -95,10 +112,16 @@ def prepare(
         cuts = None
         if split == "time":
             if "time" not in roles:
-                raise DataError(f"{called}: has no time column, so it cannot be split by time; use leave-one-out")
+                raise DataError(
+                    f"{called}: has no time column, so it cannot be split by time; use"
+                    " leave-one-out"
+                )
             cuts = _cuts(fresh, names, summary.kept, valid, test)
             protocol |= {"valid_from": cuts[0], "test_from": cuts[1]}
-        counts, digest = np.zeros(len(log.items), np.int64), hashlib.sha256(repr(log.items.tolist()).encode())
+        counts, digest = (
+            np.zeros(len(log.items), np.int64),
+            hashlib.sha256(repr(log.items.tolist()).encode()),
+        )
         without = sum(_divide(fresh / shard, cuts, counts, digest) for shard in names)
         if cuts is not None:
             protocol["users_without_history"] = without
@@ -112,7 +135,9 @@ def prepare(
             "shards": names,
             "summary": asdict(summary),
         }
-        (fresh / "prepared.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+        (fresh / "prepared.json").write_text(
+            json.dumps(about, indent=1), encoding="utf-8"
+        )
         fresh.replace(out)
     return Prepared.open(out)
 
@@ -123,14 +148,18 @@ def _write_shards(log: Log, folder: Path) -> tuple[list[str], int]:
     for number in range(len(log.bounds)):
         name = f"shard-{number:05d}"
         (folder / name).mkdir()
-        items, times, offsets, again = log.shard(number, folder / name / "users.parquet")
+        items, times, offsets, again = log.shard(
+            number, folder / name / "users.parquet"
+        )
         _write(folder / name, "all", items, times, offsets)
         names.append(name)
         duplicates += again
     return names, duplicates
 
 
-def _known_items(log: Log, source: Any, column: str, kinds: Mapping[str, str] | None) -> dict[str, Any]:
+def _known_items(
+    log: Log, source: Any, column: str, kinds: Mapping[str, str] | None
+) -> dict[str, Any]:
     """What a table says about the items of the catalogue, by column."""
     if source is None:
         return {}
@@ -138,14 +167,22 @@ def _known_items(log: Log, source: Any, column: str, kinds: Mapping[str, str] | 
     table = read_known(source, "item", column, ids, dict(kinds or {}))
     for taken in ("item", "count"):
         if taken in table.columns:
-            raise DataError(f"the table of items has a column '{taken}', which is taken; rename it")
+            raise DataError(
+                f"the table of items has a column '{taken}', which is taken; rename it"
+            )
     table = table.reindex(pd.Index(ids))
-    return {str(name): pa.array(values, from_pandas=True) for name, values in table.items()}
+    return {
+        str(name): pa.array(values, from_pandas=True) for name, values in table.items()
+    }
 
 
-def _cuts(folder: Path, shards: list[str], events: int, valid: float, test: float) -> tuple[int, int]:
+def _cuts(
+    folder: Path, shards: list[str], events: int, valid: float, test: float
+) -> tuple[int, int]:
     """The two moments that divide the log, as `split_by_time` finds them, without all times in memory."""
-    wide = 2**16  # seconds; first the stretch of time that a cut falls into, then the place in it
+    wide = (
+        2**16
+    )  # seconds; first the stretch of time that a cut falls into, then the place in it
     counts = pd.Series(dtype="int64")
     times = [mapped(folder / shard / "all.times.i64", np.int64) for shard in shards]
     for column in times:
@@ -156,13 +193,17 @@ def _cuts(folder: Path, shards: list[str], events: int, valid: float, test: floa
     def at(place: int) -> int:
         number = int(np.searchsorted(before.to_numpy(), place, side="right"))
         stretch = int(before.index[number])
-        inside = np.sort(np.concatenate([column[column // wide == stretch] for column in times]))
+        inside = np.sort(
+            np.concatenate([column[column // wide == stretch] for column in times])
+        )
         return int(inside[place - (int(before.iloc[number - 1]) if number else 0)])
 
     return at(int(events * (1 - valid - test))), at(int(events * (1 - test)))
 
 
-def _divide(folder: Path, cuts: tuple[int, int] | None, counts: np.ndarray, digest: Any) -> int:
+def _divide(
+    folder: Path, cuts: tuple[int, int] | None, counts: np.ndarray, digest: Any
+) -> int:
     """Divide a shard's histories into train, valid and test, and count its training events by item.
 
     Returns:
@@ -173,7 +214,10 @@ def _divide(folder: Path, cuts: tuple[int, int] | None, counts: np.ndarray, dige
     offsets = np.fromfile(folder / "all.offsets.i64", "<i8")
     lengths = np.diff(offsets)
     if cuts is None:
-        stops = np.where(lengths >= 3, lengths - 2, lengths), np.where(lengths >= 3, lengths - 1, lengths)
+        stops = (
+            np.where(lengths >= 3, lengths - 2, lengths),
+            np.where(lengths >= 3, lengths - 1, lengths),
+        )
     else:
         passed = [np.concatenate([[0], np.cumsum(times < cut)]) for cut in cuts]
         stops = tuple(early[offsets[1:]] - early[offsets[:-1]] for early in passed)
@@ -182,7 +226,13 @@ def _divide(folder: Path, cuts: tuple[int, int] | None, counts: np.ndarray, dige
     begins = np.zeros(len(lengths), np.int64)
     for number, (name, stop) in enumerate(zip(PARTS, (*stops, lengths), strict=True)):
         inside = part == number
-        _write(folder, name, items[inside], times[inside], np.concatenate([[0], np.cumsum(stop - begins)]))
+        _write(
+            folder,
+            name,
+            items[inside],
+            times[inside],
+            np.concatenate([[0], np.cumsum(stop - begins)]),
+        )
         digest.update(items[inside])
         begins = stop
     counts += np.bincount(items[part == 0], minlength=len(counts) + 1)[1:]
@@ -191,7 +241,9 @@ def _divide(folder: Path, cuts: tuple[int, int] | None, counts: np.ndarray, dige
     return int((stops[1] == 0).sum())
 
 
-def _write(folder: Path, part: str, items: np.ndarray, times: np.ndarray, offsets: np.ndarray) -> None:
+def _write(
+    folder: Path, part: str, items: np.ndarray, times: np.ndarray, offsets: np.ndarray
+) -> None:
     items.astype("<i4").tofile(folder / f"{part}.items.i32")
     times.astype("<i8").tofile(folder / f"{part}.times.i64")
     offsets.astype("<i8").tofile(folder / f"{part}.offsets.i64")

@@ -1,7 +1,8 @@
 """How good is a ranking? Metrics over the full catalogue, or over the slates that were shown.
 
-Every question is ranked against the whole catalogue, never a sample. Equal scores are scored in expectation over
-random order: how a sort breaks ties never matters, and a constant scorer earns k over the number of candidates.
+Every question is ranked against the whole catalogue, never a sample. Equal scores are
+scored in expectation over random order: how a sort breaks ties never matters, and a
+constant scorer earns k over the number of candidates.
 """
 
 import zlib
@@ -25,11 +26,14 @@ class Scorer(Protocol):
     def score(self, histories: Histories, users: np.ndarray | None = None) -> Tensor:
         """Scores of the whole catalogue, (rows, V); column j belongs to item index j + 1.
 
-        A scorer with a true `reads_situation` is also given `situation`: the target events' attributes by name.
+        A scorer with a true `reads_situation` is also given `situation`: the target
+        events' attributes by name.
         """
 
 
-def ranks(scores: Tensor, targets: Tensor, excluded: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def ranks(
+    scores: Tensor, targets: Tensor, excluded: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Count the candidates above each target and those level with it.
 
     Args:
@@ -38,36 +42,48 @@ def ranks(scores: Tensor, targets: Tensor, excluded: Tensor | None = None) -> tu
         excluded: (rows, V), True where an item is no candidate; a target always is one.
 
     Returns:
-        above and tied, int64 (rows,); tied counts the target itself, so it is at least 1.
+        above and tied, int64 (rows,); tied counts the target itself, so it is at least
+        1.
     """
     scores, column = scores.float(), targets.long()[:, None] - 1
     wanted = scores.gather(1, column)
     higher, level = scores > wanted, scores == wanted
     if excluded is not None:
-        higher, level = higher & ~excluded, (level & ~excluded).scatter_(1, column, True)
+        higher, level = (
+            higher & ~excluded,
+            (level & ~excluded).scatter_(1, column, True),
+        )
     return higher.sum(1), level.sum(1)
 
 
-def rank_metrics(above: np.ndarray, tied: np.ndarray, k: int | Sequence[int]) -> dict[str, np.ndarray]:
+def rank_metrics(
+    above: np.ndarray, tied: np.ndarray, k: int | Sequence[int]
+) -> dict[str, np.ndarray]:
     """Turn `ranks` into "hr@k", "ndcg@k" and "mrr", in expectation over the order of ties.
 
-    The target stands at each of the places above + 1 .. above + tied with equal chance. One relevant item makes the
-    ideal DCG 1, so ndcg@k is 1 / log2(1 + place) within k places.
+    The target stands at each of the places above + 1 .. above + tied with equal chance.
+    One relevant item makes the ideal DCG 1, so ndcg@k is 1 / log2(1 + place) within k
+    places.
     """
     last = above + tied
     place = np.arange(1, last.max(initial=0) + 1)
-    gain = np.concatenate(([0.0], np.cumsum(1 / np.log2(1 + place))))  # gain[n]: the first n places together
+    gain = np.concatenate(
+        ([0.0], np.cumsum(1 / np.log2(1 + place)))
+    )  # gain[n]: the first n places together
     reciprocal = np.concatenate(([0.0], np.cumsum(1 / place)))
     metrics = {f"hr@{c}": np.clip((c - above) / tied, 0.0, 1.0) for c in _cutoffs(k)}
     for c in _cutoffs(k):
-        metrics[f"ndcg@{c}"] = (gain[np.minimum(last, c)] - gain[np.minimum(above, c)]) / tied
+        metrics[f"ndcg@{c}"] = (
+            gain[np.minimum(last, c)] - gain[np.minimum(above, c)]
+        ) / tied
     return metrics | {"mrr": (reciprocal[last] - reciprocal[above]) / tied}
 
 
 def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k highest scores of each row, best first; equal scores in order of their column.
 
-    `torch.topk` alone returns ties in any order and, at the k-th place, any of the tied columns.
+    `torch.topk` alone returns ties in any order and, at the k-th place, any of the tied
+    columns.
 
     Args:
         scores: (rows, V), without NaN.
@@ -77,35 +93,56 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         values and int64 columns, both (rows, min(k, V)).
     """
     if scores.ndim != 2 or k < 1:
-        raise ValueError(f"top_k takes scores (rows, V) and k >= 1, not {tuple(scores.shape)} and k={k}")
+        raise ValueError(
+            f"top_k takes scores (rows, V) and k >= 1, not {tuple(scores.shape)} and"
+            f" k={k}"
+        )
     items, k, block = scores.shape[1], min(k, scores.shape[1]), 128
-    if items > 4 * k * block:  # no item of the top k lies outside the k blocks with the highest maxima
+    if (
+        items > 4 * k * block
+    ):  # no item of the top k lies outside the k blocks with the highest maxima
         whole = items - items % block
         highest = scores[:, :whole].unflatten(1, (-1, block)).amax(2)
         if whole < items:
             highest = torch.cat([highest, scores[:, whole:].amax(1, keepdim=True)], 1)
         blocks = top_k(highest, k)[1].sort(dim=1).values
-        within = (blocks[:, :, None] * block + torch.arange(block, device=scores.device)).flatten(1)
-        candidates = scores.gather(1, within.clamp(max=items - 1)).masked_fill_(within >= items, -torch.inf)
+        within = (
+            blocks[:, :, None] * block + torch.arange(block, device=scores.device)
+        ).flatten(1)
+        candidates = scores.gather(1, within.clamp(max=items - 1)).masked_fill_(
+            within >= items, -torch.inf
+        )
         values, place = top_k(candidates, k)
         return values, within.gather(1, place)
     values, columns = scores.topk(k)
     if values.isnan().any():  # topk puts NaN first, so none can hide
         raise ValueError("scores hold NaN; a ranking needs numbers (or -inf)")
     last = values[:, -1:]
-    level = (values == last).sum(1, keepdim=True)  # places of the list that hold its lowest score
-    crowded = ((scores == last).sum(1, keepdim=True) > level).nonzero()[:, 0]  # that score also stands outside
+    level = (values == last).sum(
+        1, keepdim=True
+    )  # places of the list that hold its lowest score
+    crowded = ((scores == last).sum(1, keepdim=True) > level).nonzero()[
+        :, 0
+    ]  # that score also stands outside
     if len(crowded):
-        tied = torch.where(scores[crowded] == last[crowded], torch.arange(items, device=scores.device), items)
+        tied = torch.where(
+            scores[crowded] == last[crowded],
+            torch.arange(items, device=scores.device),
+            items,
+        )
         lowest = tied.topk(k, largest=False).values
         place = torch.arange(k, device=scores.device) - (k - level[crowded])
-        columns[crowded] = torch.where(place < 0, columns[crowded], lowest.gather(1, place.clamp(0)))
+        columns[crowded] = torch.where(
+            place < 0, columns[crowded], lowest.gather(1, place.clamp(0))
+        )
     columns = columns.sort(dim=1).values
     values, order = scores.gather(1, columns).sort(dim=1, descending=True, stable=True)
     return values, columns.gather(1, order)
 
 
-def top_k_in_parts(score: Callable[[slice], Tensor], items: int, k: int, part: int) -> tuple[Tensor, Tensor]:
+def top_k_in_parts(
+    score: Callable[[slice], Tensor], items: int, k: int, part: int
+) -> tuple[Tensor, Tensor]:
     """`top_k` of scores that are made a part at a time, so that a large catalogue's never exist together.
 
     Args:
@@ -120,7 +157,8 @@ def top_k_in_parts(score: Callable[[slice], Tensor], items: int, k: int, part: i
         found.append((values, columns + start))
     if len(found) == 1:
         return found[0]
-    # Parts lie in order of their columns, and so do equal scores within one: `top_k` keeps that order.
+    # Parts lie in order of their columns, and so do equal scores within one: `top_k`
+    # keeps that order.
     values, place = top_k(torch.cat([values for values, _ in found], 1), k)
     return values, torch.cat([columns for _, columns in found], 1).gather(1, place)
 
@@ -137,58 +175,88 @@ def evaluate(
 ) -> Report:
     """Rank the whole catalogue for every question of the holdout.
 
-    Items anywhere in a row's history are no candidates when `holdout.exclude_seen`, the target excepted; an item
-    scored -inf is never shown. "hr@1" is accuracy. "novelty@k" is the mean self-information, in bits, of the k items
-    shown: -log2(count / total) in training, where an item never seen counts as seen once. "loss", for a scorer whose
-    `scores_are_logits` is true, is the mean -log softmax at the target over the whole catalogue, nothing excluded.
+    Items anywhere in a row's history are no candidates when `holdout.exclude_seen`, the
+    target excepted; an item scored -inf is never shown. "hr@1" is accuracy. "novelty@k"
+    is the mean self-information, in bits, of the k items shown: -log2(count / total) in
+    training, where an item never seen counts as seen once. "loss", for a scorer whose
+    `scores_are_logits` is true, is the mean -log softmax at the target over the whole
+    catalogue, nothing excluded.
 
-    Where the holdout holds slates, each slate is ranked instead, all its candidates, with the metrics of
-    `slate_metrics`, "logloss" where scores are logits, and "auc", which pools all slates. Per-user figures are then
-    means over the slates of a user, in order of `np.unique(holdout.users)`, so every user counts alike.
+    Where the holdout holds slates, each slate is ranked instead, all its candidates,
+    with the metrics of `slate_metrics`, "logloss" where scores are logits, and "auc",
+    which pools all slates. Per-user figures are then means over the slates of a user,
+    in order of `np.unique(holdout.users)`, so every user counts alike.
 
     Args:
-        scorer: see `Scorer`, or `SlateScorer` for slates; its scores may be on any device.
+        scorer: see `Scorer`, or `SlateScorer` for slates; its scores may be on any
+            device.
         holdout: the questions, `split.valid` or `split.test`.
         k: lengths of the list.
-        batch_size: rows scored at a time, which bounds memory to a few batch_size x V floats.
-        bootstrap, seed: resamples for the 95 % intervals (0 leaves them out) and their seed.
-        group: processes that share the questions, each of which calls this; every one gets the whole report. Where
-            `holdout.own`, each brings its own questions.
+        batch_size: rows scored at a time, which bounds memory to a few batch_size x V
+            floats.
+        bootstrap, seed: resamples for the 95 % intervals (0 leaves them out) and their
+            seed.
+        group: processes that share the questions, each of which calls this; every one
+            gets the whole report. Where `holdout.own`, each brings its own questions.
 
     Raises:
         ValueError: an empty holdout, scores of a wrong shape, or NaN among them.
     """
     cutoffs, rows, items = _cutoffs(k), len(holdout), len(holdout.item_counts)
     if (rows == 0 and not holdout.own) or batch_size < 1:
-        raise ValueError(f"cannot rank {rows} questions of {holdout.name}, {batch_size} at a time; both must be >= 1")
+        raise ValueError(
+            f"cannot rank {rows} questions of {holdout.name}, {batch_size} at a time;"
+            " both must be >= 1"
+        )
     if holdout.slates is not None:
         return _evaluate_slates(scorer, holdout, cutoffs, bootstrap, seed, group)
     counts = np.asarray(holdout.item_counts, np.float64)
-    bits = np.append(np.log2(max(counts.sum(), 1.0) / np.maximum(counts, 1.0)), 0.0)  # the last stands for no item
+    bits = np.append(
+        np.log2(max(counts.sum(), 1.0) / np.maximum(counts, 1.0)), 0.0
+    )  # the last stands for no item
     shown = np.zeros((len(cutoffs), items + 1), bool)
     batches: list[dict[str, np.ndarray]] = []
-    own = np.arange(rows) if group is None or holdout.own else group.share(np.arange(rows))
+    own = (
+        np.arange(rows)
+        if group is None or holdout.own
+        else group.share(np.arange(rows))
+    )
     for start in range(0, len(own), batch_size):
         batch = own[start : start + batch_size]
         histories = holdout.histories.take(batch)
         known: dict[str, Any] = {}
         if getattr(scorer, "reads_situation", False):
-            known["situation"] = {name: column[batch] for name, column in holdout.attributes.items()}
-        scores = _checked(scorer.score(histories, holdout.users[batch], **known), len(batch), items, scorer)
-        targets = torch.as_tensor(holdout.targets[batch], dtype=torch.int64).to(scores.device)
+            known["situation"] = {
+                name: column[batch] for name, column in holdout.attributes.items()
+            }
+        scores = _checked(
+            scorer.score(histories, holdout.users[batch], **known),
+            len(batch),
+            items,
+            scorer,
+        )
+        targets = torch.as_tensor(holdout.targets[batch], dtype=torch.int64).to(
+            scores.device
+        )
         per_row: dict[str, np.ndarray] = {"row": batch}
         if getattr(scorer, "scores_are_logits", False):
-            loss = torch.nn.functional.cross_entropy(scores, targets - 1, reduction="none")
+            loss = torch.nn.functional.cross_entropy(
+                scores, targets - 1, reduction="none"
+            )
             per_row["loss"] = loss.double().cpu().numpy()
         excluded = _seen(histories, targets, items) if holdout.exclude_seen else None
         above, tied = ranks(scores, targets, excluded)
         per_row |= rank_metrics(above.cpu().numpy(), tied.cpu().numpy(), cutoffs)
-        allowed = scores if excluded is None else scores.masked_fill(excluded, -torch.inf)
+        allowed = (
+            scores if excluded is None else scores.masked_fill(excluded, -torch.inf)
+        )
         values, columns = top_k(allowed, cutoffs[-1])
         listed = columns.masked_fill_(values == -torch.inf, items).cpu().numpy()
         for ever, c in zip(shown, cutoffs, strict=True):
             ever[listed[:, :c]] = True
-            per_row[f"novelty@{c}"] = bits[listed[:, :c]].sum(1) / np.maximum((listed[:, :c] < items).sum(1), 1)
+            per_row[f"novelty@{c}"] = bits[listed[:, :c]].sum(1) / np.maximum(
+                (listed[:, :c] < items).sum(1), 1
+            )
         batches.append(per_row)
 
     asked = _checksum(holdout)
@@ -199,41 +267,78 @@ def evaluate(
             for first, (part, *_) in zip(firsts, parts, strict=False):
                 for per_row in part:
                     per_row["row"] = per_row["row"] + first
-            rows, asked = int(firsts[-1]), zlib.crc32(repr([checksum for *_, checksum in parts]).encode())
+            rows, asked = (
+                int(firsts[-1]),
+                zlib.crc32(repr([checksum for *_, checksum in parts]).encode()),
+            )
         batches = [per_row for part, *_ in parts for per_row in part]
         shown = np.any([ever for _, ever, *_ in parts], axis=0)
     if not batches:
         raise ValueError(f"cannot rank {holdout.name}: no process has a question")
-    per_user = {name: np.concatenate([per_row[name] for per_row in batches]) for name in batches[0]}
+    per_user = {
+        name: np.concatenate([per_row[name] for per_row in batches])
+        for name in batches[0]
+    }
     order = np.argsort(per_user.pop("row"))
     per_user = {name: figures[order] for name, figures in per_user.items()}
-    coverage = {f"coverage@{c}": float(ever[:items].mean()) for ever, c in zip(shown, cutoffs, strict=True)}
+    coverage = {
+        f"coverage@{c}": float(ever[:items].mean())
+        for ever, c in zip(shown, cutoffs, strict=True)
+    }
     return _report(per_user, coverage, holdout, asked, bootstrap, seed)
 
 
 def _checksum(holdout: Holdout) -> int:
-    return zlib.crc32(np.stack([holdout.users, holdout.targets]).astype("<i8").tobytes())
+    return zlib.crc32(
+        np.stack([holdout.users, holdout.targets]).astype("<i8").tobytes()
+    )
 
 
 def _report(
-    per_user: dict[str, np.ndarray], others: dict[str, float], holdout: Holdout, asked: int, bootstrap: int, seed: int
+    per_user: dict[str, np.ndarray],
+    others: dict[str, float],
+    holdout: Holdout,
+    asked: int,
+    bootstrap: int,
+    seed: int,
 ) -> Report:
     interval = {}
     if bootstrap:
-        bounds = bootstrap_interval(np.stack(list(per_user.values()), axis=1), bootstrap, seed)
-        interval = {name: (float(low), float(high)) for name, low, high in zip(per_user, *bounds, strict=True)}
-    how = {"questions": f"{asked:08x}", "bootstrap": {"resamples": bootstrap, "seed": seed}}
-    metrics = {name: float(figures.mean()) for name, figures in per_user.items()} | others
+        bounds = bootstrap_interval(
+            np.stack(list(per_user.values()), axis=1), bootstrap, seed
+        )
+        interval = {
+            name: (float(low), float(high))
+            for name, low, high in zip(per_user, *bounds, strict=True)
+        }
+    how = {
+        "questions": f"{asked:08x}",
+        "bootstrap": {"resamples": bootstrap, "seed": seed},
+    }
+    metrics = {
+        name: float(figures.mean()) for name, figures in per_user.items()
+    } | others
     users, items = len(next(iter(per_user.values()))), len(holdout.item_counts)
-    return Report(metrics, interval, per_user, users, items, holdout.name, holdout.protocol | how)
+    return Report(
+        metrics, interval, per_user, users, items, holdout.name, holdout.protocol | how
+    )
 
 
 def _evaluate_slates(
-    scorer: Any, holdout: Holdout, cutoffs: list[int], bootstrap: int, seed: int, group: Group | None
+    scorer: Any,
+    holdout: Holdout,
+    cutoffs: list[int],
+    bootstrap: int,
+    seed: int,
+    group: Group | None,
 ) -> Report:
     slates = holdout.slates
     assert slates is not None
-    own = np.arange(len(holdout)) if group is None else group.share(np.arange(len(holdout)))
+    own = (
+        np.arange(len(holdout))
+        if group is None
+        else group.share(np.arange(len(holdout)))
+    )
     part = own, *slate_figures(scorer, slates, own, cutoffs)
     parts = [part] if group is None else group.gather(part)
     parts = [part for part in parts if len(part[0])]
@@ -243,7 +348,9 @@ def _evaluate_slates(
     for name in parts[0][1]:
         figures = np.concatenate([part[1][name] for part in parts])
         per_user[name] = np.bincount(user, figures) / np.bincount(user)
-    auc = pooled_auc(*(np.concatenate([part[place] for part in parts]) for place in (2, 3)))
+    auc = pooled_auc(
+        *(np.concatenate([part[place] for part in parts]) for place in (2, 3))
+    )
     return _report(per_user, {"auc": auc}, holdout, _checksum(holdout), bootstrap, seed)
 
 
@@ -257,16 +364,27 @@ def _cutoffs(k: int | Sequence[int]) -> list[int]:
 def _checked(scores: Tensor, rows: int, items: int, scorer: object) -> Tensor:
     name = type(scorer).__name__
     if not isinstance(scores, Tensor) or scores.shape != (rows, items):
-        found = f"{type(scores).__name__} of shape {tuple(getattr(scores, 'shape', ()))}"
-        raise ValueError(f"{name}.score returned a {found}; it must be a tensor of shape ({rows}, {items})")
+        found = (
+            f"{type(scores).__name__} of shape {tuple(getattr(scores, 'shape', ()))}"
+        )
+        raise ValueError(
+            f"{name}.score returned a {found}; it must be a tensor of shape ({rows},"
+            f" {items})"
+        )
     if scores.isnan().any():
-        raise ValueError(f"{name}.score returned NaN; a ranking needs numbers (or -inf)")
+        raise ValueError(
+            f"{name}.score returned NaN; a ranking needs numbers (or -inf)"
+        )
     return scores.float()
 
 
 def _seen(histories: Histories, targets: Tensor, items: int) -> Tensor:
     """True where an item stands anywhere in the row's history and is not its target."""
-    cells = np.repeat(np.arange(len(histories)) * items, histories.lengths) + histories.items - 1
+    cells = (
+        np.repeat(np.arange(len(histories)) * items, histories.lengths)
+        + histories.items
+        - 1
+    )
     seen = torch.zeros(len(histories), items, dtype=torch.bool, device=targets.device)
     seen.view(-1)[torch.from_numpy(cells).to(targets.device)] = True
     return seen.scatter_(1, targets[:, None] - 1, False)

@@ -1,7 +1,7 @@
 """Stage 1a, files: CSV, TSV, JSON lines and Parquet become a pandas frame whose index says where each row stands.
 
-Nothing is guessed that could be wrong in silence: text stays text unless a whole column is written as numbers are,
-and what cannot be read is one :class:`DataError` line.
+Nothing is guessed that could be wrong in silence: text stays text unless a whole column
+is written as numbers are, and what cannot be read is one :class:`DataError` line.
 """
 
 from __future__ import annotations
@@ -41,11 +41,14 @@ LINES = {".jsonl": ".jsonl", ".ndjson": ".jsonl"}
 ENDINGS = ".csv, .tsv or .jsonl (each also .gz), or .parquet"
 
 
-def read_table(source: str | Path | pd.DataFrame, exact: Collection[str | None]) -> tuple[pd.DataFrame, Source]:
+def read_table(
+    source: str | Path | pd.DataFrame, exact: Collection[str | None]
+) -> tuple[pd.DataFrame, Source]:
     """Read a table, and say what messages call it and its rows.
 
     Args:
-        source: a file, a folder of Parquet parts, or a frame, which is numbered anew from 0.
+        source: a file, a folder of Parquet parts, or a frame, which is numbered anew
+            from 0.
         exact: columns whose values never pass through floating point.
 
     Raises:
@@ -66,18 +69,29 @@ def columns_of(frame: pd.DataFrame) -> str:
     names = [str(column) for column in frame.columns]
     said = "its columns are " + ", ".join(f"'{name}'" for name in names)
     if len(names) == 1 and (signs := [sign for sign in ";\t|," if sign in names[0]]):
-        said = f"its one column is '{names[0]}'; is it separated by {signs[0]!r}? .csv has commas, .tsv tabs"
+        said = (
+            f"its one column is '{names[0]}'; is it separated by {signs[0]!r}? .csv has"
+            " commas, .tsv tabs"
+        )
     return said
 
 
 def attribute(values: pd.Series, kinds: Mapping[str, str], where: Source) -> pd.Series:
     """A column that is neither id nor time: as declared, else as it is."""
     values = plain_values(values, where)
-    return declared(values, kinds[str(values.name)], where) if values.name in kinds else values
+    return (
+        declared(values, kinds[str(values.name)], where)
+        if values.name in kinds
+        else values
+    )
 
 
 def read_known(
-    source: str | Path | pd.DataFrame, role: str, column: str, ids: pd.Series, kinds: Mapping[str, str]
+    source: str | Path | pd.DataFrame,
+    role: str,
+    column: str,
+    ids: pd.Series,
+    kinds: Mapping[str, str],
 ) -> pd.DataFrame:
     """What is known about users or items: a table indexed by ids of the type that the events have.
 
@@ -89,19 +103,28 @@ def read_known(
         kinds: declared kinds of attributes.
 
     Raises:
-        DataError: an id is missing, there twice or of another type, or an attribute is not what it is declared.
+        DataError: an id is missing, there twice or of another type, or an attribute is
+            not what it is declared.
     """
     as_text = [name for name, kind in kinds.items() if kind != "number"]
     table, where = read_table(source, (column, *as_text))
     where = Source(f"{where.name}, table of {role}s,", where.parts)
     if isinstance(source, pd.DataFrame):
         index = table.index.name
-        table = table.reset_index(drop=index not in (role, column) or index in table.columns)
+        table = table.reset_index(
+            drop=index not in (role, column) or index in table.columns
+        )
     column = column if column in table.columns else role
     if column not in table.columns:
-        raise DataError(f"{where.name} has no column or index '{column}'; {columns_of(table)}; name the id column")
+        raise DataError(
+            f"{where.name} has no column or index '{column}'; {columns_of(table)}; name"
+            " the id column"
+        )
     if table.empty:
-        raise DataError(f"{where.name} has no rows; give one for each {role} that is known, or leave the table out")
+        raise DataError(
+            f"{where.name} has no rows; give one for each {role} that is known, or"
+            " leave the table out"
+        )
     values = plain_values(table[column], where)
     require(~blank(values), values, where, "is missing; write an id, or delete the row")
     values = exact_ids(values, where)
@@ -109,7 +132,10 @@ def read_known(
         values = values.astype("str")  # exact: 7 is "7"
     if ids.dtype != values.dtype:
         odd = pd.to_numeric(values, errors="coerce").isna()
-        mend = f"makes the ids {values.dtype}, in the events they are {ids.dtype}; make them one type"
+        mend = (
+            f"makes the ids {values.dtype}, in the events they are {ids.dtype}; make"
+            " them one type"
+        )
         require(~odd if odd.any() else odd, values, where, mend)
     require(~values.duplicated(), values, where, "is there twice; keep one row")
     known = table.drop(columns=column).apply(lambda one: attribute(one, kinds, where))
@@ -132,7 +158,9 @@ def file_kind(path: Path) -> tuple[str, bool]:
     packed = name.endswith(".gz")
     ending = Path(name.removesuffix(".gz")).suffix
     kind = LINES.get(ending, ending)
-    if kind not in (*SEPARATORS, ".jsonl", ".parquet") or (kind == ".parquet" and packed):
+    if kind not in (*SEPARATORS, ".jsonl", ".parquet") or (
+        kind == ".parquet" and packed
+    ):
         raise DataError(f"{path}: unknown ending; write {ENDINGS}")
     return kind, packed
 
@@ -148,10 +176,14 @@ def parquet_parts(path: Path) -> list[Path]:
     parts = [
         part
         for part in sorted(path.rglob("*.parquet"))
-        if part.is_file() and not any(name[0] in "_." for name in part.relative_to(path).parts)
+        if part.is_file()
+        and not any(name[0] in "_." for name in part.relative_to(path).parts)
     ]
     if not parts:
-        raise DataError(f"{path} is a folder without .parquet parts; give a file, or a folder that has some")
+        raise DataError(
+            f"{path} is a folder without .parquet parts; give a file, or a folder that"
+            " has some"
+        )
     return parts
 
 
@@ -166,8 +198,13 @@ def column_names(path: Path) -> list[str]:
         if kind == ".parquet":
             return list(pq.ParquetFile(parquet_parts(path)[0]).schema_arrow.names)
         if kind == ".jsonl":
-            raise DataError(f"{path}: only .csv, .tsv and .parquet can be prepared; write it as one of them")
-        with io.TextIOWrapper(_opened(path, packed), encoding="utf-8-sig", newline="") as file:
+            raise DataError(
+                f"{path}: only .csv, .tsv and .parquet can be prepared; write it as one"
+                " of them"
+            )
+        with io.TextIOWrapper(
+            _opened(path, packed), encoding="utf-8-sig", newline=""
+        ) as file:
             names = next(csv.reader(file, delimiter=SEPARATORS[kind]), None)
     if not names:
         raise DataError(f"{path} is empty; it needs a header row and events")
@@ -182,9 +219,15 @@ def _read(path: Path, exact: Collection[str | None]) -> tuple[pd.DataFrame, Sour
     with one_line_errors(path):
         if kind == ".parquet":
             return _read_parquet(path)
-        frame = _read_json_lines(path, packed) if kind == ".jsonl" else _read_text(path, SEPARATORS[kind], packed)
+        frame = (
+            _read_json_lines(path, packed)
+            if kind == ".jsonl"
+            else _read_text(path, SEPARATORS[kind], packed)
+        )
     read = from_json if kind == ".jsonl" else as_number
-    return frame.apply(lambda values: read(values, decimals=values.name not in exact)), Source(str(path))
+    return frame.apply(
+        lambda values: read(values, decimals=values.name not in exact)
+    ), Source(str(path))
 
 
 @contextlib.contextmanager
@@ -197,9 +240,20 @@ def one_line_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError:
-        raise DataError(f"{path}{_not_utf8(path)}: not UTF-8 text; save it as UTF-8") from None
-    except (OSError, EOFError, zlib.error, MemoryError, OverflowError, pa.ArrowException) as error:
-        raise DataError(f"{path}: cannot be read ({one_line(error)}); make it anew") from None
+        raise DataError(
+            f"{path}{_not_utf8(path)}: not UTF-8 text; save it as UTF-8"
+        ) from None
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        MemoryError,
+        OverflowError,
+        pa.ArrowException,
+    ) as error:
+        raise DataError(
+            f"{path}: cannot be read ({one_line(error)}); make it anew"
+        ) from None
 
 
 def _opened(path: Path, packed: bool) -> IO[bytes]:
@@ -208,7 +262,10 @@ def _opened(path: Path, packed: bool) -> IO[bytes]:
 
 def _not_utf8(path: Path) -> str:
     """Which row of a file is not UTF-8, as far as that can be found out."""
-    with contextlib.suppress(OSError, EOFError, zlib.error), _opened(path, path.name.lower().endswith(".gz")) as file:
+    with (
+        contextlib.suppress(OSError, EOFError, zlib.error),
+        _opened(path, path.name.lower().endswith(".gz")) as file,
+    ):
         for number, line in enumerate(file, 1):
             try:
                 line.decode("utf-8")
@@ -227,22 +284,38 @@ def _read_text(path: Path, separator: str, packed: bool) -> pd.DataFrame:
         "compression": "gzip" if packed else None,
     }
     try:
-        header = pd.read_csv(path, header=None, nrows=1, **options).iloc[0]  # pandas renames duplicates
-        with warnings.catch_warnings():  # and only warns where it cuts off columns without a name
+        header = pd.read_csv(path, header=None, nrows=1, **options).iloc[
+            0
+        ]  # pandas renames duplicates
+        with (
+            warnings.catch_warnings()
+        ):  # and only warns where it cuts off columns without a name
             warnings.simplefilter("error", pd.errors.ParserWarning)
             frame = pd.read_csv(path, index_col=False, **options)
     except pd.errors.EmptyDataError:
         raise DataError(f"{path} is empty; it needs a header row and events") from None
     except pd.errors.ParserWarning:
-        raise DataError(f"{path} row 1: fewer names than the rows have columns; name them all") from None
+        raise DataError(
+            f"{path} row 1: fewer names than the rows have columns; name them all"
+        ) from None
     except pd.errors.ParserError as error:
         fault = f": not a readable table ({one_line(error)}); make it anew"
-        if wide := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error)):
-            fault = f' row {wide[2]}: {wide[3]} columns under {wide[1]} names; put text with commas in ""'
+        if wide := re.search(
+            r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error)
+        ):
+            fault = (
+                f" row {wide[2]}: {wide[3]} columns under {wide[1]} names; put text"
+                ' with commas in ""'
+            )
         if quote := re.search(r"EOF inside string starting at row (\d+)", str(error)):
-            fault = f' row {int(quote[1]) + 1}: a quote " is opened and never closed; close it'
+            fault = (
+                f' row {int(quote[1]) + 1}: a quote " is opened and never closed;'
+                " close it"
+            )
         raise DataError(f"{path}{fault}") from None
-    frame = frame.set_axis(list(header), axis=1).set_axis(pd.RangeIndex(2, len(frame) + 2))
+    frame = frame.set_axis(list(header), axis=1).set_axis(
+        pd.RangeIndex(2, len(frame) + 2)
+    )
     return frame[(frame != "").any(axis=1)]  # editors leave empty lines at the end
 
 
@@ -257,11 +330,17 @@ def _read_json_lines(path: Path, packed: bool) -> pd.DataFrame:
                 except UnicodeDecodeError:
                     raise
                 except (ValueError, RecursionError) as error:
-                    fault = f"not a JSON object ({one_line(error)}); write one object a line"
+                    fault = (
+                        f"not a JSON object ({one_line(error)}); write one object a"
+                        " line"
+                    )
                     raise DataError(f"{path} row {number}: {fault}") from None
                 if not isinstance(record, dict):
                     kind = type(record).__name__
-                    raise DataError(f"{path} row {number}: a JSON {kind}, not an object; write one object a line")
+                    raise DataError(
+                        f"{path} row {number}: a JSON {kind}, not an object; write one"
+                        " object a line"
+                    )
                 if b"\\ud" in text.lower():
                     _refuse_halves(record, f"{path} row {number}")
                 records.append(record)
@@ -270,7 +349,10 @@ def _read_json_lines(path: Path, packed: bool) -> pd.DataFrame:
         raise DataError(f"{path} is empty; it needs a JSON object a line")
     names = dict.fromkeys(name for record in records for name in record)
     index = pd.Index(rows, dtype="int64")
-    columns = {name: pd.Series([r.get(name) for r in records], index, dtype=object) for name in names}
+    columns = {
+        name: pd.Series([r.get(name) for r in records], index, dtype=object)
+        for name in names
+    }
     return pd.DataFrame(columns, index)
 
 
@@ -280,7 +362,9 @@ def _refuse_halves(record: dict[str, Any], where: str) -> None:
         try:
             json.dumps([name, value], ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            raise DataError(f"{where}: {one_line(repr(name))} holds half a character; write it anew") from None
+            raise DataError(
+                f"{where}: {one_line(repr(name))} holds half a character; write it anew"
+            ) from None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -301,16 +385,26 @@ def _read_parquet(path: Path) -> tuple[pd.DataFrame, Source]:
         names, first = tables[-1].schema.names, tables[0].schema.names
         if sorted(names) != sorted(first):
             odd = sorted({*names} ^ {*first}) or names
-            raise DataError(f"{part}: column '{odd[0]}' is not in all parts; give them the same columns")
+            raise DataError(
+                f"{part}: column '{odd[0]}' is not in all parts; give them the same"
+                " columns"
+            )
         if len(parts) > 1:
             tables[-1] = tables[-1].select(first)
     try:
-        table = pa.concat_tables(tables, promote_options="default")  # a column of nulls alone takes any type
+        table = pa.concat_tables(
+            tables, promote_options="default"
+        )  # a column of nulls alone takes any type
     except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
-        raise DataError(f"{path}: its parts differ in type ({one_line(error)}); write them alike") from None
-    # What pandas noted beside the columns may be damaged. One missing value must not turn the others into floats.
+        raise DataError(
+            f"{path}: its parts differ in type ({one_line(error)}); write them alike"
+        ) from None
+    # What pandas noted beside the columns may be damaged. One missing value must not
+    # turn the others into floats.
     with one_line_errors(path):
         frame = table.replace_schema_metadata(None).to_pandas(integer_object_nulls=True)
-    counts = tuple((str(part), len(one)) for part, one in zip(parts, tables, strict=True))
+    counts = tuple(
+        (str(part), len(one)) for part, one in zip(parts, tables, strict=True)
+    )
     where = Source(str(path), counts if path.is_dir() else ())
     return frame.set_axis(pd.RangeIndex(1, len(frame) + 1)), where

@@ -22,7 +22,12 @@ from attncore.interactions import DataError
 from attncore.splits import Split
 
 UNFINISHED = ".writing-"  # how names begin that a crash may leave behind
-RUN_FILES = ("weights.safetensors", "histories.safetensors", "vocabulary.json", "config.json")
+RUN_FILES = (
+    "weights.safetensors",
+    "histories.safetensors",
+    "vocabulary.json",
+    "config.json",
+)
 PATIENCE = 2.0  # seconds that a reader waits for a writer who is at it
 
 Found = TypeVar("Found")
@@ -54,28 +59,39 @@ def write_run(
         weights: what the model has learned.
         config: the rest of `config.json`.
         attributes: names of the events' attributes that are kept.
-        only_weights: the folder holds this split already, so only weights and configuration are new.
+        only_weights: the folder holds this split already, so only weights and
+            configuration are new.
 
     Raises:
         DataError: another process is writing the folder.
         OSError: it cannot be written, or the disk is full; its files are as they were.
     """
-    with alone(folder), tempfile.TemporaryDirectory(dir=folder, prefix=UNFINISHED) as place:
+    with (
+        alone(folder),
+        tempfile.TemporaryDirectory(dir=folder, prefix=UNFINISHED) as place,
+    ):
         fresh, names = Path(place), list(RUN_FILES)
         try:
             if only_weights:
                 names = ["weights.safetensors", "config.json"]
             else:
                 split.save(fresh, attributes)
-            save_file({name: x.detach().cpu().contiguous() for name, x in weights.items()}, fresh / names[0])
+            save_file(
+                {name: x.detach().cpu().contiguous() for name, x in weights.items()},
+                fresh / names[0],
+            )
             files = file_checksums(folder, RUN_FILES[1:-1]) if only_weights else {}
             config = config | {"files": files | file_checksums(fresh, names[:-1])}
-            (fresh / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+            (fresh / "config.json").write_text(
+                json.dumps(config, indent=2), encoding="utf-8"
+            )
             for name in names:
                 on_disk(fresh / name)
         except (OSError, SafetensorError) as error:
             why = error.strerror if isinstance(error, OSError) else error
-            raise OSError(f"{folder}: cannot be written ({why}); what was there is unchanged") from None
+            raise OSError(
+                f"{folder}: cannot be written ({why}); what was there is unchanged"
+            ) from None
         for name in names:
             (fresh / name).replace(folder / name)
         on_disk(folder)
@@ -102,7 +118,10 @@ def alone(folder: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise DataError(f"{folder}: another process is writing it; wait for it, or name another folder") from None
+        raise DataError(
+            f"{folder}: another process is writing it; wait for it, or name another"
+            " folder"
+        ) from None
     except OSError:  # a file system without locks
         pass
     _held.add(place)
@@ -152,50 +171,72 @@ def prepare(folder: Path, clear: bool = True) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error.strerror}); give --out another folder") from None
+        raise DataError(
+            f"{folder}: cannot be written ({error.strerror}); give --out another folder"
+        ) from None
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
     """The checked `config.json` of a run folder.
 
     Raises:
-        DataError: the folder is not a run folder, or a file in it is missing, damaged or of another run.
+        DataError: the folder is not a run folder, or a file in it is missing, damaged
+            or of another run.
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
-        raise DataError(f"{folder}: is not a run folder (it has no config.json); train one with --out {folder}")
+        raise DataError(
+            f"{folder}: is not a run folder (it has no config.json); train one with"
+            f" --out {folder}"
+        )
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         expected = config["files"]
     except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{folder / 'config.json'}: is damaged ({error}); train again") from None
+        raise DataError(
+            f"{folder / 'config.json'}: is damaged ({error}); train again"
+        ) from None
     for name in RUN_FILES[:-1]:
         if not (folder / name).is_file():
-            raise DataError(f"{folder / name}: is missing; train again with --out {folder}")
+            raise DataError(
+                f"{folder / name}: is missing; train again with --out {folder}"
+            )
     for name, checksum in file_checksums(folder, RUN_FILES[:-1]).items():
         if checksum != expected.get(name):
-            raise DataError(f"{folder / name}: is damaged or of another run (its checksum differs); train again")
+            raise DataError(
+                f"{folder / name}: is damaged or of another run (its checksum differs);"
+                " train again"
+            )
     return config
 
 
 def read_whole(folder: Path, read: Callable[[Path, dict[str, Any]], Found]) -> Found:
     """What `read` makes of a run folder and its configuration, all files being of one run.
 
-    They are checked before and after. While somebody replaces them, they are read again.
+    They are checked before and after. While somebody replaces them, they are read
+    again.
 
     Raises:
-        DataError: the folder is not a run folder, or a file in it is missing, damaged or of another run.
+        DataError: the folder is not a run folder, or a file in it is missing, damaged
+            or of another run.
     """
     give_up = time.monotonic() + PATIENCE
     while True:
-        before, problem = _version(folder), f"{folder}: was replaced while it was read; load it again"
+        before, problem = (
+            _version(folder),
+            f"{folder}: was replaced while it was read; load it again",
+        )
         try:
             found = read(folder, read_config(folder))
             read_config(folder)
             if _version(folder) == before:
                 return found
         except (DataError, OSError, SafetensorError) as error:
-            problem = str(error) if isinstance(error, DataError) else f"{folder}: {error}; load it again"
+            problem = (
+                str(error)
+                if isinstance(error, DataError)
+                else f"{folder}: {error}; load it again"
+            )
             if _version(folder) == before and not any(folder.glob(f"{UNFINISHED}*")):
                 raise DataError(problem) from None
         if time.monotonic() > give_up:

@@ -11,11 +11,14 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 }
 """Share of the highest learning rate when a share `done` (0 to 1) of the steps after warm-up is over.
 
-`SCHEDULES["linear"] = lambda done: 1 - done` makes `TrainingConfig(schedule="linear")` work.
+`SCHEDULES["linear"] = lambda done: 1 - done` makes `TrainingConfig(schedule="linear")`
+work.
 """
 
 
-def learning_rate(step: int, steps: int, warmup: int = 0, schedule: str = "cosine") -> float:
+def learning_rate(
+    step: int, steps: int, warmup: int = 0, schedule: str = "cosine"
+) -> float:
     """The learning rate of a step, as a share of the highest: linear warm-up, then a schedule.
 
     "cosine" ends at a tenth of the highest.

@@ -19,7 +19,8 @@ class Vocabulary:
     """The ids of a log, each with an index from 1; index 0 is padding and has no id.
 
     Attributes:
-        ids: distinct ids, int64 or str, in ascending order, or in that of a prepared log; `ids[i]` has index `i + 1`.
+        ids: distinct ids, int64 or str, in ascending order, or in that of a prepared
+            log; `ids[i]` has index `i + 1`.
         kind: what the ids name, for error lines: "item" or "user".
     """
 
@@ -43,7 +44,10 @@ class Vocabulary:
         index = self._sought(ids)
         if not index.all():
             unknown = np.asarray(ids)[index == 0][0]
-            raise DataError(f"unknown {self.kind} {unknown}: it is not among the log's {len(self):,} {self.kind}s")
+            raise DataError(
+                f"unknown {self.kind} {unknown}: it is not among the log's"
+                f" {len(self):,} {self.kind}s"
+            )
         return index
 
     def known(self, ids: Sequence[Any] | np.ndarray) -> np.ndarray:
@@ -63,8 +67,13 @@ class Vocabulary:
         is_number, known_number = wanted.dtype.kind in "iu", self.ids.dtype.kind in "iu"
         if is_number != known_number:
             expected = "an integer" if known_number else "text"
-            raise DataError(f"unknown {self.kind} {wanted.ravel().tolist()[0]!r}: an id of this log is {expected}")
-        return (self._index.get_indexer(pd.Index(wanted.astype(self.ids.dtype))) + 1).astype(np.int32)
+            raise DataError(
+                f"unknown {self.kind} {wanted.ravel().tolist()[0]!r}: an id of this log"
+                f" is {expected}"
+            )
+        return (
+            self._index.get_indexer(pd.Index(wanted.astype(self.ids.dtype))) + 1
+        ).astype(np.int32)
 
     def decode(self, index: np.ndarray) -> np.ndarray:
         """The ids at `index` (entries from 1 to len), in the same shape."""
@@ -81,8 +90,12 @@ class Vocabulary:
         try:
             return [int(text) for text in texts]
         except ValueError:
-            bad = next(text for text in texts if not text.strip().lstrip("+-").isdigit())
-            raise DataError(f"unknown {self.kind} {bad!r}: an id of this log is an integer") from None
+            bad = next(
+                text for text in texts if not text.strip().lstrip("+-").isdigit()
+            )
+            raise DataError(
+                f"unknown {self.kind} {bad!r}: an id of this log is an integer"
+            ) from None
 
 
 class Joined:
@@ -120,7 +133,8 @@ class Histories:
     Attributes:
         items: item indices 1..V, int32, one per event.
         offsets: where each row begins and ends, int64, rows + 1 entries.
-        times: time of each event, int64 (Unix seconds, or the row's number when the log has no time).
+        times: time of each event, int64 (Unix seconds, or the row's number when the log
+            has no time).
         attributes: event attributes by name (a rating, say), one value per event.
     """
 
@@ -150,14 +164,20 @@ class Histories:
         rows = np.asarray(rows, np.int64)
         lengths = self.lengths[rows] if stops is None else np.asarray(stops)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        at = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
+        at = np.arange(offsets[-1]) + np.repeat(
+            self.offsets[rows] - offsets[:-1], lengths
+        )
         return self._gathered(at, offsets)
 
     def erased(self, row: int) -> Histories:
         """One history n + 1 times: whole, then without each of its n events; times and attributes are kept."""
         events = np.arange(self.offsets[row], self.offsets[row + 1])
-        at = np.concatenate([events, *(np.delete(events, event) for event in range(len(events)))])
-        offsets = np.concatenate([[0], np.cumsum([len(events)] + [len(events) - 1] * len(events))])
+        at = np.concatenate(
+            [events, *(np.delete(events, event) for event in range(len(events)))]
+        )
+        offsets = np.concatenate(
+            [[0], np.cumsum([len(events)] + [len(events) - 1] * len(events))]
+        )
         return self._gathered(at, offsets.astype(np.int64))
 
     def _gathered(self, at: np.ndarray, offsets: np.ndarray) -> Histories:
@@ -174,13 +194,22 @@ class Histories:
 
         def mapped(name: str, column: np.ndarray) -> np.ndarray:
             if column.dtype.kind not in "biuf":
-                raise DataError(f"attribute {name!r}: is not a number, and only numbers can be memory-mapped")
+                raise DataError(
+                    f"attribute {name!r}: is not a number, and only numbers can be"
+                    " memory-mapped"
+                )
             np.save(folder / f"{name}.npy", column)
             return np.load(folder / f"{name}.npy", mmap_mode="c")
 
-        attributes = {name: mapped(f"attribute-{name}", column) for name, column in self.attributes.items()}
+        attributes = {
+            name: mapped(f"attribute-{name}", column)
+            for name, column in self.attributes.items()
+        }
         return replace(
-            self, items=mapped("items", self.items), times=mapped("times", self.times), attributes=attributes
+            self,
+            items=mapped("items", self.items),
+            times=mapped("times", self.times),
+            attributes=attributes,
         )
 
     @classmethod
@@ -190,7 +219,9 @@ class Histories:
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         empty = np.zeros(0, np.int32)
         items = np.concatenate([empty, *[np.asarray(row, np.int32) for row in rows]])
-        times = np.concatenate([np.zeros(0, np.int64), *[np.arange(n, dtype=np.int64) for n in lengths]])
+        times = np.concatenate(
+            [np.zeros(0, np.int64), *[np.arange(n, dtype=np.int64) for n in lengths]]
+        )
         return cls(items, offsets, times)
 
 
@@ -206,8 +237,12 @@ def index_log(log: Interactions) -> tuple[Vocabulary, Vocabulary, Histories]:
         every = item_ids.union(log.slates.items.categories)
         item, item_ids = every.get_indexer(item_ids)[item], every
     time = events["time"].to_numpy(np.int64)
-    order = np.lexsort((time, user))  # a stable sort: rows of one user and one time stay as loaded
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(user_ids)))]).astype(np.int64)
+    order = np.lexsort(
+        (time, user)
+    )  # a stable sort: rows of one user and one time stay as loaded
+    offsets = np.concatenate(
+        [[0], np.cumsum(np.bincount(user, minlength=len(user_ids)))]
+    ).astype(np.int64)
     extra = [name for name in events.columns if name not in ("user", "item", "time")]
     histories = Histories(
         (item[order] + 1).astype(np.int32),
@@ -215,9 +250,15 @@ def index_log(log: Interactions) -> tuple[Vocabulary, Vocabulary, Histories]:
         time[order],
         {name: events[name].to_numpy()[order] for name in extra},
     )
-    return Vocabulary(plain_ids(user_ids), "user"), Vocabulary(plain_ids(item_ids), "item"), histories
+    return (
+        Vocabulary(plain_ids(user_ids), "user"),
+        Vocabulary(plain_ids(item_ids), "item"),
+        histories,
+    )
 
 
 def plain_ids(index: pd.Index) -> np.ndarray:
     """Ids as int64, or as Python strings."""
-    return index.to_numpy(np.int64) if index.dtype.kind in "iu" else index.to_numpy(object)
+    return (
+        index.to_numpy(np.int64) if index.dtype.kind in "iu" else index.to_numpy(object)
+    )

@@ -20,7 +20,10 @@ class PopularLately:
     def score_slate(self, slates: Moments, row: int) -> np.ndarray:
         """Places of a slate's candidates, float32: 0 is the lowest, ties share a place."""
         items, time = slates.items[slates.list_of(row)], slates.times[row]
-        return _places(slates.taken_lately(items, time, self.days), slates.taken_lately(items, time, 90))
+        return _places(
+            slates.taken_lately(items, time, self.days),
+            slates.taken_lately(items, time, 90),
+        )
 
 
 class PersonalHabit:

@@ -1,7 +1,8 @@
 """Stage 1a, continued: slates, the candidates that were shown at a moment, and which of them were taken.
 
-What is shown depends on where and when, not on who looks: all baskets of one store in one week saw the same
-promotions. So a list of candidates is kept once, in flat arrays of small integers, and slates point to it.
+What is shown depends on where and when, not on who looks: all baskets of one store in
+one week saw the same promotions. So a list of candidates is kept once, in flat arrays
+of small integers, and slates point to it.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ class Slates:
     """Lists of candidates, the moments at which they were shown, and what was taken.
 
     Attributes:
-        items: the candidates of all lists, one list after the other; item ids as a categorical. A list holds an item
-            once.
+        items: the candidates of all lists, one list after the other; item ids as a
+            categorical. A list holds an item once.
         offsets: list l is `items[offsets[l]:offsets[l + 1]]`; int64, lists + 1 entries.
         situation: a row per list: what holds for all of it, such as store and week.
         users: who was shown a list: a user id per slate.
@@ -32,9 +33,10 @@ class Slates:
         taken: places in `items` of what was taken, int32: those of slate s are
             `taken[taken_offsets[s]:taken_offsets[s + 1]]`, at least one.
         taken_offsets: int64, slates + 1 entries.
-        shown: how each candidate was shown, by name (its place on display, say): categoricals as long as `items`.
-        read: columns worth reading, where a configuration names none: of the table of "item"s, of "user"s, and of the
-            "situation".
+        shown: how each candidate was shown, by name (its place on display, say):
+            categoricals as long as `items`.
+        read: columns worth reading, where a configuration names none: of the table of
+            "item"s, of "user"s, and of the "situation".
 
     Raises:
         DataError: the arrays do not fit together.
@@ -67,16 +69,25 @@ class Slates:
         if fits and n:
             of = np.repeat(self.lists, np.diff(self.taken_offsets))
             fits = self.lists.min() >= 0 and self.lists.max() < lists
-            fits = fits and bool(((self.taken >= self.offsets[of]) & (self.taken < self.offsets[of + 1])).all())
+            fits = fits and bool(
+                (
+                    (self.taken >= self.offsets[of])
+                    & (self.taken < self.offsets[of + 1])
+                ).all()
+            )
         if not fits:
-            raise DataError("slates: their arrays do not fit together; build them with Slates.from_promotions")
+            raise DataError(
+                "slates: their arrays do not fit together; build them with"
+                " Slates.from_promotions"
+            )
 
     def __len__(self) -> int:
         return len(self.lists)
 
     def __repr__(self) -> str:
         lists = (
-            f"{len(self.offsets) - 1:,} lists of {len(self.items) / max(len(self.offsets) - 1, 1):,.0f} on average"
+            f"{len(self.offsets) - 1:,} lists of"
+            f" {len(self.items) / max(len(self.offsets) - 1, 1):,.0f} on average"
         )
         return f"Slates({len(self):,} moments, {lists}, {len(self.taken):,} taken)"
 
@@ -104,38 +115,58 @@ class Slates:
     ) -> Slates:
         """Slates from a log's events and a table of what was promoted where.
 
-        A moment is a user at a time, with the events of that time; its candidates are the promotions whose columns
-        `by` (store and week, say) hold what the events hold; taken are those candidates among the events. A moment
-        that took no candidate says nothing of the choice between them, and is no slate.
+        A moment is a user at a time, with the events of that time; its candidates are
+        the promotions whose columns `by` (store and week, say) hold what the events
+        hold; taken are those candidates among the events. A moment that took no
+        candidate says nothing of the choice between them, and is no slate.
 
         Args:
             events: as in `Interactions.events`, with the columns `by`.
-            promotions: a row per item and place, with "item" and the columns `by` and `shown`. An item that stands
-                in a list twice counts once, shown as in its row that sorts last.
+            promotions: a row per item and place, with "item" and the columns `by` and
+                `shown`. An item that stands in a list twice counts once, shown as in
+                its row that sorts last.
             by: names of the columns that say which list.
-            shown: names of the columns that say how an item was shown; they are categories.
+            shown: names of the columns that say how an item was shown; they are
+                categories.
             read: see `Slates`.
 
         Raises:
             DataError: a column is absent, or misses a value.
         """
-        for label, frame, columns in (("events", events, by), ("promotions", promotions, ["item", *by, *shown])):
+        for label, frame, columns in (
+            ("events", events, by),
+            ("promotions", promotions, ["item", *by, *shown]),
+        ):
             for column in columns:
                 if column not in frame.columns or frame[column].isna().any():
                     raise DataError(f"{label}: need a column '{column}' without gaps")
-        # Codes of every column; a list, and a candidate in it, are each one whole number made of such codes.
-        known = {name: promotions[name].astype("category").cat for name in ("item", *by, *shown)}
+        # Codes of every column; a list, and a candidate in it, are each one whole
+        # number made of such codes.
+        known = {
+            name: promotions[name].astype("category").cat
+            for name in ("item", *by, *shown)
+        }
         sizes = {name: len(column.categories) for name, column in known.items()}
-        places = _joined([known[name].codes.to_numpy() for name in by], [sizes[name] for name in by])
-        own = {name: known[name].categories.get_indexer(pd.Index(events[name])) for name in ("item", *by)}
+        places = _joined(
+            [known[name].codes.to_numpy() for name in by], [sizes[name] for name in by]
+        )
+        own = {
+            name: known[name].categories.get_indexer(pd.Index(events[name]))
+            for name in ("item", *by)
+        }
         found = np.all([code >= 0 for code in own.values()], axis=0)
-        asked = np.where(found, _joined([own[name] for name in by], [sizes[name] for name in by]), 0)
+        asked = np.where(
+            found, _joined([own[name] for name in by], [sizes[name] for name in by]), 0
+        )
         used = np.zeros(max(math.prod(sizes[name] for name in by), 1), bool)
         used[asked[found]] = True
         number = np.cumsum(used) - 1  # of the lists that some moment saw
 
         kept, parts = used[places], ("item", *shown)
-        codes = [number[places[kept]], *(known[name].codes.to_numpy()[kept] for name in parts)]
+        codes = [
+            number[places[kept]],
+            *(known[name].codes.to_numpy()[kept] for name in parts),
+        ]
         key = np.sort(_joined(codes, [1, *(sizes[name] for name in parts)]))
         how: dict[str, np.ndarray] = {}
         for name in reversed(shown):
@@ -148,7 +179,11 @@ class Slates:
         wanted = np.where(found, number[asked] * sizes["item"] + own["item"], -1)
         at = np.searchsorted(key, wanted)
         taken = np.append(key, -2)[at] == wanted
-        moments = {"time": events["time"][taken], "user": events["user"][taken], "list": number[asked[taken]]}
+        moments = {
+            "time": events["time"][taken],
+            "user": events["user"][taken],
+            "list": number[asked[taken]],
+        }
         rows = pd.DataFrame(moments | {"at": at[taken]}).drop_duplicates()
         rows = rows.sort_values([*moments, "at"], kind="stable")
         first = ~rows.duplicated([*moments]).to_numpy()
@@ -165,7 +200,10 @@ class Slates:
             rows["list"].to_numpy(np.int32)[first],
             rows["at"].to_numpy(np.int32),
             np.append(np.flatnonzero(first), len(rows)).astype(np.int64),
-            {name: pd.Categorical.from_codes(how[name][last], known[name].categories) for name in shown},
+            {
+                name: pd.Categorical.from_codes(how[name][last], known[name].categories)
+                for name in shown
+            },
             read or {},
         )
 

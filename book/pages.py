@@ -1,7 +1,8 @@
 """What the built book needs beside Sphinx, as an extension named in _config.yml.
 
-MathJax lies in the build, so that formulas are set without a network; the notebooks can be had as one archive; launch
-buttons stay off until the repository has an address; and what a screen reader stumbles over in the pages is mended.
+MathJax lies in the build, so that formulas are set without a network; the notebooks can
+be had as one archive; launch buttons stay off until the repository has an address; and
+what a screen reader stumbles over in the pages is mended.
 """
 
 import importlib.util
@@ -18,7 +19,8 @@ ARCHIVE = "attncore-notebooks.zip"
 
 
 def mathjax_folder() -> Path:
-    """Where the package sphinx-mathjax-offline keeps MathJax 3.2.2; its name is none that `import` could say."""
+    """Where the package sphinx-mathjax-offline keeps MathJax 3.2.2; its name is none
+    that `import` could say."""
     spec = importlib.util.find_spec("sphinx-mathjax-offline")
     if spec is None or spec.origin is None:
         raise ImportError("formulas need MathJax: pip install -r requirements.txt")
@@ -28,17 +30,22 @@ def mathjax_folder() -> Path:
 def copy_mathjax(app: Sphinx) -> None:
     """Copy the one file that sets formulas as SVG.
 
-    It needs no fonts, which matters: Firefox refuses the fonts of another folder to a page that was opened from disk.
+    It needs no fonts, which matters: Firefox refuses the fonts of another folder to a
+    page that was opened from disk.
     """
     if app.builder.format == "html":
-        copy_asset(str(mathjax_folder() / "tex-svg-full.js"), str(Path(app.outdir) / "_static" / "mathjax"))
+        copy_asset(
+            str(mathjax_folder() / "tex-svg-full.js"),
+            str(Path(app.outdir) / "_static" / "mathjax"),
+        )
 
 
 def share_visitors(app: Sphinx) -> None:
-    """Let the single page, from which the PDF is printed, write all that the many pages can.
+    """Let the single page, from which the PDF is printed, write all that the many pages
+    can.
 
-    Sphinx takes the visitors of "html" for "singlehtml" only as long as no extension registers some of its own there,
-    as sphinx-exercise does.
+    Sphinx takes the visitors of "html" for "singlehtml" only as long as no extension
+    registers some of its own there, as sphinx-exercise does.
     """
     visitors = app.registry.translation_handlers
     if "singlehtml" in visitors:
@@ -46,7 +53,8 @@ def share_visitors(app: Sphinx) -> None:
 
 
 def launch_from_the_repository_only(app: Sphinx, config: Config) -> None:
-    """Drop the launch buttons while `repository: url` in _config.yml is empty: there is nothing to launch from."""
+    """Drop the launch buttons while `repository: url` in _config.yml is empty: there is
+    nothing to launch from."""
     if not config.html_theme_options.get("repository_url"):
         config.html_theme_options["launch_buttons"] = {}
 
@@ -54,14 +62,24 @@ def launch_from_the_repository_only(app: Sphinx, config: Config) -> None:
 def mended(html: str) -> str:
     """A page with names and lists as a screen reader needs them.
 
-    The side bar's toggles have no name. The bibliography calls itself a list, but its entries are none of a list. Sphinx writes a signature of several lines as a list inside the heading of
-    another list, which HTML does not allow.
+    The side bar's toggles have no name. The bibliography calls itself a list, but its
+    entries are none of a list. Sphinx writes a signature of several lines as a list
+    inside the heading of another list, which HTML does not allow.
     """
-    html = html.replace('<summary><span class="toctree', '<summary aria-label="pages below"><span class="toctree')
-    html = html.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+    html = html.replace(
+        '<summary><span class="toctree',
+        '<summary aria-label="pages below"><span class="toctree',
+    )
+    html = html.replace(
+        '<div role="list" class="citation-list">', '<div class="citation-list">'
+    )
 
     def lines(found: re.Match[str]) -> str:
-        inner = found[1].replace("<dd>", '<span class="sig-line">').replace("</dd>", "</span>")
+        inner = (
+            found[1]
+            .replace("<dd>", '<span class="sig-line">')
+            .replace("</dd>", "</span>")
+        )
         return f'<span class="sig-lines">\n{inner}</span>'
 
     return re.sub(r"<dl>\n((?:<dd>.*</dd>\n)+)</dl>", lines, html)
@@ -75,16 +93,25 @@ def mend_pages(app: Sphinx, exception: Exception | None) -> None:
 
 
 def pack_notebooks(app: Sphinx, exception: Exception | None) -> None:
-    """Put the notebooks, the modules beside them and the results that they read into one archive, as in the repository."""
+    """Put the notebooks, the modules beside them and the results that they read into
+    one archive, as in the repository."""
     if exception is not None or app.builder.format != "html":
         return
-    wanted = [*(ROOT / "book").glob("*.ipynb"), *(ROOT / "book").glob("*.py"), *(ROOT / "book").glob("*.mplstyle")]
+    wanted = [
+        *(ROOT / "book").glob("*.ipynb"),
+        *(ROOT / "book").glob("*.py"),
+        *(ROOT / "book").glob("*.mplstyle"),
+    ]
     wanted += (ROOT / "book" / "data").glob("*.csv")
     wanted += (ROOT / "tests" / "bench" / "results").glob("*.json")
-    with zipfile.ZipFile(Path(app.outdir) / "_static" / ARCHIVE, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(
+        Path(app.outdir) / "_static" / ARCHIVE, "w", zipfile.ZIP_DEFLATED
+    ) as archive:
         for path in sorted(wanted):
             if path != Path(__file__).resolve():
-                entry = zipfile.ZipInfo(f"attncore/{path.relative_to(ROOT).as_posix()}")  # no time: the same bytes
+                entry = zipfile.ZipInfo(
+                    f"attncore/{path.relative_to(ROOT).as_posix()}"
+                )  # no time: the same bytes
                 archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
 
 

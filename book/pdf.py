@@ -1,7 +1,7 @@
 """Make one PDF of the whole book: .venv/bin/python book/pdf.py [FILE]
 
-Sphinx puts all chapters on one page, and Chromium prints it. On Debian both of these are needed, the second for the
-Chinese terms: apt-get install chromium fonts-noto-cjk
+Sphinx puts all chapters on one page, and Chromium prints it. On Debian both of these
+are needed, the second for the Chinese terms: apt-get install chromium fonts-noto-cjk
 """
 
 import shutil
@@ -35,7 +35,15 @@ FOOTER = (
 def build(folder: Path) -> Path:
     """The book as a single page in `folder`."""
     tool = Path(sys.executable).with_name("jupyter-book")
-    command = [str(tool), "build", str(ROOT), "--path-output", str(folder), "--builder", "singlehtml"]
+    command = [
+        str(tool),
+        "build",
+        str(ROOT),
+        "--path-output",
+        str(folder),
+        "--builder",
+        "singlehtml",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"the book does not build:\n{(done.stdout + done.stderr)[-2000:]}")
@@ -50,19 +58,26 @@ def print_page(page_file: Path, pdf: Path) -> None:
     if chromium is None:
         sys.exit("the PDF needs Chromium: apt-get install chromium fonts-noto-cjk")
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--headless", "--no-sandbox"])
+        browser = driver.chromium.launch(
+            executable_path=chromium, args=["--headless", "--no-sandbox"]
+        )
         page = browser.new_page(color_scheme="light")
         page.set_default_timeout(300_000)
         page.goto(page_file.as_uri(), wait_until="load")
         page.wait_for_function("window.MathJax?.startup?.promise")
         page.evaluate("MathJax.startup.promise.then(() => true)")
         page.add_style_tag(content=PRINT)
-        page.evaluate("document.querySelectorAll('details').forEach((folded) => { folded.open = true; })")
         page.evaluate(
-            "document.querySelectorAll('.toggle-hidden').forEach((folded) => folded.classList.remove('toggle-hidden'))"
+            "document.querySelectorAll('details').forEach((folded) => { folded.open ="
+            " true; })"
         )
         page.evaluate(
-            "document.querySelectorAll('img[loading=lazy]').forEach((image) => { image.loading = 'eager'; })"
+            "document.querySelectorAll('.toggle-hidden').forEach((folded) =>"
+            " folded.classList.remove('toggle-hidden'))"
+        )
+        page.evaluate(
+            "document.querySelectorAll('img[loading=lazy]').forEach((image) => {"
+            " image.loading = 'eager'; })"
         )
         page.pdf(
             path=pdf,

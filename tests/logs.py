@@ -1,4 +1,5 @@
-"""What the tests of reading share: a file to read, and the one line that the reader of a bad log sees."""
+"""What the tests of reading share: a file to read, and the one line that the reader of
+a bad log sees."""
 
 from pathlib import Path
 

@@ -1,4 +1,5 @@
-"""Serving: what may be shown, who shares a call, catalogues worked through in parts, and new items."""
+"""Serving: what may be shown, who shares a call, catalogues worked through in parts,
+and new items."""
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,11 @@ KINDS = ["self", "target", "lstm", "mean"]
 
 
 def model_of(split, kind="self", **options):
-    return ac.Recommender(ac.RecommenderConfig(attention=kind, width=16, length=8, **options), split, seed=3).eval()
+    return ac.Recommender(
+        ac.RecommenderConfig(attention=kind, width=16, length=8, **options),
+        split,
+        seed=3,
+    ).eval()
 
 
 @pytest.fixture(params=KINDS)
@@ -30,7 +35,8 @@ def by_hand(model, history, k, shown):
     return [item for item in ids if item in shown][:k]
 
 
-# --- what may be shown -----------------------------------------------------------------------------------------------
+# --- what may be shown
+# -----------------------------------------------------------------------------------------------
 
 
 def test_excluded_items_are_not_shown_and_the_next_best_move_up(model):
@@ -47,13 +53,19 @@ def test_only_the_allowed_items_are_shown_in_order_of_their_scores(model):
     assert model.recommend(histories=[history], k=9, only=allowed)[0].items == by_hand(
         model, history, 9, {511, 505, 508}
     )
-    seen_too = model.recommend(histories=[history], k=9, only=allowed, exclude_seen=False)[0].items
+    seen_too = model.recommend(
+        histories=[history], k=9, only=allowed, exclude_seen=False
+    )[0].items
     assert seen_too == by_hand(model, history, 9, set(allowed))
 
 
 def test_candidates_exclude_and_only_hold_together(model):
     found = model.recommend(
-        histories=[[500]], k=9, candidates=[500, 502, 504, 506], only=[502, 504, 511], exclude=[504]
+        histories=[[500]],
+        k=9,
+        candidates=[500, 502, 504, 506],
+        only=[502, 504, 511],
+        exclude=[504],
     )
     assert found[0].items == [502]
 
@@ -61,21 +73,33 @@ def test_candidates_exclude_and_only_hold_together(model):
 def test_scores_do_not_depend_on_what_else_may_be_shown(model):
     whole = model.recommend(histories=[[500, 503]], k=12, exclude_seen=False)[0]
     score = dict(zip(whole.items, whole.scores, strict=True))
-    few = model.recommend(histories=[[500, 503]], k=12, only=[504, 510], exclude_seen=False)[0]
+    few = model.recommend(
+        histories=[[500, 503]], k=12, only=[504, 510], exclude_seen=False
+    )[0]
     assert few.scores == pytest.approx([score[item] for item in few.items], abs=1e-5)
 
 
 def test_a_filter_passes_over_unknown_items_and_candidates_do_not(model):
-    assert model.recommend(histories=[[500]], k=2, exclude=[9], only=[501, 7])[0].items == [501]
-    assert model.recommend(histories=[[500]], k=2, only=[7])[0] == ac.Recommendation([], [])
-    assert model.recommend(histories=[[500]], k=2, only=[])[0] == ac.Recommendation([], [])
+    assert model.recommend(histories=[[500]], k=2, exclude=[9], only=[501, 7])[
+        0
+    ].items == [501]
+    assert model.recommend(histories=[[500]], k=2, only=[7])[0] == ac.Recommendation(
+        [], []
+    )
+    assert model.recommend(histories=[[500]], k=2, only=[])[0] == ac.Recommendation(
+        [], []
+    )
     with pytest.raises(ac.DataError, match="unknown item 7"):
         model.recommend(histories=[[500]], candidates=[501, 7])
 
 
 @pytest.mark.parametrize("name", ["exclude", "only"])
-def test_a_filter_of_another_type_is_refused_since_it_would_hold_nothing_back(model, name):
-    with pytest.raises(ac.DataError, match="unknown item '501': an id of this log is an integer"):
+def test_a_filter_of_another_type_is_refused_since_it_would_hold_nothing_back(
+    model, name
+):
+    with pytest.raises(
+        ac.DataError, match="unknown item '501': an id of this log is an integer"
+    ):
         model.recommend(histories=[[500]], **{name: ["501"]})
 
 
@@ -89,7 +113,8 @@ def test_somebody_new_is_answered_by_the_item_biases(model):
     assert model.recommend(histories=[]) == []
 
 
-# --- who shares the call -----------------------------------------------------------------------------------------------
+# --- who shares the call
+# -----------------------------------------------------------------------------------------------
 
 
 def same(a, b):
@@ -111,12 +136,21 @@ def test_answers_are_stable_under_batch_size_and_order(model, size):
 def test_a_user_is_answered_as_their_history_is(model, split):
     for user in (100, 139):
         history = split.items.decode(split.histories[user - 100]).tolist()
-        same(model.recommend(users=[user], k=5)[0], model.recommend(histories=[history], k=5)[0])
+        same(
+            model.recommend(users=[user], k=5)[0],
+            model.recommend(histories=[history], k=5)[0],
+        )
 
 
 @pytest.mark.parametrize("part", [1, 7, 40])
-@pytest.mark.parametrize("options", [{}, {"only": [501, 502, 503, 506, 509, 510]}, {"exclude_seen": False}], ids=str)
-def test_a_catalogue_in_parts_gives_what_it_gives_whole(model, monkeypatch, part, options):
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"only": [501, 502, 503, 506, 509, 510]}, {"exclude_seen": False}],
+    ids=str,
+)
+def test_a_catalogue_in_parts_gives_what_it_gives_whole(
+    model, monkeypatch, part, options
+):
     users = model.split.users.ids.tolist()
     whole = model.recommend(users=users, k=6, **options)
     similar = model.similar_items([500, 507], k=6)
@@ -154,19 +188,27 @@ def test_similar_items_say_what_is_wrong_with_a_question(split):
         model.similar_items([500, 77])
     with pytest.raises(ValueError, match="k=0: must be at least 1"):
         model.similar_items([500], k=0)
-    assert [len(picks.items) for picks in model.similar_items([500, 501], k=99)] == [11, 11]
+    assert [len(picks.items) for picks in model.similar_items([500, 501], k=99)] == [
+        11,
+        11,
+    ]
     assert model.similar_items([]) == []
 
 
-# --- new items -----------------------------------------------------------------------------------------------
+# --- new items
+# -----------------------------------------------------------------------------------------------
 
 
 def table_of(ids):
-    """Attributes that follow from the id: odd and even, a third of the catalogue, and words."""
+    """Attributes that follow from the id: odd and even, a third of the catalogue, and
+    words."""
     return pd.DataFrame(
         {
             "parity": ["odd" if item % 2 else "even" for item in ids],
-            "third": [("low",) if item < 504 else ("middle", "high")[: 1 + item % 2] for item in ids],
+            "third": [
+                ("low",) if item < 504 else ("middle", "high")[: 1 + item % 2]
+                for item in ids
+            ],
             "size": [float(item) for item in ids],
             "title": [f"film {item}" for item in ids],
         },
@@ -180,7 +222,9 @@ FEATURES = ("parity", "third", "size", "title")
 @pytest.fixture(scope="module")
 def described():
     log = rhythm_log()
-    log = ac.Interactions.from_frame(log.events, items=table_of(range(500, 512)).reset_index(), name="rhythm")
+    log = ac.Interactions.from_frame(
+        log.events, items=table_of(range(500, 512)).reset_index(), name="rhythm"
+    )
     return ac.leave_one_out(log)
 
 
@@ -188,7 +232,9 @@ def featured(described, kind="self"):
     model = model_of(described, kind, item_features=FEATURES)
     with torch.no_grad():
         for parameter in model.item.features.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+            parameter.add_(
+                torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+            )
     return model
 
 
@@ -212,9 +258,12 @@ def test_a_new_item_is_scored_by_its_attributes_alone(described, kind):
 
 def test_a_new_item_can_be_allowed_excluded_and_stand_in_a_history(described, tmp_path):
     bigger = featured(described).with_items(table_of([901, 900]))
-    assert bigger.recommend(histories=[[500]], only=[900, 901], exclude=[901])[0].items == [900]
+    assert bigger.recommend(histories=[[500]], only=[900, 901], exclude=[901])[
+        0
+    ].items == [900]
     assert (
-        bigger.recommend(histories=[[900, 500]], k=20)[0].items != bigger.recommend(histories=[[500]], k=20)[0].items
+        bigger.recommend(histories=[[900, 500]], k=20)[0].items
+        != bigger.recommend(histories=[[500]], k=20)[0].items
     )
     assert bigger.split.label(901) == "film 901"
     bigger.save(tmp_path)
@@ -248,11 +297,19 @@ def test_new_items_with_more_values_than_any_before_are_read_whole(described):
         (table_of([900]).drop(columns="size"), "new items: no column 'size'"),
         (table_of([900, 505]), "new item 505: is known already"),
         (table_of([900, 900]), "new item 900: is known already, or given twice"),
-        (table_of([900]).set_axis(["900"]), "unknown item '900': an id of this log is an integer"),
-        (table_of([900]).assign(size="big"), "new items, column 'size': 'big' is not a finite number"),
+        (
+            table_of([900]).set_axis(["900"]),
+            "unknown item '900': an id of this log is an integer",
+        ),
+        (
+            table_of([900]).assign(size="big"),
+            "new items, column 'size': 'big' is not a finite number",
+        ),
     ],
 )
-def test_a_table_of_new_items_that_does_not_fit_is_refused_in_one_line(described, table, hint):
+def test_a_table_of_new_items_that_does_not_fit_is_refused_in_one_line(
+    described, table, hint
+):
     with pytest.raises(ac.DataError, match=hint) as error:
         featured(described).with_items(table)
     assert "\n" not in str(error.value)
@@ -265,7 +322,9 @@ def test_new_items_need_a_model_that_reads_attributes(split):
 
 def test_a_large_catalogue_is_looked_up_and_ranked_exactly():
     items = 50_000
-    frame = pd.DataFrame({"user": 1, "item": np.arange(items), "time": np.arange(items)})
+    frame = pd.DataFrame(
+        {"user": 1, "item": np.arange(items), "time": np.arange(items)}
+    )
     split = ac.leave_one_out(ac.Interactions.from_frame(frame, name="large"))
     model = model_of(split, "mean")
     with torch.no_grad():

@@ -34,7 +34,9 @@ def test_precision_is_asked_of_the_device(monkeypatch):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
         assert choose_precision("auto", cpu) == dtype
     for capability, dtype in (((9, 0), torch.bfloat16), ((7, 5), torch.float32)):
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
+        monkeypatch.setattr(
+            torch.cuda, "get_device_capability", lambda device, c=capability: c
+        )
         assert choose_precision("auto", torch.device("cuda")) == dtype
 
 

@@ -23,11 +23,18 @@ STEPS = 20
 
 def small_model(attention="self", users=41):
     split = ac.leave_one_out(rhythm_log(users=users))
-    return ac.Recommender(ac.RecommenderConfig(attention=attention, width=16, length=8, dropout=0.0), split), split
+    return (
+        ac.Recommender(
+            ac.RecommenderConfig(attention=attention, width=16, length=8, dropout=0.0),
+            split,
+        ),
+        split,
+    )
 
 
 def train_20_steps() -> list[dict[str, torch.Tensor]]:
-    """Weights after each of 20 steps in float64, without dropout; the last step of an epoch has one user."""
+    """Weights after each of 20 steps in float64, without dropout; the last step of an
+    epoch has one user."""
     model, split = small_model()
     model.double()
     kept = []
@@ -35,12 +42,21 @@ def train_20_steps() -> list[dict[str, torch.Tensor]]:
 
     def update(*given):
         finite = real(*given)
-        kept.append({name: x.detach().clone() for name, x in model.state_dict().items()})
+        kept.append(
+            {name: x.detach().clone() for name, x in model.state_dict().items()}
+        )
         return finite
 
     ac.training.update = update
     config = ac.TrainingConfig(
-        epochs=10, batch_size=20, lr=1e-2, warmup=2, clip=0.3, precision="float32", progress=False, log_every=7
+        epochs=10,
+        batch_size=20,
+        lr=1e-2,
+        warmup=2,
+        clip=0.3,
+        precision="float32",
+        progress=False,
+        log_every=7,
     )
     try:
         ac.fit(model, split, config)
@@ -54,7 +70,9 @@ def figures(attention="self") -> dict[str, float]:
     model, split = small_model(attention)
     with processes("cpu") as group:
         report = ac.evaluate(model, split.test, group=group)
-    return report.metrics | {f"interval of {name}": bounds for name, bounds in report.interval.items()}
+    return report.metrics | {
+        f"interval of {name}": bounds for name, bounds in report.interval.items()
+    }
 
 
 def prepared() -> dict:
@@ -64,8 +82,12 @@ def prepared() -> dict:
         rhythm_log(users=41).events.to_csv(path, index=False)
         log = ac.prepare(path, Path(place) / "prepared", shards=4)
         split = log.split(group.rank, group.size)
-        model = ac.Recommender(ac.RecommenderConfig(width=16, length=8, dropout=0.0), split)
-        config = ac.TrainingConfig(epochs=3, batch_size=8, precision="float32", progress=False, device="cpu")
+        model = ac.Recommender(
+            ac.RecommenderConfig(width=16, length=8, dropout=0.0), split
+        )
+        config = ac.TrainingConfig(
+            epochs=3, batch_size=8, precision="float32", progress=False, device="cpu"
+        )
         run = ac.fit(model, split, config)
         questions = log.questions("test", group.rank, group.size)
         return {
@@ -87,7 +109,14 @@ def facts() -> tuple:
             pass
         shared = group.share(np.arange(7)).tolist()
         total = group.total(torch.tensor(float(group.rank + 1))).item()
-        return same, shared, total, group.gather(group.rank), group.from_leader(group.rank), group.leads
+        return (
+            same,
+            shared,
+            total,
+            group.gather(group.rank),
+            group.from_leader(group.rank),
+            group.leads,
+        )
 
 
 def called(name, rank, size, port, queue, out=None):
@@ -113,7 +142,10 @@ def on(size: int, name: str) -> list:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     queue = CONTEXT.Queue()
-    started = [CONTEXT.Process(target=called, args=(name, rank, size, port, queue)) for rank in range(size)]
+    started = [
+        CONTEXT.Process(target=called, args=(name, rank, size, port, queue))
+        for rank in range(size)
+    ]
     for process in started:
         process.start()
     results = dict(queue.get(timeout=120) for _ in started)
@@ -129,8 +161,14 @@ def test_two_processes_train_as_one_does_at_the_same_global_batch():
     for together in both:
         for step, (ours, theirs) in enumerate(zip(alone, together, strict=True)):
             for name in ours:
-                np.testing.assert_allclose(theirs[name], ours[name], atol=1e-11, err_msg=f"step {step}, {name}")
-    assert not np.allclose(alone[0]["embedding.item.id.weight"], alone[-1]["embedding.item.id.weight"], atol=1e-3)
+                np.testing.assert_allclose(
+                    theirs[name], ours[name], atol=1e-11, err_msg=f"step {step}, {name}"
+                )
+    assert not np.allclose(
+        alone[0]["embedding.item.id.weight"],
+        alone[-1]["embedding.item.id.weight"],
+        atol=1e-3,
+    )
 
 
 def test_each_process_reads_its_own_shards_and_all_learn_and_report_the_same():
@@ -141,7 +179,9 @@ def test_each_process_reads_its_own_shards_and_all_learn_and_report_the_same():
     assert first["positions"] + second["positions"] == alone["positions"]
     assert first["losses"] == second["losses"]
     assert first["losses"][-1] < first["losses"][0]
-    assert first["losses"][0] == pytest.approx(alone["losses"][0], rel=0.05)  # other users a step, the same weighting
+    assert first["losses"][0] == pytest.approx(
+        alone["losses"][0], rel=0.05
+    )  # other users a step, the same weighting
     assert first["metrics"] == second["metrics"]
     assert first["asked"] == second["asked"] == alone["asked"] == 41
     np.testing.assert_array_equal(first["weight"], second["weight"])
@@ -177,7 +217,14 @@ def torchrun(tmp_path):
     """Run `python -m attncore ...` in two processes."""
 
     def command(*words):
-        line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        line = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+        ]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         return subprocess.run(
             [*line, "-m", "attncore", *words],
@@ -191,19 +238,37 @@ def torchrun(tmp_path):
     return command
 
 
-def test_torchrun_trains_from_the_command_line_with_one_writer_and_resumes(torchrun, tmp_path):
+def test_torchrun_trains_from_the_command_line_with_one_writer_and_resumes(
+    torchrun, tmp_path
+):
     rhythm_log(users=41).events.to_csv(tmp_path / "log.csv", index=False)
-    words = ["train", "log.csv", "--out", "run", "--width", "16", "--length", "8", "--precision", "float32"]
+    words = [
+        "train",
+        "log.csv",
+        "--out",
+        "run",
+        "--width",
+        "16",
+        "--length",
+        "8",
+        "--precision",
+        "float32",
+    ]
     first = torchrun(*words, "--epochs", "2")
     assert first.returncode == 0, first.stderr
     assert first.stdout.count("kept in run") == 1
     again = torchrun(*words, "--epochs", "3", "--resume")
     assert again.returncode == 0, again.stderr
-    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    ]
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     model = ac.load(tmp_path / "run")
     report = ac.evaluate(model, model.split.valid)
-    assert max(line["ndcg@10"] for line in lines) == pytest.approx(report.metrics["ndcg@10"], abs=1e-6)
+    assert max(line["ndcg@10"] for line in lines) == pytest.approx(
+        report.metrics["ndcg@10"], abs=1e-6
+    )
     alone = subprocess.run(
         [sys.executable, "-m", "attncore", *words, "--epochs", "4", "--resume"],
         capture_output=True,

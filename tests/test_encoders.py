@@ -45,7 +45,9 @@ def test_xavier_draws_each_gate_for_its_own_size_and_leaves_norms_alone():
     ):
         for gate in matrix.chunk(4) if matrix is not linear.weight else [matrix]:
             assert 0.9 * bound < gate.abs().max() <= bound
-    assert all((bias == 0).all() for bias in (lstm.bias_ih_l0, lstm.bias_hh_l1, linear.bias))
+    assert all(
+        (bias == 0).all() for bias in (lstm.bias_ih_l0, lstm.bias_hh_l1, linear.bias)
+    )
     assert (norm.weight == 1).all()
 
 
@@ -57,12 +59,16 @@ def test_the_lstm_begins_with_xavier():
 
 def test_a_transition_adds_what_each_of_the_newest_items_says_by_itself():
     transition = Transition(items=9, width=4, lags=3)
-    torch.testing.assert_close(transition.lag_SD, torch.tensor([1, 1 / 2, 1 / 3])[:, None].expand(3, 4))
+    torch.testing.assert_close(
+        transition.lag_SD, torch.tensor([1, 1 / 2, 1 / 3])[:, None].expand(3, 4)
+    )
     torch.nn.init.normal_(transition.lag_SD)
     vector, lag = transition.item.weight, transition.lag_SD
     found = transition(torch.tensor([[3, 5, 2, 7], [4, 0, 0, 0]]))
     assert found.shape == (2, 4, 4)
     torch.testing.assert_close(found[0, 0], vector[3] * lag[0])
     torch.testing.assert_close(found[0, 1], vector[5] * lag[0] + vector[3] * lag[1])
-    torch.testing.assert_close(found[0, 3], vector[7] * lag[0] + vector[2] * lag[1] + vector[5] * lag[2])
+    torch.testing.assert_close(
+        found[0, 3], vector[7] * lag[0] + vector[2] * lag[1] + vector[5] * lag[2]
+    )
     torch.testing.assert_close(found[1, 0], vector[4] * lag[0])

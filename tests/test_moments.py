@@ -23,12 +23,21 @@ def test_known_items_have_their_count_and_age_at_the_moment(split):
     slates = split.slates
     for row in range(0, len(slates), 7):
         of = slice(row, row + 1)
-        known = slates.known(slates.users[of], slates.stops[of], slates.times[of], 10_000)
+        known = slates.known(
+            slates.users[of], slates.stops[of], slates.times[of], 10_000
+        )
         items, times = past_of(slates, row)
-        expected = {i: ((items == i).sum(), slates.times[row] - times[items == i].max()) for i in items.tolist()}
+        expected = {
+            i: ((items == i).sum(), slates.times[row] - times[items == i].max())
+            for i in items.tolist()
+        }
         real = known.items[0] > 0
         found = dict(
-            zip(known.items[0][real], zip(known.counts[0][real], known.ages[0][real], strict=True), strict=True)
+            zip(
+                known.items[0][real],
+                zip(known.counts[0][real], known.ages[0][real], strict=True),
+                strict=True,
+            )
         )
         assert found == expected
         assert (np.diff(known.ages[0][real]) <= 0).all()  # the latest last
@@ -63,7 +72,9 @@ def test_counts_of_late_are_those_strictly_before_the_moment(split):
 
 
 def test_padding_was_never_taken(split):
-    assert split.slates.taken_lately(np.array([0, 0]), np.array([10**7, 0]), 10**4).tolist() == [0, 0]
+    assert split.slates.taken_lately(
+        np.array([0, 0]), np.array([10**7, 0]), 10**4
+    ).tolist() == [0, 0]
 
 
 def test_how_often_a_user_took_an_item_lately_is_counted_before_the_moment_alone(split):
@@ -71,22 +82,33 @@ def test_how_often_a_user_took_an_item_lately_is_counted_before_the_moment_alone
     rng = np.random.default_rng(0)
     users = rng.integers(0, len(histories), 300)
     items = rng.integers(1, len(split.items) + 1, 300)
-    last = histories.times.argmax()  # the log's last event is among those that are asked for
-    users[0], items[0] = np.searchsorted(histories.offsets, last, side="right") - 1, histories.items[last]
+    last = (
+        histories.times.argmax()
+    )  # the log's last event is among those that are asked for
+    users[0], items[0] = (
+        np.searchsorted(histories.offsets, last, side="right") - 1,
+        histories.items[last],
+    )
     times = rng.choice(np.concatenate([histories.times, slates.times]), 300)
     for days in (0.5, 7, 10**4):
         expected = [
             sum(
                 item == i and t - days * DAY <= when < t
-                for item, when in zip(histories[u], histories.times[histories.offsets[u] :], strict=False)
+                for item, when in zip(
+                    histories[u], histories.times[histories.offsets[u] :], strict=False
+                )
             )
             for u, i, t in zip(users, items, times, strict=True)
         ]
         assert slates.own_lately(users, items, times, days).tolist() == expected
         assert sum(expected) > 0
     assert (slates.own_lately(np.full(300, -1), items, times, 10**4) == 0).all()
-    long_after = slates.own_lately(users, items, np.full(300, histories.times.max() + 10**9), 10**6)
-    assert long_after.tolist() == [(histories[u] == i).sum() for u, i in zip(users, items, strict=True)]
+    long_after = slates.own_lately(
+        users, items, np.full(300, histories.times.max() + 10**9), 10**6
+    )
+    assert long_after.tolist() == [
+        (histories[u] == i).sum() for u, i in zip(users, items, strict=True)
+    ]
     assert slates.only(np.arange(3)).own_lately(users, items, times, 7).tolist() == (
         slates.own_lately(users, items, times, 7).tolist()
     )
@@ -102,11 +124,20 @@ def test_some_slates_alone_are_the_same_slates(split):
     part = slates.only(rows)
     assert len(part) == 4
     for new, old in enumerate(rows):
-        assert part.items[part.list_of(new)].tolist() == slates.items[slates.list_of(old)].tolist()
+        assert (
+            part.items[part.list_of(new)].tolist()
+            == slates.items[slates.list_of(old)].tolist()
+        )
         assert part.taken_of(new).tolist() == slates.taken_of(old).tolist()
-        a, b = part.shown["display"][part.list_of(new)], slates.shown["display"][slates.list_of(old)]
+        a, b = (
+            part.shown["display"][part.list_of(new)],
+            slates.shown["display"][slates.list_of(old)],
+        )
         assert a.tolist() == b.tolist()
-        assert part.situation.iloc[part.lists[new]].tolist() == slates.situation.iloc[slates.lists[old]].tolist()
+        assert (
+            part.situation.iloc[part.lists[new]].tolist()
+            == slates.situation.iloc[slates.lists[old]].tolist()
+        )
     assert (part.users == slates.users[rows]).all()
     assert (part.stops == slates.stops[rows]).all()
 
@@ -117,4 +148,6 @@ def test_slates_come_back_from_arrays(split):
     assert again.items.tolist() == slates.items.tolist()
     assert again.shown["display"].tolist() == slates.shown["display"].tolist()
     assert again.situation.equals(slates.situation)
-    assert [again.taken_of(row).tolist() for row in range(5)] == [slates.taken_of(row).tolist() for row in range(5)]
+    assert [again.taken_of(row).tolist() for row in range(5)] == [
+        slates.taken_of(row).tolist() for row in range(5)
+    ]

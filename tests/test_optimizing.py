@@ -13,7 +13,9 @@ from attncore.output import Criterion
 
 
 def full_loss(model: ac.Recommender, split: ac.Split) -> LossOf:
-    return LossOf(model, Criterion("full", 1, 0.0, 0.0, torch.from_numpy(split.item_counts)))
+    return LossOf(
+        model, Criterion("full", 1, 0.0, 0.0, torch.from_numpy(split.item_counts))
+    )
 
 
 def test_only_matrices_decay(split, small):
@@ -22,7 +24,9 @@ def test_only_matrices_decay(split, small):
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
     assert all(p.dim() >= 2 for p in decayed["params"])
     assert any(p is model.item.id.weight for p in others["params"])
-    assert len(decayed["params"]) + len(others["params"]) == len(list(model.parameters()))
+    assert len(decayed["params"]) + len(others["params"]) == len(
+        list(model.parameters())
+    )
 
 
 def test_parts_add_up_to_the_gradient_of_the_whole_step(split):
@@ -48,11 +52,14 @@ def test_the_loss_is_the_mean_over_the_positions_of_the_step(split, small):
     positions = int(windows.lengths[rows].sum())
     loss_of = full_loss(model, split)
     expected = loss_of(windows.batch(rows)).item() / positions
-    assert backward(loss_of, [windows.batch(rows)], positions, torch.float32).item() == pytest.approx(expected)
+    assert backward(
+        loss_of, [windows.batch(rows)], positions, torch.float32
+    ).item() == pytest.approx(expected)
 
 
 def stepped(weights, gradients, clip=0.0, loss=1.0):
-    """Weights after one SGD-like look at what `update` hands to the optimizer: AdamW without decay, from rest."""
+    """Weights after one SGD-like look at what `update` hands to the optimizer: AdamW
+    without decay, from rest."""
     model = nn.Linear(3, 1, bias=False)
     with torch.no_grad():
         model.weight.copy_(torch.tensor([weights]))
@@ -64,18 +71,28 @@ def stepped(weights, gradients, clip=0.0, loss=1.0):
 
 def test_clipping_comes_before_the_step_and_bounds_the_norm():
     _, gradient, finite = stepped([1.0, 2.0, 3.0], [3.0, 0.0, 4.0], clip=0.5)
-    torch.testing.assert_close(gradient, torch.tensor([0.3, 0.0, 0.4]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        gradient, torch.tensor([0.3, 0.0, 0.4]), atol=1e-5, rtol=0
+    )
     assert finite
     model = nn.Linear(2, 1, bias=False)
     optimizer = adamw(model, lr=0.1, weight_decay=0.0)
     model.weight.grad = torch.tensor([[30.0, 40.0]])
     update(model, optimizer, torch.tensor(1.0), clip=5.0)
-    torch.testing.assert_close(optimizer.state[model.weight]["exp_avg"], torch.tensor([[0.3, 0.4]]))
+    torch.testing.assert_close(
+        optimizer.state[model.weight]["exp_avg"], torch.tensor([[0.3, 0.4]])
+    )
 
 
 def test_a_small_gradient_is_not_clipped_and_zero_never_clips():
-    assert stepped([0.0, 0.0, 0.0], [0.3, 0.0, 0.4], clip=1.0)[1].tolist() == pytest.approx([0.3, 0.0, 0.4])
-    assert stepped([0.0, 0.0, 0.0], [30.0, 0.0, 40.0], clip=0.0)[1].tolist() == [30.0, 0.0, 40.0]
+    assert stepped([0.0, 0.0, 0.0], [0.3, 0.0, 0.4], clip=1.0)[
+        1
+    ].tolist() == pytest.approx([0.3, 0.0, 0.4])
+    assert stepped([0.0, 0.0, 0.0], [30.0, 0.0, 40.0], clip=0.0)[1].tolist() == [
+        30.0,
+        0.0,
+        40.0,
+    ]
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
@@ -83,7 +100,9 @@ def test_a_small_gradient_is_not_clipped_and_zero_never_clips():
 @pytest.mark.parametrize("clip", [0.0, 1.0])
 def test_what_is_not_finite_never_reaches_the_weights(bad, where, clip):
     gradients = [1.0, bad if where == "gradient" else 1.0, 1.0]
-    weights, _, finite = stepped([1.0, 2.0, 3.0], gradients, clip, loss=bad if where == "loss" else 1.0)
+    weights, _, finite = stepped(
+        [1.0, 2.0, 3.0], gradients, clip, loss=bad if where == "loss" else 1.0
+    )
     assert weights.tolist() == [1.0, 2.0, 3.0]
     assert not finite
 
@@ -97,7 +116,10 @@ def test_a_step_that_was_left_out_leaves_the_next_as_it_would_have_been():
             for p in model.parameters():
                 p.grad = torch.full_like(p, value)
             update(model, optimizer, torch.tensor(1.0))
-    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), broken.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(plain.parameters(), broken.parameters(), strict=True)
+    )
 
 
 def test_the_moving_average_equals_its_closed_form():
@@ -110,7 +132,9 @@ def test_the_moving_average_equals_its_closed_form():
         with torch.no_grad():
             model.weight.fill_(value)
         average.update()
-    expected = 0.9**5 * 2.0 + sum(0.1 * 0.9 ** (4 - n) * value for n, value in enumerate(values))
+    expected = 0.9**5 * 2.0 + sum(
+        0.1 * 0.9 ** (4 - n) * value for n, value in enumerate(values)
+    )
     with average.applied():
         assert model.weight.item() == pytest.approx(expected, abs=1e-12)
     assert model.weight.item() == -5.0
@@ -122,11 +146,15 @@ def test_without_a_decay_the_average_is_the_weights():
     average = MovingAverage(model, 0.0)
     average.update()
     with average.applied():
-        assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
+        assert all(
+            torch.equal(x, before[name]) for name, x in model.state_dict().items()
+        )
 
 
 @pytest.mark.parametrize("relative", ["none", "position", "time"])
-def test_a_process_without_users_gives_every_weight_a_gradient_of_zero(split, small, relative):
+def test_a_process_without_users_gives_every_weight_a_gradient_of_zero(
+    split, small, relative
+):
     model = ac.Recommender(replace(small, relative=relative), split)
     batch = model.windows(split.train, targets=True).batch(np.zeros(0, int))
     assert backward(full_loss(model, split), [batch], 40, torch.float32).item() == 0

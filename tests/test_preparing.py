@@ -1,4 +1,5 @@
-"""The prepared form holds what the log in memory holds, and trains, asks and fails alike."""
+"""The prepared form holds what the log in memory holds, and trains, asks and fails
+alike."""
 
 import gzip
 import json
@@ -30,9 +31,13 @@ def odd_log(kind: str, rows: int = 300) -> pd.DataFrame:
     seconds = 1_600_000_000 + rng.integers(0, 40, rows)
     table = pd.DataFrame({"user": user, "item": item, "time": seconds})
     if kind == "text":
-        return table.assign(user=[f"ü{u}" for u in user], item=[f'i,"{i}"\n🍕' for i in item])
+        return table.assign(
+            user=[f"ü{u}" for u in user], item=[f'i,"{i}"\n🍕' for i in item]
+        )
     if kind == "dates":
-        moments = pd.to_datetime(seconds * 1000 + rng.integers(0, 1000, rows), unit="ms", utc=True)
+        moments = pd.to_datetime(
+            seconds * 1000 + rng.integers(0, 1000, rows), unit="ms", utc=True
+        )
         return table.assign(time=moments.tz_convert("Asia/Tokyo"))
     if kind == "quarters":
         return table.assign(time=seconds + rng.integers(0, 4, rows) / 4)
@@ -45,7 +50,9 @@ def written(table: pd.DataFrame, path):
     if path.suffix == ".parquet":
         table.to_parquet(path)
     else:
-        text = table.to_csv(index=False, sep="\t" if ".tsv" in path.name else ",").encode()
+        text = table.to_csv(
+            index=False, sep="\t" if ".tsv" in path.name else ","
+        ).encode()
         path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
     return path
 
@@ -57,9 +64,14 @@ def assert_same(prepared: ac.Prepared, log: ac.Interactions, want: ac.Split) -> 
     assert got.users.ids.tolist() == want.users.ids.tolist()
     assert got.items.ids.tolist() == want.items.ids.tolist()
     every = np.arange(len(want.users))
-    for ours, theirs in ((got.train, want.train), (got.histories.take(every), want.histories)):
+    for ours, theirs in (
+        (got.train, want.train),
+        (got.histories.take(every), want.histories),
+    ):
         for name in ("items", "times", "offsets"):
-            np.testing.assert_array_equal(getattr(ours, name)[:], getattr(theirs, name), err_msg=name)
+            np.testing.assert_array_equal(
+                getattr(ours, name)[:], getattr(theirs, name), err_msg=name
+            )
     np.testing.assert_array_equal(got.histories.lengths, want.histories.lengths)
     for part in ("valid", "test"):
         theirs = getattr(want, part)
@@ -68,44 +80,74 @@ def assert_same(prepared: ac.Prepared, log: ac.Interactions, want: ac.Split) -> 
             np.testing.assert_array_equal(ours.users, theirs.users)
             np.testing.assert_array_equal(ours.targets, theirs.targets)
             np.testing.assert_array_equal(ours.item_counts, theirs.item_counts)
-            np.testing.assert_array_equal(ours.histories.take(asked).items, theirs.histories.items)
+            np.testing.assert_array_equal(
+                ours.histories.take(asked).items, theirs.histories.items
+            )
             assert len(ours.histories) == len(theirs)
             assert ours.protocol == theirs.protocol
 
 
-@pytest.mark.parametrize("kind", ["numbers", "text", "dates", "quarters", "gaps", "no time"])
+@pytest.mark.parametrize(
+    "kind", ["numbers", "text", "dates", "quarters", "gaps", "no time"]
+)
 @pytest.mark.parametrize("ending", ["csv", "tsv.gz", "parquet"])
 def test_a_prepared_log_is_the_log_in_memory(tmp_path, kind, ending):
     path = written(odd_log(kind), tmp_path / f"log.{ending}")
     log = ac.read_interactions(path)
     for name, split in SPLITS.items():
         if name == "leave-one-out" or kind != "no time":
-            assert_same(ac.prepare(path, tmp_path / name, split=name, shards=5), log, split(log))
+            assert_same(
+                ac.prepare(path, tmp_path / name, split=name, shards=5), log, split(log)
+            )
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 9), st.integers(0, 5)), min_size=12, max_size=60),
+    st.lists(
+        st.tuples(st.integers(0, 6), st.integers(0, 9), st.integers(0, 5)),
+        min_size=12,
+        max_size=60,
+    ),
     st.integers(1, 9),
 )
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_log_is_prepared_as_it_is_read_in_any_number_of_shards(tmp_path, rows, shards):
-    path = written(pd.DataFrame(rows, columns=["user", "item", "time"]), tmp_path / "log.csv")
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_any_log_is_prepared_as_it_is_read_in_any_number_of_shards(
+    tmp_path, rows, shards
+):
+    path = written(
+        pd.DataFrame(rows, columns=["user", "item", "time"]), tmp_path / "log.csv"
+    )
     log = ac.read_interactions(path)
     if log.events["user"].value_counts().max() < 3:
         return
     shutil.rmtree(tmp_path / "prepared", ignore_errors=True)
-    assert_same(ac.prepare(path, tmp_path / "prepared", shards=shards), log, ac.leave_one_out(log))
+    assert_same(
+        ac.prepare(path, tmp_path / "prepared", shards=shards),
+        log,
+        ac.leave_one_out(log),
+    )
 
 
 def test_parts_in_a_folder_other_columns_and_another_unit_are_read_alike(tmp_path):
-    table = odd_log("numbers").rename(columns={"user": "who", "item": "what", "time": "when"})
+    table = odd_log("numbers").rename(
+        columns={"user": "who", "item": "what", "time": "when"}
+    )
     table["when"] *= 1000
     (tmp_path / "log").mkdir()
     for number in range(3):
-        table[100 * number : 100 * number + 100].to_parquet(tmp_path / "log" / f"part-{number}.parquet")
+        table[100 * number : 100 * number + 100].to_parquet(
+            tmp_path / "log" / f"part-{number}.parquet"
+        )
     how = {"user": "who", "item": "what", "time": "when", "time_unit": "ms"}
     log = ac.read_interactions(tmp_path / "log", **how)
-    assert_same(ac.prepare(tmp_path / "log", tmp_path / "out", **how), log, ac.leave_one_out(log))
+    assert_same(
+        ac.prepare(tmp_path / "log", tmp_path / "out", **how),
+        log,
+        ac.leave_one_out(log),
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,7 +172,9 @@ def test_parts_in_a_folder_other_columns_and_another_unit_are_read_alike(tmp_pat
         ("x", "log.xlsx"),
     ],
 )
-def test_a_broken_log_fails_in_the_words_of_the_reader_and_leaves_nothing(tmp_path, content, name):
+def test_a_broken_log_fails_in_the_words_of_the_reader_and_leaves_nothing(
+    tmp_path, content, name
+):
     path = tmp_path / name
     path.write_text(content)
     with pytest.raises(ac.DataError) as read:
@@ -171,7 +215,9 @@ def test_wrong_options_are_one_line(tmp_path):
     ac.prepare(path, tmp_path / "out", shards=2)
     with pytest.raises(ac.DataError, match="is there already"):
         ac.prepare(path, tmp_path / "out")
-    with pytest.raises(ac.DataError, match="2 shards for 3 processes; prepare it with --shards 3"):
+    with pytest.raises(
+        ac.DataError, match="2 shards for 3 processes; prepare it with --shards 3"
+    ):
         ac.Prepared.open(tmp_path / "out").split(rank=0, size=3)
 
 
@@ -183,7 +229,11 @@ def rhythm(tmp_path_factory):
     """The rhythm log, its prepared form in 5 shards, and its file."""
     folder = tmp_path_factory.mktemp("rhythm")
     path = written(rhythm_log().events, folder / "rhythm.csv")
-    return ac.read_interactions(path), ac.prepare(path, folder / "prepared", shards=5), path
+    return (
+        ac.read_interactions(path),
+        ac.prepare(path, folder / "prepared", shards=5),
+        path,
+    )
 
 
 def test_training_from_the_prepared_form_gives_the_same_bits(rhythm, small, quick):
@@ -194,7 +244,13 @@ def test_training_from_the_prepared_form_gives_the_same_bits(rhythm, small, quic
     for one in (ac.leave_one_out(log), split):
         model = ac.Recommender(small, one)
         run = ac.fit(model, one, quick)
-        found.append((run.epochs[-1]["loss"], ac.evaluate(model, one.test).metrics, model.state_dict()))
+        found.append(
+            (
+                run.epochs[-1]["loss"],
+                ac.evaluate(model, one.test).metrics,
+                model.state_dict(),
+            )
+        )
     (loss, metrics, weights), (mapped_loss, mapped_metrics, mapped_weights) = found
     assert (loss, metrics) == (mapped_loss, mapped_metrics)
     assert all(torch.equal(weights[name], mapped_weights[name]) for name in weights)
@@ -206,14 +262,18 @@ def test_who_is_asked_does_not_depend_on_the_number_of_processes(rhythm):
     assert 5 <= len(alone.valid) <= 15
     asked = set(alone.users.ids[alone.valid.users])
     parts = [prepared.split(rank, 2, asked=10) for rank in range(2)]
-    together = [user for part in parts for user in part.users.ids[part.valid.users].tolist()]
+    together = [
+        user for part in parts for user in part.users.ids[part.valid.users].tolist()
+    ]
     assert sorted(together) == sorted(asked)
     everybody = [user for part in parts for user in part.users.ids.tolist()]
     assert sorted(everybody) == alone.users.ids.tolist()
     assert all(part.valid.own and part.test.own for part in parts)
 
 
-def test_a_run_keeps_the_asked_users_whole_and_the_counts_of_all(rhythm, small, tmp_path):
+def test_a_run_keeps_the_asked_users_whole_and_the_counts_of_all(
+    rhythm, small, tmp_path
+):
     _, prepared, _ = rhythm
     split = prepared.split(asked=10)
     model = ac.Recommender(small, split)
@@ -221,7 +281,10 @@ def test_a_run_keeps_the_asked_users_whole_and_the_counts_of_all(rhythm, small, 
     again = ac.load(tmp_path / "run")
     assert len(again.split.users) == len(split.valid) < len(split.users)
     np.testing.assert_array_equal(again.split.item_counts, split.item_counts)
-    assert ac.evaluate(again, again.split.test).metrics == ac.evaluate(model, split.test).metrics
+    assert (
+        ac.evaluate(again, again.split.test).metrics
+        == ac.evaluate(model, split.test).metrics
+    )
     user = again.split.users.ids[0]
     assert again.recommend(users=[user], k=3) == model.recommend(users=[user], k=3)
     seen = again.split.histories[0]
@@ -231,7 +294,10 @@ def test_a_run_keeps_the_asked_users_whole_and_the_counts_of_all(rhythm, small, 
 def test_titles_and_features_come_from_the_table_of_items(rhythm, tmp_path):
     _, _, path = rhythm
     items = tmp_path / "items.csv"
-    items.write_text("item,title,shelf\n" + "".join(f"{500 + k},Book {k},{k % 3}\n" for k in range(11)))
+    items.write_text(
+        "item,title,shelf\n"
+        + "".join(f"{500 + k},Book {k},{k % 3}\n" for k in range(11))
+    )
     how = {"items": items, "kinds": {"shelf": "category"}}
     split = ac.prepare(path, tmp_path / "out", **how).split()
     want = ac.leave_one_out(ac.read_interactions(path, **how))
@@ -248,10 +314,16 @@ def test_titles_and_features_come_from_the_table_of_items(rhythm, tmp_path):
 
 
 def by_hand(folder, offsets=(0, 3, 5)):
-    """A prepared folder as the documentation describes it, written without the module."""
+    """A prepared folder as the documentation describes it, written without the
+    module."""
     (folder / "shard-00000").mkdir(parents=True)
-    pq.write_table(pa.table({"item": ["a", "b", "c"], "count": [2, 2, 1]}), folder / "items.parquet")
-    pq.write_table(pa.table({"user": [10, 20]}), folder / "shard-00000" / "users.parquet")
+    pq.write_table(
+        pa.table({"item": ["a", "b", "c"], "count": [2, 2, 1]}),
+        folder / "items.parquet",
+    )
+    pq.write_table(
+        pa.table({"user": [10, 20]}), folder / "shard-00000" / "users.parquet"
+    )
     shard = folder / "shard-00000"
     for part, items, times, ends in (
         ("train", [1, 2, 3, 1, 2], [5, 6, 7, 5, 6], offsets),
@@ -267,7 +339,9 @@ def by_hand(folder, offsets=(0, 3, 5)):
         "checksum": "",
         "protocol": {"split": "leave-one-out", "exclude_seen": False},
     }
-    (folder / "prepared.json").write_text(json.dumps(about | {"shards": ["shard-00000"]}))
+    (folder / "prepared.json").write_text(
+        json.dumps(about | {"shards": ["shard-00000"]})
+    )
     return folder
 
 
@@ -286,24 +360,50 @@ def test_a_folder_that_another_engine_wrote_is_read(tmp_path, small, quick):
     [
         (lambda f: (f / "prepared.json").unlink(), "is no prepared log"),
         (lambda f: (f / "prepared.json").write_text("{"), "is no prepared log"),
-        (lambda f: (f / "prepared.json").write_text('{"format": 2}'), "is no prepared log"),
-        (lambda f: (f / "items.parquet").write_bytes(b"PAR1"), "items.parquet: cannot be read"),
         (
-            lambda f: pq.write_table(pa.table({"item": ["a", "a"]}), f / "items.parquet"),
+            lambda f: (f / "prepared.json").write_text('{"format": 2}'),
+            "is no prepared log",
+        ),
+        (
+            lambda f: (f / "items.parquet").write_bytes(b"PAR1"),
+            "items.parquet: cannot be read",
+        ),
+        (
+            lambda f: pq.write_table(
+                pa.table({"item": ["a", "a"]}), f / "items.parquet"
+            ),
             "needs a column item, each id once",
         ),
         (
-            lambda f: pq.write_table(pa.table({"user": [7, 7]}), f / "shard-00000/users.parquet"),
+            lambda f: pq.write_table(
+                pa.table({"user": [7, 7]}), f / "shard-00000/users.parquet"
+            ),
             "a user is there twice",
         ),
-        (lambda f: (f / "shard-00000/train.items.i32").unlink(), "train.items.i32: is missing"),
-        (lambda f: (f / "shard-00000/train.items.i32").write_bytes(b"123"), "3 bytes are no whole numbers of 4"),
-        (lambda f: (f / "shard-00000/train.items.i32").write_bytes(b"1234"), "do not fit together"),
         (
-            lambda f: np.array([0, 1, 2, 3, 1], "<i4").tofile(f / "shard-00000/train.items.i32"),
+            lambda f: (f / "shard-00000/train.items.i32").unlink(),
+            "train.items.i32: is missing",
+        ),
+        (
+            lambda f: (f / "shard-00000/train.items.i32").write_bytes(b"123"),
+            "3 bytes are no whole numbers of 4",
+        ),
+        (
+            lambda f: (f / "shard-00000/train.items.i32").write_bytes(b"1234"),
+            "do not fit together",
+        ),
+        (
+            lambda f: np.array([0, 1, 2, 3, 1], "<i4").tofile(
+                f / "shard-00000/train.items.i32"
+            ),
             "an item outside 1..3",
         ),
-        (lambda f: np.array([0, 4, 3], "<i8").tofile(f / "shard-00000/train.offsets.i64"), "do not fit together"),
+        (
+            lambda f: np.array([0, 4, 3], "<i8").tofile(
+                f / "shard-00000/train.offsets.i64"
+            ),
+            "do not fit together",
+        ),
     ],
 )
 def test_a_damaged_folder_is_one_line(tmp_path, damage, expected):
@@ -323,7 +423,17 @@ def test_prepare_train_and_evaluate_work_in_turn(rhythm, tmp_path, capsys):
     prepared, run = str(tmp_path / "prepared"), str(tmp_path / "run")
     main(["prepare", str(path), "--out", prepared, "--shards", "3"])
     assert "400 rows read, 400 kept" in capsys.readouterr().out
-    options = ["--epochs", "1", "--width", "16", "--length", "8", "--batch-size", "16", "--no-progress"]
+    options = [
+        "--epochs",
+        "1",
+        "--width",
+        "16",
+        "--length",
+        "8",
+        "--batch-size",
+        "16",
+        "--no-progress",
+    ]
     main(["train", prepared, "--out", run, "--device", "cpu", *options])
     shown = capsys.readouterr().out
     assert "popularity" in shown
@@ -347,7 +457,10 @@ def test_the_command_line_reads_other_units_and_declared_kinds(tmp_path, capsys)
     path = written(table, tmp_path / "log.csv")
     for words, expected in (
         (["--kinds", "price"], "--kinds price: must be COLUMN=KIND"),
-        (["--kinds", "price=number", "--time-unit", "ms"], "row 2: price 'cheap' is not a finite number"),
+        (
+            ["--kinds", "price=number", "--time-unit", "ms"],
+            "row 2: price 'cheap' is not a finite number",
+        ),
         ([], "pass time_unit='ms' (--time-unit ms)"),
     ):
         with pytest.raises(SystemExit):
@@ -358,7 +471,10 @@ def test_the_command_line_reads_other_units_and_declared_kinds(tmp_path, capsys)
 # Joined
 
 
-@given(st.lists(st.lists(st.integers(-5, 5), max_size=4), min_size=1, max_size=5), st.data())
+@given(
+    st.lists(st.lists(st.integers(-5, 5), max_size=4), min_size=1, max_size=5),
+    st.data(),
+)
 @settings(deadline=None)
 def test_joined_arrays_read_as_one(parts, data):
     whole = np.array([entry for part in parts for entry in part], np.int64)
@@ -366,5 +482,7 @@ def test_joined_arrays_read_as_one(parts, data):
     assert len(joined) == len(whole)
     np.testing.assert_array_equal(joined[:], whole)
     if len(whole):
-        at = np.array(data.draw(st.lists(st.integers(0, len(whole) - 1), min_size=4, max_size=4))).reshape(2, 2)
+        at = np.array(
+            data.draw(st.lists(st.integers(0, len(whole) - 1), min_size=4, max_size=4))
+        ).reshape(2, 2)
         np.testing.assert_array_equal(joined[at], whole[at])

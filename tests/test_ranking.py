@@ -1,4 +1,5 @@
-"""Facts about `attncore.ranking` and `attncore.reports`, held against an independent slow reference."""
+"""Facts about `attncore.ranking` and `attncore.reports`, held against an independent
+slow reference."""
 
 import itertools
 import json
@@ -34,23 +35,30 @@ def holdout(histories, targets, items, exclude_seen=True, counts=None, **protoco
         histories=Histories.from_lists(histories),
         users=np.arange(len(targets)),
         targets=np.asarray(targets, np.int32),
-        item_counts=np.ones(items, np.int64) if counts is None else np.asarray(counts, np.int64),
+        item_counts=(
+            np.ones(items, np.int64) if counts is None else np.asarray(counts, np.int64)
+        ),
         exclude_seen=exclude_seen,
         protocol={"split": "leave-one-out"} | protocol,
     )
 
 
 def slow_metrics(scores, history, target, k, exclude_seen=True):
-    """hr, ndcg and mrr of one user: every order of the tied items is tried, and the results averaged."""
+    """hr, ndcg and mrr of one user: every order of the tied items is tried, and the
+    results averaged."""
     seen = set(history) - {target} if exclude_seen else set()
     candidates = [item for item in range(1, len(scores) + 1) if item not in seen]
     above = [item for item in candidates if scores[item - 1] > scores[target - 1]]
     tied = [item for item in candidates if scores[item - 1] == scores[target - 1]]
-    places = [len(above) + 1 + order.index(target) for order in itertools.permutations(tied)]
+    places = [
+        len(above) + 1 + order.index(target) for order in itertools.permutations(tied)
+    ]
     mean = lambda values: sum(values) / len(places)  # noqa: E731
     return {
         f"hr@{k}": mean([place <= k for place in places]),
-        f"ndcg@{k}": mean([1 / math.log2(1 + place) if place <= k else 0 for place in places]),
+        f"ndcg@{k}": mean(
+            [1 / math.log2(1 + place) if place <= k else 0 for place in places]
+        ),
         "mrr": mean([1 / place for place in places]),
     }
 
@@ -74,18 +82,23 @@ def test_metrics_equal_the_average_over_every_order_of_ties(question, k, exclude
     asked = holdout(histories, targets, scores.shape[1], exclude_seen)
     report = evaluate(Fixed(scores), asked, k=k, batch_size=2, bootstrap=0)
     for user, (history, target) in enumerate(zip(histories, targets, strict=True)):
-        for name, value in slow_metrics(scores[user], history, target, k, exclude_seen).items():
+        for name, value in slow_metrics(
+            scores[user], history, target, k, exclude_seen
+        ).items():
             assert report.per_user[name][user] == pytest.approx(value, abs=1e-12), name
 
 
 def test_metrics_equal_a_hand_worked_example():
-    # Seven items. User 0 saw 1 and 2; of 3..7 the target 5 is beaten by 3 alone: place 2.
-    # User 1 saw 7; the target 1 shares the top with 2 and 3: places 1, 2 and 3 alike.
+    # Seven items. User 0 saw 1 and 2; of 3..7 the target 5 is beaten by 3 alone: place
+    # 2. User 1 saw 7; the target 1 shares the top with 2 and 3: places 1, 2 and 3
+    # alike.
     scores = np.array([[9, 8, 7, 1, 6, 2, 3], [5, 5, 5, 4, 3, 2, 9]], np.float32)
     report = evaluate(Fixed(scores), holdout([[1, 2], [7]], [5, 1], 7), k=(1, 2))
     assert report.per_user["hr@1"] == pytest.approx([0, 1 / 3])
     assert report.per_user["hr@2"] == pytest.approx([1, 2 / 3])
-    assert report.per_user["ndcg@2"] == pytest.approx([1 / math.log2(3), (1 + 1 / math.log2(3)) / 3])
+    assert report.per_user["ndcg@2"] == pytest.approx(
+        [1 / math.log2(3), (1 + 1 / math.log2(3)) / 3]
+    )
     assert report.per_user["mrr"] == pytest.approx([1 / 2, (1 + 1 / 2 + 1 / 3) / 3])
     assert report.metrics["hr@2"] == pytest.approx(5 / 6)
 
@@ -95,8 +108,15 @@ def test_metrics_equal_a_hand_worked_example():
 def test_a_constant_scorer_gets_k_over_the_number_of_candidates(items, seen, k, seed):
     order = np.random.default_rng(seed).permutation(items) + 1
     history, target = order[1 : seen + 1], order[0]
-    report = evaluate(Fixed(np.zeros((1, items), np.float32)), holdout([history], [target], items), k=k, bootstrap=0)
-    assert report.metrics[f"hr@{k}"] == pytest.approx(min(1, k / (items - len(history))))
+    report = evaluate(
+        Fixed(np.zeros((1, items), np.float32)),
+        holdout([history], [target], items),
+        k=k,
+        bootstrap=0,
+    )
+    assert report.metrics[f"hr@{k}"] == pytest.approx(
+        min(1, k / (items - len(history)))
+    )
 
 
 @given(questions(levels=20))
@@ -111,7 +131,9 @@ def test_a_rising_transform_of_the_scores_changes_nothing(question):
 
 def test_the_seen_filter_covers_the_whole_history_however_long():
     items, seen = 2000, 1500
-    scores = np.arange(items, 0, -1, dtype=np.float32)[None]  # all that was seen stands above the target
+    scores = np.arange(items, 0, -1, dtype=np.float32)[
+        None
+    ]  # all that was seen stands above the target
     asked = holdout([np.arange(1, seen + 1)], [seen + 1], items)
     report = evaluate(Fixed(scores), asked, k=1)
     assert report.metrics["hr@1"] == 1
@@ -120,7 +142,9 @@ def test_the_seen_filter_covers_the_whole_history_however_long():
 
 def test_a_target_seen_before_stays_a_candidate():
     report = evaluate(
-        Fixed(np.array([[3.0, 2, 1]], np.float32)), holdout([[1, 2]], [2], 3, counts=[4, 2, 2]), k=(1, 3)
+        Fixed(np.array([[3.0, 2, 1]], np.float32)),
+        holdout([[1, 2]], [2], 3, counts=[4, 2, 2]),
+        k=(1, 3),
     )
     assert report.metrics["hr@1"] == 1
     assert report.metrics["coverage@3"] == 2 / 3  # 2 and 3 are shown, 1 is not
@@ -141,25 +165,38 @@ def test_an_excluded_item_ties_with_nothing_even_at_minus_infinity():
 
 def test_excluded_and_refused_items_are_never_shown():
     scores = np.array([[9, 8, -np.inf, 1, 0]], np.float32)
-    report = evaluate(Fixed(scores), holdout([[1, 2]], [5], 5, counts=[1, 1, 1, 8, 5]), k=4)
+    report = evaluate(
+        Fixed(scores), holdout([[1, 2]], [5], 5, counts=[1, 1, 1, 8, 5]), k=4
+    )
     assert report.metrics["coverage@4"] == 2 / 5  # items 4 and 5 alone
-    assert report.metrics["novelty@4"] == pytest.approx((math.log2(16 / 8) + math.log2(16 / 5)) / 2)
+    assert report.metrics["novelty@4"] == pytest.approx(
+        (math.log2(16 / 8) + math.log2(16 / 5)) / 2
+    )
 
 
 def test_coverage_and_novelty_equal_a_hand_worked_example():
     scores = np.array([[4, 3, 2, 1], [4, 1, 3, 2]], np.float32)
-    report = evaluate(Fixed(scores), holdout([[], []], [1, 1], 4, counts=[8, 4, 4, 0]), k=(1, 2, 9))
+    report = evaluate(
+        Fixed(scores), holdout([[], []], [1, 1], 4, counts=[8, 4, 4, 0]), k=(1, 2, 9)
+    )
     assert [report.metrics[f"coverage@{k}"] for k in (1, 2, 9)] == [1 / 4, 3 / 4, 1]
     assert report.metrics["novelty@1"] == pytest.approx(1)
     assert report.metrics["novelty@2"] == pytest.approx(1.5)
-    assert report.metrics["novelty@9"] == pytest.approx((1 + 2 + 2 + 4) / 4)  # never seen counts as once
+    assert report.metrics["novelty@9"] == pytest.approx(
+        (1 + 2 + 2 + 4) / 4
+    )  # never seen counts as once
 
 
 def test_loss_is_over_the_whole_catalogue_and_only_for_logits():
     scores = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))
     asked = holdout([[1, 2], [3], []], [4, 5, 6], 6)
-    expected = [-math.log(row.exp()[t] / row.exp().sum()) for row, t in zip(scores.double(), (3, 4, 5), strict=True)]
-    assert evaluate(Fixed(scores, logits=True), asked).per_user["loss"] == pytest.approx(expected, rel=1e-6)
+    expected = [
+        -math.log(row.exp()[t] / row.exp().sum())
+        for row, t in zip(scores.double(), (3, 4, 5), strict=True)
+    ]
+    assert evaluate(Fixed(scores, logits=True), asked).per_user[
+        "loss"
+    ] == pytest.approx(expected, rel=1e-6)
     assert "loss" not in evaluate(Fixed(scores), asked).metrics
 
 
@@ -169,7 +206,9 @@ def test_nothing_depends_on_the_batch_size(question, batch_size):
     histories, targets, scores = question
     asked = holdout(histories, targets, scores.shape[1])
     whole = evaluate(Fixed(scores, logits=True), asked, k=(1, 3), bootstrap=10)
-    parts = evaluate(Fixed(scores, logits=True), asked, k=(1, 3), bootstrap=10, batch_size=batch_size)
+    parts = evaluate(
+        Fixed(scores, logits=True), asked, k=(1, 3), bootstrap=10, batch_size=batch_size
+    )
     assert parts.metrics == pytest.approx(whole.metrics, rel=1e-6)
     assert {"hr@1", "ndcg@3", "mrr", "novelty@3", "loss"} <= set(parts.interval)
 
@@ -212,7 +251,9 @@ def test_counts_above_the_target_are_exact_under_autocast():
 
 
 def test_float64_scores_that_float32_cannot_tell_apart_are_tied():
-    above, tied = ranks(torch.tensor([[1.0, 1.0 + 1e-12]], dtype=torch.float64), torch.tensor([1]))
+    above, tied = ranks(
+        torch.tensor([[1.0, 1.0 + 1e-12]], dtype=torch.float64), torch.tensor([1])
+    )
     assert (above.item(), tied.item()) == (0, 2)
 
 
@@ -223,7 +264,9 @@ def test_scores_that_bfloat16_cannot_tell_apart_are_not_tied():
 
 def test_ranks_count_what_stands_above_and_what_is_level():
     scores = torch.tensor([[5.0, 3, 3, 1, 3], [1, 2, 3, 4, 5]])
-    excluded = torch.tensor([[False, True, False, False, False], [False, False, True, False, True]])
+    excluded = torch.tensor(
+        [[False, True, False, False, False], [False, False, True, False, True]]
+    )
     above, tied = ranks(scores, torch.tensor([3, 3]), excluded)
     assert above.tolist() == [1, 1]
     assert tied.tolist() == [2, 1]  # the target counts, excluded or not
@@ -236,7 +279,9 @@ def test_metrics_of_large_ties_equal_plain_sums():
     places = np.arange(above + 1, above + tied + 1)
     found = rank_metrics(np.array([above]), np.array([tied]), k)
     assert found["hr@20"][0] == pytest.approx(np.mean(places <= k))
-    assert found["ndcg@20"][0] == pytest.approx(np.mean((places <= k) / np.log2(1 + places)))
+    assert found["ndcg@20"][0] == pytest.approx(
+        np.mean((places <= k) / np.log2(1 + places))
+    )
     assert found["mrr"][0] == pytest.approx(np.mean(1 / places))
 
 
@@ -245,25 +290,44 @@ def slow_top_k(row, k):
     return [row[column] for column in order], order
 
 
-@given(st.integers(1, 4), st.integers(1, 60), st.integers(1, 70), st.integers(1, 8), st.integers(0, 999))
+@given(
+    st.integers(1, 4),
+    st.integers(1, 60),
+    st.integers(1, 70),
+    st.integers(1, 8),
+    st.integers(0, 999),
+)
 @settings(deadline=None)
 def test_top_k_breaks_ties_by_the_lowest_column(rows, items, k, levels, seed):
-    scores = torch.randint(levels, (rows, items), generator=torch.Generator().manual_seed(seed)).float()
+    scores = torch.randint(
+        levels, (rows, items), generator=torch.Generator().manual_seed(seed)
+    ).float()
     scores[scores == 0] = -torch.inf
     values, columns = top_k(scores, k)
     for row in range(rows):
-        assert (values[row].tolist(), columns[row].tolist()) == slow_top_k(scores[row].tolist(), k)
+        assert (values[row].tolist(), columns[row].tolist()) == slow_top_k(
+            scores[row].tolist(), k
+        )
 
 
-@given(st.integers(0, 3), st.integers(2000, 3000), st.sampled_from([2, 30, 10**6]), st.integers(0, 999))
+@given(
+    st.integers(0, 3),
+    st.integers(2000, 3000),
+    st.sampled_from([2, 30, 10**6]),
+    st.integers(0, 999),
+)
 @settings(deadline=None, max_examples=40)
 def test_top_k_of_a_wide_catalogue_equals_a_full_sort(k, items, levels, seed):
-    scores = torch.randint(levels, (3, items), generator=torch.Generator().manual_seed(seed)).float()
+    scores = torch.randint(
+        levels, (3, items), generator=torch.Generator().manual_seed(seed)
+    ).float()
     scores[1] = -torch.inf
     scores[2, :-2] = -torch.inf  # the best stand in the last block, which is not full
     values, columns = top_k(scores, k + 1)
     for row in range(3):
-        assert (values[row].tolist(), columns[row].tolist()) == slow_top_k(scores[row].tolist(), k + 1)
+        assert (values[row].tolist(), columns[row].tolist()) == slow_top_k(
+            scores[row].tolist(), k + 1
+        )
 
 
 @given(
@@ -275,7 +339,9 @@ def test_top_k_of_a_wide_catalogue_equals_a_full_sort(k, items, levels, seed):
     st.integers(0, 99),
 )
 def test_top_k_in_parts_equals_top_k_ties_included(rows, items, k, part, levels, seed):
-    scores = torch.randint(levels, (rows, items), generator=torch.Generator().manual_seed(seed)).float()
+    scores = torch.randint(
+        levels, (rows, items), generator=torch.Generator().manual_seed(seed)
+    ).float()
     whole = top_k(scores, k)
     found = top_k_in_parts(lambda part: scores[:, part], items, k, part)
     assert all(torch.equal(a, b) for a, b in zip(found, whole, strict=True))
@@ -328,7 +394,9 @@ def test_resampling_in_parts_draws_every_user_equally_often():
 
 def report_of(values, **protocol):
     asked = holdout([[]] * len(values), [1] * len(values), 2, **protocol)
-    report = evaluate(Fixed(np.zeros((len(values), 2), np.float32)), asked, k=10, bootstrap=0)
+    report = evaluate(
+        Fixed(np.zeros((len(values), 2), np.float32)), asked, k=10, bootstrap=0
+    )
     return replace(report, per_user={"ndcg@10": np.asarray(values, np.float64)})
 
 
@@ -339,7 +407,9 @@ def test_a_report_compared_with_itself_differs_by_nothing():
 
 
 def test_comparing_is_paired():
-    base = np.random.default_rng(0).normal(0, 10, 300)  # users differ far more than the scorers do
+    base = np.random.default_rng(0).normal(
+        0, 10, 300
+    )  # users differ far more than the scorers do
     found = compare(report_of(base + 0.1), report_of(base))
     assert found.difference == pytest.approx(0.1)
     assert found.interval == pytest.approx((0.1, 0.1))
@@ -364,7 +434,10 @@ def test_the_p_value_agrees_with_a_normal_test(shift):
 
 
 def test_seeds_are_averaged_for_each_user_first():
-    a, b, c = ([report_of(row) for row in np.random.default_rng(s).random((3, 50))] for s in range(3))
+    a, b, c = (
+        [report_of(row) for row in np.random.default_rng(s).random((3, 50))]
+        for s in range(3)
+    )
     mean = report_of(np.mean([report.per_user["ndcg@10"] for report in a], axis=0))
     several, one = compare(a, c[0]), compare(mean, c[0])
     assert several.difference == pytest.approx(one.difference)
@@ -377,11 +450,17 @@ def test_seeds_are_averaged_for_each_user_first():
 
 def test_reports_of_other_questions_are_refused():
     base = report_of([0.1, 0.2, 0.3])
-    others = [report_of([0.1, 0.2]), report_of([0.1, 0.2, 0.3], fold=1), replace(base, split="valid")]
+    others = [
+        report_of([0.1, 0.2]),
+        report_of([0.1, 0.2, 0.3], fold=1),
+        replace(base, split="valid"),
+    ]
     asked = replace(holdout([[]] * 3, [1] * 3, 2), users=np.array([0, 1, 1]))
     others.append(evaluate(Fixed(np.zeros((3, 2), np.float32)), asked, k=10))
     for other in others:
-        with pytest.raises(ValueError, match=r"different questions .*one holdout") as error:
+        with pytest.raises(
+            ValueError, match=r"different questions .*one holdout"
+        ) as error:
             compare(base, other)
         assert "\n" not in str(error.value)
 
@@ -403,7 +482,13 @@ def test_a_metric_that_is_not_there_is_named_with_those_that_are():
 
 def test_a_report_becomes_plain_json_and_readable_lines():
     asked = holdout([[1], [2]], [3, 3], 3)
-    report = evaluate(Fixed(np.array([[1, 2, 3], [1, 2, 3]], np.float32)), asked, k=(1, 10), bootstrap=20, seed=4)
+    report = evaluate(
+        Fixed(np.array([[1, 2, 3], [1, 2, 3]], np.float32)),
+        asked,
+        k=(1, 10),
+        bootstrap=20,
+        seed=4,
+    )
     found = json.loads(json.dumps(report.to_json()))
     assert (found["split"], found["users"], found["items"]) == ("test", 2, 3)
     assert found["metrics"]["hr@1"] == 1
@@ -412,7 +497,9 @@ def test_a_report_becomes_plain_json_and_readable_lines():
     assert found["protocol"]["bootstrap"] == {"resamples": 20, "seed": 4}
     assert "hr@1        1.0000 [1.0000, 1.0000]" in str(report).splitlines()
     assert set(report.metrics) - set(report.interval) == {"coverage@1", "coverage@10"}
-    assert evaluate(Fixed(np.zeros((2, 3), np.float32)), asked, bootstrap=0).interval == {}
+    assert (
+        evaluate(Fixed(np.zeros((2, 3), np.float32)), asked, bootstrap=0).interval == {}
+    )
 
 
 @pytest.mark.parametrize(
@@ -450,6 +537,8 @@ def test_an_empty_holdout_and_an_empty_batch_are_refused():
     with pytest.raises(ValueError, match="0 questions of test"):
         evaluate(Fixed(np.zeros((0, 3), np.float32)), holdout([], [], 3))
     with pytest.raises(ValueError, match="0 at a time"):
-        evaluate(Fixed(np.zeros((1, 3), np.float32)), holdout([[1]], [2], 3), batch_size=0)
+        evaluate(
+            Fixed(np.zeros((1, 3), np.float32)), holdout([[1]], [2], 3), batch_size=0
+        )
     with pytest.raises(ValueError, match="bootstrap of 0 users"):
         bootstrap_interval(np.zeros(0))

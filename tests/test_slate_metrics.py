@@ -21,12 +21,20 @@ def by_hand(order, taken, k):
     others = [c for c in order if c not in taken]
     pairs = [(t, o) for t in taken for o in others]
     won = sum(order.index(t) < order.index(o) for t, o in pairs)
-    return gain / best, sum(p <= k for p in places) / len(taken), won / len(pairs) if pairs else 0.5
+    return (
+        gain / best,
+        sum(p <= k for p in places) / len(taken),
+        won / len(pairs) if pairs else 0.5,
+    )
 
 
 @given(
     st.lists(st.integers(0, 2), min_size=2, max_size=6).flatmap(
-        lambda s: st.tuples(st.just(s), st.sets(st.integers(0, len(s) - 1), min_size=1), st.integers(1, 7))
+        lambda s: st.tuples(
+            st.just(s),
+            st.sets(st.integers(0, len(s) - 1), min_size=1),
+            st.integers(1, 7),
+        )
     )
 )
 def test_metrics_are_means_over_all_orders_of_equal_scores(case):
@@ -36,9 +44,13 @@ def test_metrics_are_means_over_all_orders_of_equal_scores(case):
         for p in itertools.permutations(range(len(scores)))
         if all(scores[a] >= scores[b] for a, b in itertools.pairwise(p))
     ]
-    expected = np.mean([by_hand(list(order), sorted(taken), k) for order in orders], axis=0)
+    expected = np.mean(
+        [by_hand(list(order), sorted(taken), k) for order in orders], axis=0
+    )
     found = slate_metrics(np.array(scores), np.array(sorted(taken)), [k])
-    assert [found[f"ndcg@{k}"], found[f"recall@{k}"], found["gauc"]] == pytest.approx(expected.tolist())
+    assert [found[f"ndcg@{k}"], found[f"recall@{k}"], found["gauc"]] == pytest.approx(
+        expected.tolist()
+    )
 
 
 def test_a_constant_scorer_earns_chance():
@@ -50,7 +62,9 @@ def test_a_constant_scorer_earns_chance():
 def test_the_logistic_loss_is_that_of_the_probabilities():
     scores, taken = np.array([2.0, -1.0, 0.0]), np.array([0])
     probability = 1 / (1 + np.exp(-scores))
-    expected = -np.mean([np.log(probability[0]), np.log(1 - probability[1]), np.log(1 - probability[2])])
+    expected = -np.mean(
+        [np.log(probability[0]), np.log(1 - probability[1]), np.log(1 - probability[2])]
+    )
     assert logistic_loss(scores, taken) == pytest.approx(expected)
     assert np.isfinite(logistic_loss(np.array([1e4, -1e4]), np.array([1])))
 
@@ -78,20 +92,33 @@ def test_every_user_counts_alike(split):
     slates, rows = split.test.slates, {}
     for row in range(len(slates)):
         where = slates.list_of(row)
-        found = slate_metrics(np.arange(where.stop - where.start), slates.taken_of(row), [10])
+        found = slate_metrics(
+            np.arange(where.stop - where.start), slates.taken_of(row), [10]
+        )
         rows.setdefault(slates.users[row], []).append(found["ndcg@10"])
-    assert report.per_user["ndcg@10"] == pytest.approx([np.mean(rows[user]) for user in sorted(rows)])
+    assert report.per_user["ndcg@10"] == pytest.approx(
+        [np.mean(rows[user]) for user in sorted(rows)]
+    )
     assert report.users == len(rows)
     assert report.metrics["ndcg@10"] == pytest.approx(report.per_user["ndcg@10"].mean())
     low, high = report.interval["gauc"]
     assert low < report.metrics["gauc"] < high
-    assert set(report.metrics) == {"ndcg@10", "recall@10", "gauc", "auc"}  # no logits, no loss
+    assert set(report.metrics) == {
+        "ndcg@10",
+        "recall@10",
+        "gauc",
+        "auc",
+    }  # no logits, no loss
 
 
 def test_reports_of_slates_can_be_compared(split):
-    habit, week = (ac.evaluate(scorer, split.test) for scorer in (PersonalHabit(), PopularLately()))
+    habit, week = (
+        ac.evaluate(scorer, split.test) for scorer in (PersonalHabit(), PopularLately())
+    )
     found = ac.compare(habit, week, "gauc")
-    assert found.difference == pytest.approx(habit.metrics["gauc"] - week.metrics["gauc"])
+    assert found.difference == pytest.approx(
+        habit.metrics["gauc"] - week.metrics["gauc"]
+    )
     assert found.interval[0] > 0
     with pytest.raises(ValueError, match="different questions"):
         ac.compare(habit, ac.evaluate(PersonalHabit(), split.valid))
@@ -122,7 +149,9 @@ def test_scores_that_are_none_are_refused(split, scores, hint):
             where = slates.list_of(row)
             return scores(where.stop - where.start)
 
-    with pytest.raises(ValueError, match=rf"Wrong.score_slate: \d+ numbers, not {hint}"):
+    with pytest.raises(
+        ValueError, match=rf"Wrong.score_slate: \d+ numbers, not {hint}"
+    ):
         ac.evaluate(Wrong(), split.test)
 
 

@@ -18,9 +18,18 @@ from attncore.sequences import Histories
 from attncore.slate_batches import TAKEN_AT_MOST, SlateWindows, own_habit
 from attncore.slate_recommender import SlateRecommender
 
-SMALL = ac.RecommenderConfig(attention="target", width=16, heads=2, length=50, dropout=0.0)
+SMALL = ac.RecommenderConfig(
+    attention="target", width=16, heads=2, length=50, dropout=0.0
+)
 QUICK = ac.TrainingConfig(
-    epochs=4, batch_size=32, lr=1e-2, negatives=16, warmup=5, progress=False, device="cpu", precision="float32"
+    epochs=4,
+    batch_size=32,
+    lr=1e-2,
+    negatives=16,
+    warmup=5,
+    progress=False,
+    device="cpu",
+    precision="float32",
 )
 KINDS = ("target", "mean")
 
@@ -52,10 +61,16 @@ def test_recommender_makes_the_kind_that_the_split_needs(split):
     [
         (
             {"attention": "self"},
-            "attention='self': shop has slates, which are ranked by attention 'target' or 'mean'",
+            (
+                "attention='self': shop has slates, which are ranked by attention"
+                " 'target' or 'mean'"
+            ),
         ),
         ({"blocks": 3}, "blocks=3: means nothing for slates"),
-        ({"situation_features": ("colour",)}, "no situation feature 'colour'; slates and events have display, store"),
+        (
+            {"situation_features": ("colour",)},
+            "no situation feature 'colour'; slates and events have display, store",
+        ),
         ({"item_features": ("size",)}, "no column 'size'"),
     ],
 )
@@ -76,27 +91,40 @@ def test_training_by_probabilities_alone_learns_them(split, kind):
     model = ac.Recommender(dataclasses.replace(SMALL, attention=kind), split)
     before = ac.evaluate(model, split.test, bootstrap=0)
     ac.fit(model, split, dataclasses.replace(QUICK, loss="bce"))
-    assert ac.evaluate(model, split.test, bootstrap=0).metrics["logloss"] < before.metrics["logloss"]
+    assert (
+        ac.evaluate(model, split.test, bootstrap=0).metrics["logloss"]
+        < before.metrics["logloss"]
+    )
 
 
 def test_the_recipe_for_slates_learns_any_shop(split):
     chosen = RECIPES["complete-journey"]
     model = ac.Recommender(dataclasses.replace(chosen.recommender, width=16), split)
-    training = dataclasses.replace(chosen.training, epochs=4, batch_size=32, lr=1e-2, warmup=5, negatives=16)
+    training = dataclasses.replace(
+        chosen.training, epochs=4, batch_size=32, lr=1e-2, warmup=5, negatives=16
+    )
     ac.fit(model, split, dataclasses.replace(training, progress=False, device="cpu"))
     assert ac.evaluate(model, split.test, bootstrap=0).metrics["gauc"] > 0.75
 
 
 def test_attention_beats_the_plain_mean(split, trained):
-    target, mean = (ac.evaluate(trained[kind], split.test, bootstrap=0) for kind in KINDS)
+    target, mean = (
+        ac.evaluate(trained[kind], split.test, bootstrap=0) for kind in KINDS
+    )
     assert target.metrics["ndcg@10"] > mean.metrics["ndcg@10"] + 0.02
 
 
-def test_scores_are_calibrated_although_taken_candidates_were_drawn_more_often(split, trained):
-    slates = split.slates.only(np.flatnonzero(split.slates.times < split.valid.protocol["valid_from"]))
+def test_scores_are_calibrated_although_taken_candidates_were_drawn_more_often(
+    split, trained
+):
+    slates = split.slates.only(
+        np.flatnonzero(split.slates.times < split.valid.protocol["valid_from"])
+    )
     scores = [trained["target"].score_slate(slates, row) for row in range(len(slates))]
     said = np.mean([(1 / (1 + np.exp(-s.astype(float)))).mean() for s in scores])
-    happened = np.mean([len(slates.taken_of(row)) / len(scores[row]) for row in range(len(slates))])
+    happened = np.mean(
+        [len(slates.taken_of(row)) / len(scores[row]) for row in range(len(slates))]
+    )
     assert said == pytest.approx(happened, rel=0.3)
 
 
@@ -149,7 +177,8 @@ def test_a_stopped_training_goes_on_to_the_same_weights(split, tmp_path, monkeyp
 
 
 def test_what_happens_at_or_after_the_moment_changes_no_score(split, trained):
-    """The answer, and all that follows it, is rewritten: other items, other price cuts."""
+    """The answer, and all that follows it, is rewritten: other items, other price
+    cuts."""
     model, slates = trained["target"], split.test.slates
     row = len(slates) // 2
     h = slates.histories
@@ -157,7 +186,9 @@ def test_what_happens_at_or_after_the_moment_changes_no_score(split, trained):
     items = np.where(future, (h.items % len(split.items)) + 1, h.items).astype(np.int32)
     cuts = np.where(future, 0.9, h.attributes["price_cut"])
     assert (items != h.items).any()
-    rewritten = dataclasses.replace(slates, histories=Histories(items, h.offsets, h.times, {"price_cut": cuts}))
+    rewritten = dataclasses.replace(
+        slates, histories=Histories(items, h.offsets, h.times, {"price_cut": cuts})
+    )
     assert (model.score_slate(rewritten, row) == model.score_slate(slates, row)).all()
 
 
@@ -165,17 +196,24 @@ def test_what_happened_before_the_moment_does_change_scores(split, trained):
     model, slates = trained["target"], split.test.slates
     h = slates.histories
     rewritten = dataclasses.replace(
-        slates, histories=Histories(np.full_like(h.items, 1), h.offsets, h.times, h.attributes)
+        slates,
+        histories=Histories(np.full_like(h.items, 1), h.offsets, h.times, h.attributes),
     )
     row = len(slates) // 2
-    assert not np.allclose(model.score_slate(rewritten, row), model.score_slate(slates, row))
+    assert not np.allclose(
+        model.score_slate(rewritten, row), model.score_slate(slates, row)
+    )
 
 
 def test_features_are_learned_from_training_alone(split):
     log = shop_log()
     model = ac.Recommender(SMALL, split)
-    (cut,) = [feature for feature in model.features.situation if feature.name == "price_cut"]
-    early = log.events["price_cut"][log.events["time"] < split.valid.protocol["valid_from"]]
+    (cut,) = [
+        feature for feature in model.features.situation if feature.name == "price_cut"
+    ]
+    early = log.events["price_cut"][
+        log.events["time"] < split.valid.protocol["valid_from"]
+    ]
     assert cut.statistics[0] == pytest.approx(early.mean())
 
 
@@ -190,8 +228,12 @@ def test_a_batch_gives_each_slate_what_it_gets_alone(split, trained):
         alone = model.score_slate(split.slates, row)
         items = split.slates.items[split.slates.list_of(row)]
         for place in torch.nonzero(together.candidates_BN[number])[:, 0].tolist():
-            at = int(np.flatnonzero(items == int(together.candidates_BN[number, place]))[0])
-            assert float(scores[number, place]) == pytest.approx(float(alone[at]), abs=1e-4)
+            at = int(
+                np.flatnonzero(items == int(together.candidates_BN[number, place]))[0]
+            )
+            assert float(scores[number, place]) == pytest.approx(
+                float(alone[at]), abs=1e-4
+            )
 
 
 def test_drawn_candidates_are_of_the_list_and_marked_rightly(split):
@@ -204,7 +246,11 @@ def test_drawn_candidates_are_of_the_list_and_marked_rightly(split):
         drawn, marks = batch.candidates_BN[number], batch.taken_BN[number]
         assert set(drawn[drawn > 0].tolist()) <= set(items.tolist())
         assert set(drawn[marks == 1].tolist()) <= taken
-        assert len(drawn[marks == 1].unique()) == min(len(taken), TAKEN_AT_MOST) == int(marks.sum())
+        assert (
+            len(drawn[marks == 1].unique())
+            == min(len(taken), TAKEN_AT_MOST)
+            == int(marks.sum())
+        )
         assert not taken & set(drawn[(marks == 0) & (drawn > 0)].tolist())
 
 
@@ -226,11 +272,14 @@ def test_match_bias_adds_one_number_for_each_thing_shared():
     bias = MatchBias(2, 3)
     nn.init.normal_(bias.shared)
     found = bias(
-        [torch.tensor([[5, 6]]), torch.tensor([[1, -1]])], [torch.tensor([[5, 7, -2]]), torch.tensor([[1, 1, -2]])]
+        [torch.tensor([[5, 6]]), torch.tensor([[1, -1]])],
+        [torch.tensor([[5, 7, -2]]), torch.tensor([[1, 1, -2]])],
     )
     item, kind = bias.shared.detach()
     assert found.shape == (1, 3, 2, 3)
-    expected = torch.stack([torch.stack([item + kind, kind, 0 * kind], 1), torch.zeros(3, 3)], 1)
+    expected = torch.stack(
+        [torch.stack([item + kind, kind, 0 * kind], 1), torch.zeros(3, 3)], 1
+    )
     assert torch.allclose(found[0].detach(), expected)
     found.sum().backward()
     assert bias.shared.grad.tolist() == [[1.0] * 3, [2.0] * 3]
@@ -240,7 +289,9 @@ def test_weights_sum_to_one_and_are_labelled_with_the_past(split, trained):
     slates, row = split.test.slates, 5
     candidates = split.items.decode(slates.items[slates.list_of(row)])[:3].tolist()
     frame = trained["target"].attention(slates, row, candidates)
-    assert frame.groupby(["head", "candidate"])["weight"].sum().to_numpy() == pytest.approx(1, abs=1e-5)
+    assert frame.groupby(["head", "candidate"])[
+        "weight"
+    ].sum().to_numpy() == pytest.approx(1, abs=1e-5)
     past = split.items.decode(split.test.histories[row])
     one = frame[(frame["head"] == 0) & (frame["candidate"] == candidates[0])]
     assert one["item"].iloc[0] is None
@@ -258,7 +309,11 @@ def test_a_past_item_of_the_candidates_kind_gets_more_weight(split, trained):
     more = []
     for row in range(0, len(slates), 6):
         candidate = split.items.decode(slates.items[slates.list_of(row)])[0]
-        frame = trained["target"].attention(slates, row, [candidate]).dropna(subset=["item"])
+        frame = (
+            trained["target"]
+            .attention(slates, row, [candidate])
+            .dropna(subset=["item"])
+        )
         same = kinds[frame["item"]].to_numpy() == kinds[candidate]
         if same.any() and not same.all():
             more.append(frame["weight"][same].mean() > frame["weight"][~same].mean())
@@ -275,8 +330,14 @@ def test_recommend_ranks_the_list_that_is_asked_for(split, trained, kind):
     assert set(picks.items) == shown
     assert picks.scores == sorted(picks.scores, reverse=True)
     told = slates.situation.iloc[slates.lists[-1]]
-    named = model.recommend(users=[3], k=40, situation={"store": str(told["store"]), "week": str(told["week"])})[0]
-    assert set(named.items) == set(split.items.decode(slates.items[slates.list_of(len(slates) - 1)]).tolist())
+    named = model.recommend(
+        users=[3],
+        k=40,
+        situation={"store": str(told["store"]), "week": str(told["week"])},
+    )[0]
+    assert set(named.items) == set(
+        split.items.decode(slates.items[slates.list_of(len(slates) - 1)]).tolist()
+    )
     some = model.recommend(users=[3], candidates=[100, 101, 139], k=5)[0]
     assert sorted(some.items) == [100, 101, 139]
     assert not set(model.recommend(users=[3], k=40, exclude_seen=True)[0].items) & set(
@@ -287,22 +348,32 @@ def test_recommend_ranks_the_list_that_is_asked_for(split, trained, kind):
 @pytest.mark.parametrize("kind", ["target", "mean"])
 def test_exclude_and_only_narrow_the_list(trained, kind):
     whole = trained[kind].recommend(users=[3], k=40)[0].items
-    fewer = trained[kind].recommend(users=[3], k=40, exclude=[*whole[:2], 999_999])[0].items
+    fewer = (
+        trained[kind].recommend(users=[3], k=40, exclude=[*whole[:2], 999_999])[0].items
+    )
     assert fewer == whole[2:]
-    assert trained[kind].recommend(users=[3], k=40, only=[*whole[3:5], 999_999])[0].items == whole[3:5]
+    assert (
+        trained[kind].recommend(users=[3], k=40, only=[*whole[3:5], 999_999])[0].items
+        == whole[3:5]
+    )
     assert trained[kind].recommend(users=[3], only=[999_999])[0].items == []
 
 
 def test_recommend_after_a_history_prefers_what_it_holds(split, trained):
     candidates, leads = [102, 107, 112, 103, 108, 113], []
     for history in ([102, 107, 112, 102, 107, 112], [103, 108, 113, 103, 108, 113]):
-        picks = trained["target"].recommend(histories=[history], candidates=candidates, k=6)[0]
+        picks = trained["target"].recommend(
+            histories=[history], candidates=candidates, k=6
+        )[0]
         score = dict(zip(picks.items, picks.scores, strict=True))
         leads.append(
-            np.mean([score[item] for item in candidates[:3]]) - np.mean([score[item] for item in candidates[3:]])
+            np.mean([score[item] for item in candidates[:3]])
+            - np.mean([score[item] for item in candidates[3:]])
         )
     assert leads[0] > leads[1] + 0.1  # items of kind 2 lead by more after themselves
-    assert trained["target"].recommend(histories=[[]], k=3)[0].items  # with nothing known there is still an answer
+    assert (
+        trained["target"].recommend(histories=[[]], k=3)[0].items
+    )  # with nothing known there is still an answer
 
 
 @pytest.mark.parametrize(
@@ -310,8 +381,14 @@ def test_recommend_after_a_history_prefers_what_it_holds(split, trained):
     [
         ({"users": [77]}, "unknown user 77"),
         ({"users": [3], "candidates": [1]}, "unknown item 1"),
-        ({"users": [3], "situation": {"colour": 1}}, "unknown situation 'colour': the model reads display"),
-        ({"users": [3], "situation": {"store": 9}}, "no slate of shop has the situation"),
+        (
+            {"users": [3], "situation": {"colour": 1}},
+            "unknown situation 'colour': the model reads display",
+        ),
+        (
+            {"users": [3], "situation": {"store": 9}},
+            "no slate of shop has the situation",
+        ),
         ({}, "give either users= or histories="),
         ({"users": [3], "k": 0}, "k of at least 1"),
     ],
@@ -326,25 +403,39 @@ def criterion(split, loss):
     return Criterion(loss, 8, 0.0, 0.75, torch.from_numpy(split.item_counts))
 
 
-def test_a_candidates_own_past_is_counted_over_a_week_four_weeks_and_three_months(split):
+def test_a_candidates_own_past_is_counted_over_a_week_four_weeks_and_three_months(
+    split,
+):
     slates = split.valid.slates
     model = ac.Recommender(SMALL, split)
     for row in range(len(slates)):
-        own, items = model._windows(slates).whole(row).own_BN6[0], slates.items[slates.list_of(row)]
+        own, items = (
+            model._windows(slates).whole(row).own_BN6[0],
+            slates.items[slates.list_of(row)],
+        )
         for column, days in ((3, 7), (4, 28), (5, 91)):
-            lately = slates.own_lately(np.full(len(items), slates.users[row]), items, slates.times[row], days)
+            lately = slates.own_lately(
+                np.full(len(items), slates.users[row]), items, slates.times[row], days
+            )
             np.testing.assert_allclose(own[:, column], np.log1p(lately), rtol=1e-6)
     assert len({float(own[:, column].sum()) for column in (3, 4, 5)}) > 1
 
 
 def test_hidden_ids_reach_the_embedding(split):
-    assert ac.Recommender(dataclasses.replace(SMALL, id_dropout=0.3), split).item.id_dropout == 0.3
+    assert (
+        ac.Recommender(
+            dataclasses.replace(SMALL, id_dropout=0.3), split
+        ).item.id_dropout
+        == 0.3
+    )
 
 
 def test_a_loss_of_catalogues_is_refused(split):
     model = ac.Recommender(SMALL, split)
     batch = model.training_windows(split, QUICK).batch(np.arange(4))
-    with pytest.raises(ValueError, match="loss='full': slates are trained with 'bce' or 'combined'"):
+    with pytest.raises(
+        ValueError, match="loss='full': slates are trained with 'bce' or 'combined'"
+    ):
         model.loss(batch, criterion(split, "full"))
 
 
@@ -352,13 +443,17 @@ def test_the_combined_loss_adds_the_order_within_each_slate(split):
     model = ac.Recommender(SMALL, split).eval()
     assert model.default_loss == "combined"
     batch = model.training_windows(split, QUICK).batch(np.arange(6))
-    alone, both = (model.loss(batch, criterion(split, loss)) for loss in ("bce", "combined"))
+    alone, both = (
+        model.loss(batch, criterion(split, loss)) for loss in ("bce", "combined")
+    )
     scores, by_hand = model.scores(batch), 0.0
     for row in range(len(scores)):
         real = batch.candidates_BN[row] > 0
         taken = batch.taken_BN[row] > 0
         for place in (taken & real).nonzero()[:, 0]:
-            rivals = torch.cat([scores[row, place : place + 1], scores[row, real & ~taken]])
+            rivals = torch.cat(
+                [scores[row, place : place + 1], scores[row, real & ~taken]]
+            )
             by_hand -= rivals.log_softmax(0)[0]
     torch.testing.assert_close(both - alone, by_hand, rtol=1e-4, atol=1e-4)
 
@@ -369,10 +464,15 @@ def test_raw_weights_and_additive_scores_train_too(split):
         before = [p.detach().clone() for p in model.parameters()]
         ac.fit(model, split, dataclasses.replace(QUICK, epochs=1))
         assert all(torch.isfinite(p).all() for p in model.parameters())
-        assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+        assert any(
+            not torch.equal(a, b)
+            for a, b in zip(before, model.parameters(), strict=True)
+        )
 
 
-def test_the_command_line_trains_evaluates_and_recommends(tmp_path, monkeypatch, capsys):
+def test_the_command_line_trains_evaluates_and_recommends(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr(ac.datasets, "load", lambda name: shop_log())
     words = [
         "--epochs",
@@ -392,7 +492,14 @@ def test_the_command_line_trains_evaluates_and_recommends(tmp_path, monkeypatch,
     run = str(tmp_path / "run")
     main(["train", "complete-journey", "--out", run, "--attention", "target", *words])
     out = capsys.readouterr().out
-    for part in ("popular this week", "personal habit", "attention=target", "gauc", "candidates", "<- taken"):
+    for part in (
+        "popular this week",
+        "personal habit",
+        "attention=target",
+        "gauc",
+        "candidates",
+        "<- taken",
+    ):
         assert part in out
     main(["evaluate", run, "--json"])
     found = json.loads(capsys.readouterr().out)
@@ -402,14 +509,37 @@ def test_the_command_line_trains_evaluates_and_recommends(tmp_path, monkeypatch,
     assert "gauc" in capsys.readouterr().out
     main(["recommend", run, "--user", "3", "-k", "2", "--json"])
     assert len(json.loads(capsys.readouterr().out)["items"]) == 2
-    main(["recommend", run, "--user", "3", "--situation", "store=1", "week=13", "-k", "2"])
+    main(
+        [
+            "recommend",
+            run,
+            "--user",
+            "3",
+            "--situation",
+            "store=1",
+            "week=13",
+            "-k",
+            "2",
+        ]
+    )
     assert "user 3" in capsys.readouterr().out
     for wrong, hint in (
         (["--split", "leave-one-out"], "has slates"),
         (["--attention", "self"], "'target' or 'mean'"),
     ):
         with pytest.raises(SystemExit) as stop:
-            main(["train", "complete-journey", "--out", run, "--attention", "target", *wrong, *words])
+            main(
+                [
+                    "train",
+                    "complete-journey",
+                    "--out",
+                    run,
+                    "--attention",
+                    "target",
+                    *wrong,
+                    *words,
+                ]
+            )
         shown = capsys.readouterr().err
         assert stop.value.code == 2
         assert shown.count("\n") == 1
@@ -427,7 +557,9 @@ def test_undated_items_are_known_once_each_with_their_count():
 
 def test_the_newest_items_are_the_last_ones_of_each_user():
     known = Known(
-        np.array([[3, 4, 5], [6, 0, 0]]), np.array([[1, 2, 3], [4, 0, 0]]), np.array([[9, 8, 7], [6, 0, 0]])
+        np.array([[3, 4, 5], [6, 0, 0]]),
+        np.array([[1, 2, 3], [4, 0, 0]]),
+        np.array([[9, 8, 7], [6, 0, 0]]),
     )
     newest = known.newest(2)
     assert newest.items.tolist() == [[4, 5], [6, 0]]
@@ -438,7 +570,9 @@ def test_the_newest_items_are_the_last_ones_of_each_user():
 
 def test_own_habit_is_read_from_the_whole_past_of_the_same_user():
     known = Known(
-        np.array([[3, 4, 5], [6, 0, 0]]), np.array([[1, 2, 3], [4, 0, 0]]), np.array([[0, DAY, 3 * DAY], [0, 0, 0]])
+        np.array([[3, 4, 5], [6, 0, 0]]),
+        np.array([[1, 2, 3], [4, 0, 0]]),
+        np.array([[0, DAY, 3 * DAY], [0, 0, 0]]),
     )
     found = own_habit(known, np.array([[5, 6, 4], [6, 5, 0]]))
     assert found[..., 0].tolist() == [[1, 0, 1], [1, 0, 0]]
@@ -456,7 +590,11 @@ def test_a_candidates_own_past_reaches_its_score_without_a_detour(split, kind):
     torch.nn.init.zeros_(model.output[-1].weight)
     batch = model._windows(split.valid.slates).whole(0)
     with torch.no_grad():
-        found = model.scores(batch) - (model.output[-1].bias + model.base + model.bias[batch.candidates_BN])
+        found = model.scores(batch) - (
+            model.output[-1].bias + model.base + model.bias[batch.candidates_BN]
+        )
     assert batch.own_BN6.any()
-    torch.testing.assert_close(found, batch.own_BN6 @ model.again.weight[0] + model.again.bias)
+    torch.testing.assert_close(
+        found, batch.own_BN6 @ model.again.weight[0] + model.again.bias
+    )
     assert found.std() > 0

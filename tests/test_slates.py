@@ -10,7 +10,8 @@ from attncore.slates import Slates
 
 EVENTS = pd.DataFrame(
     [
-        # one basket with two promoted items and one other, one without any, one at another store
+        # one basket with two promoted items and one other, one without any, one at
+        # another store
         (7, "milk", 100, 1, 1),
         (7, "bread", 100, 1, 1),
         (7, "salt", 100, 1, 1),
@@ -36,24 +37,37 @@ PROMOTED = pd.DataFrame(
 
 @pytest.fixture
 def slates():
-    return Slates.from_promotions(EVENTS, PROMOTED, ["store", "week"], ["display", "mailer"])
+    return Slates.from_promotions(
+        EVENTS, PROMOTED, ["store", "week"], ["display", "mailer"]
+    )
 
 
-def test_a_slate_is_a_basket_with_a_promoted_item_and_its_list_is_that_of_its_store_and_week(slates):
+def test_a_slate_is_a_basket_with_a_promoted_item_and_its_list_is_that_of_its_store_and_week(
+    slates,
+):
     assert slates.users.tolist() == [7, 8]
     assert slates.times.tolist() == [100, 300]
-    lists = [slates.items[slice(*slates.offsets[where : where + 2])].tolist() for where in slates.lists]
+    lists = [
+        slates.items[slice(*slates.offsets[where : where + 2])].tolist()
+        for where in slates.lists
+    ]
     assert lists == [["bread", "milk", "tea"], ["milk", "tea"]]
     assert slates.situation.iloc[slates.lists].to_numpy().tolist() == [[1, 1], [1, 2]]
 
 
 def test_taken_are_the_promoted_items_of_the_basket(slates):
-    taken = [slates.items[slates.taken[slice(*slates.taken_offsets[s : s + 2])]].tolist() for s in range(2)]
+    taken = [
+        slates.items[slates.taken[slice(*slates.taken_offsets[s : s + 2])]].tolist()
+        for s in range(2)
+    ]
     assert taken == [["bread", "milk"], ["milk"]]
 
 
 def test_an_item_that_stands_in_a_list_twice_counts_once_as_it_sorts_last(slates):
-    shown = pd.DataFrame({name: list(column) for name, column in slates.shown.items()}, index=list(slates.items))
+    shown = pd.DataFrame(
+        {name: list(column) for name, column in slates.shown.items()},
+        index=list(slates.items),
+    )
     assert shown.iloc[:3].to_numpy().tolist() == [["0", "A"], ["5", "A"], ["3", "0"]]
 
 
@@ -76,19 +90,35 @@ def test_columns_are_small():
 
 
 def test_a_gap_or_an_absent_column_is_named():
-    with pytest.raises(ac.DataError, match="promotions: need a column 'shop' without gaps"):
+    with pytest.raises(
+        ac.DataError, match="promotions: need a column 'shop' without gaps"
+    ):
         Slates.from_promotions(EVENTS.assign(shop=1), PROMOTED, ["shop"])
     with pytest.raises(ac.DataError, match="events: need a column 'week' without gaps"):
         Slates.from_promotions(EVENTS.assign(week=None), PROMOTED, ["store", "week"])
 
 
 def test_no_promotion_gives_no_slate():
-    assert len(Slates.from_promotions(EVENTS, PROMOTED[:0].astype(PROMOTED.dtypes), ["store", "week"])) == 0
-    assert len(Slates.from_promotions(EVENTS.assign(week=9), PROMOTED, ["store", "week"])) == 0
+    assert (
+        len(
+            Slates.from_promotions(
+                EVENTS, PROMOTED[:0].astype(PROMOTED.dtypes), ["store", "week"]
+            )
+        )
+        == 0
+    )
+    assert (
+        len(Slates.from_promotions(EVENTS.assign(week=9), PROMOTED, ["store", "week"]))
+        == 0
+    )
 
 
 def test_arrays_that_do_not_fit_together_are_refused(slates):
-    for name, wrong in (("taken", slates.taken + 9), ("times", slates.times[::-1]), ("users", slates.users[:1])):
+    for name, wrong in (
+        ("taken", slates.taken + 9),
+        ("times", slates.times[::-1]),
+        ("users", slates.users[:1]),
+    ):
         with pytest.raises(ac.DataError, match="do not fit together"):
             dataclasses.replace(slates, **{name: wrong})
 
@@ -97,7 +127,8 @@ def test_splits_that_would_leak_refuse_slates_in_one_line():
     log = shop_log()
     for split in (ac.leave_one_out, ac.split_by_user):
         with pytest.raises(
-            ac.DataError, match=r"shop: has slates, and .* use split_by_time \(--split time\)"
+            ac.DataError,
+            match=r"shop: has slates, and .* use split_by_time \(--split time\)",
         ) as caught:
             split(log)
         assert "\n" not in str(caught.value)
@@ -113,11 +144,16 @@ def test_candidates_that_nobody_takes_are_in_the_catalogue():
 
 def test_the_time_split_parts_slates_by_their_moment():
     split = ac.split_by_time(shop_log(), valid=0.2, test=0.2)
-    valid_from, test_from = split.valid.protocol["valid_from"], split.valid.protocol["test_from"]
+    valid_from, test_from = (
+        split.valid.protocol["valid_from"],
+        split.valid.protocol["test_from"],
+    )
     assert (split.valid.slates.times >= valid_from).all()
     assert (split.valid.slates.times < test_from).all()
     assert (split.test.slates.times >= test_from).all()
-    assert len(split.valid) + len(split.test) + (split.slates.times < valid_from).sum() == len(split.slates)
+    assert len(split.valid) + len(split.test) + (
+        split.slates.times < valid_from
+    ).sum() == len(split.slates)
     assert split.train.times.max() < valid_from
 
 
@@ -127,7 +163,10 @@ def test_a_slates_history_is_all_before_its_moment_and_nothing_of_it():
     for row in range(len(split.test)):
         user, time = split.test.users[row], split.test.slates.times[row]
         span = slice(whole.offsets[user], whole.offsets[user + 1])
-        assert split.test.histories[row].tolist() == whole.items[span][whole.times[span] < time].tolist()
+        assert (
+            split.test.histories[row].tolist()
+            == whole.items[span][whole.times[span] < time].tolist()
+        )
 
 
 def test_some_users_alone_keep_their_slates_and_events():
@@ -137,9 +176,13 @@ def test_some_users_alone_keep_their_slates_and_events():
     assert len(some.slates) == np.isin(log.slates.users, [3, 8]).sum()
     taken = [some.slates.items[i] for i in some.slates.taken]
     of = np.repeat(some.slates.times, np.diff(some.slates.taken_offsets))
-    events = {(t, i) for t, i in zip(some.events["time"], some.events["item"], strict=True)}
+    events = {
+        (t, i) for t, i in zip(some.events["time"], some.events["item"], strict=True)
+    }
     assert len(taken) > 10
-    assert all((time, item) in events for time, item in zip(of.tolist(), taken, strict=True))
+    assert all(
+        (time, item) in events for time, item in zip(of.tolist(), taken, strict=True)
+    )
     with pytest.raises(ac.DataError, match="none of the 1 users has an event"):
         log.only_users([777])
 

@@ -22,20 +22,37 @@ sys.path.insert(0, str(ROOT / "book"))
 
 
 def build(source, out):
-    """Build a book as README says, with warnings as errors; returns its folder and the seconds of CPU it took."""
+    """Build a book as README says, with warnings as errors; returns its folder and the
+    seconds of CPU it took."""
     tool = Path(sys.executable).with_name("jupyter-book")
-    command = [str(tool), "build", str(source), "--path-output", str(out), "-W", "-n", "--keep-going"]
+    command = [
+        str(tool),
+        "build",
+        str(source),
+        "--path-output",
+        str(out),
+        "-W",
+        "-n",
+        "--keep-going",
+    ]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=1800, check=False
+    )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    return out / "_build" / "html", after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return (
+        out / "_build" / "html",
+        after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+    )
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     need(CHROMIUM is not None, "Chromium (apt-get install chromium)")
-    if given := os.environ.get("ATTNCORE_BOOK"):  # a book that is built already, while a page is being written
+    if given := os.environ.get(
+        "ATTNCORE_BOOK"
+    ):  # a book that is built already, while a page is being written
         return Path(given), None
     return build(ROOT, tmp_path_factory.mktemp("book"))
 
@@ -53,7 +70,12 @@ def browser():
     with sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=CHROMIUM,
-            args=["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+            args=[
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-background-networking",
+            ],
         )
         yield browser
         browser.close()
@@ -61,23 +83,37 @@ def browser():
 
 @pytest.fixture
 def visit(browser):
-    """Makes a page in a browser without a network; what goes wrong on it is collected in `page.wrong`."""
+    """Makes a page in a browser without a network; what goes wrong on it is collected
+    in `page.wrong`."""
     contexts = []
 
     def opened(width=1280, scheme="light"):
-        context = browser.new_context(offline=True, color_scheme=scheme, viewport={"width": width, "height": 800})
+        context = browser.new_context(
+            offline=True, color_scheme=scheme, viewport={"width": width, "height": 800}
+        )
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(180_000)
         page.wrong = []
         page.on("pageerror", lambda error: page.wrong.append(f"script: {error}"))
         page.on(
-            "console", lambda m: page.wrong.append(f"console: {m.text}") if m.type in ("error", "warning") else None
+            "console",
+            lambda m: (
+                page.wrong.append(f"console: {m.text}")
+                if m.type in ("error", "warning")
+                else None
+            ),
         )
-        page.on("requestfailed", lambda request: page.wrong.append(f"failed: {request.url}"))
+        page.on(
+            "requestfailed", lambda request: page.wrong.append(f"failed: {request.url}")
+        )
         page.on(
             "request",
-            lambda r: page.wrong.append(f"asked for {r.url}") if not r.url.startswith(("file:", "data:")) else None,
+            lambda r: (
+                page.wrong.append(f"asked for {r.url}")
+                if not r.url.startswith(("file:", "data:"))
+                else None
+            ),
         )
         return page
 
@@ -105,7 +141,9 @@ def settled(page, path):
 
 def test_every_page_of_the_toc_loads_from_disk_without_a_network_and_whole(html, visit):
     found = pages(html)
-    listed = re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    listed = re.findall(
+        r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8")
+    )
     assert [str(p.relative_to(html).with_suffix("")) for p in found] == sorted(listed)
     page, wrong = visit(), []
     for path in [*found, html / "search.html", html / "genindex.html"]:
@@ -123,7 +161,10 @@ def test_every_page_of_the_toc_loads_from_disk_without_a_network_and_whole(html,
                 wrong.append((path.name, "not one heading of the first rank"))
             if page.locator("article img:not([alt]), article img[alt='']").count():
                 wrong.append((path.name, "an image without alt text"))
-            if page.evaluate("[...document.images].some(i => i.loading !== 'lazy' && !i.naturalWidth)"):
+            if page.evaluate(
+                "[...document.images].some(i => i.loading !== 'lazy' &&"
+                " !i.naturalWidth)"
+            ):
                 wrong.append((path.name, "an image that is not seen"))
     assert wrong == []
     page.goto((html / "index.html").as_uri())
@@ -134,18 +175,26 @@ def test_all_that_a_page_loads_lies_in_the_build(html):
     absent = []
     for path in html.rglob("*.html"):
         text = path.read_text(encoding="utf-8")
-        loaded = re.findall(r"<(?:script|img|iframe|source|video|audio|embed)\b[^>]*?\ssrc=\"([^\"]+)\"", text)
+        loaded = re.findall(
+            r"<(?:script|img|iframe|source|video|audio|embed)\b[^>]*?\ssrc=\"([^\"]+)\"",
+            text,
+        )
         loaded += re.findall(
-            r"<link\b(?=[^>]*rel=\"(?:stylesheet|preload|icon|shortcut icon)\")[^>]*href=\"([^\"]+)\"", text
+            r"<link\b(?=[^>]*rel=\"(?:stylesheet|preload|icon|shortcut"
+            r" icon)\")[^>]*href=\"([^\"]+)\"",
+            text,
         )
         if path.name not in ("webpack-macros.html", "sbt-webpack-macros.html"):
             absent += [
                 (path.name, link)
                 for link in loaded
-                if not link.startswith("data:") and not (path.parent / unquote(link.split("?")[0])).resolve().exists()
+                if not link.startswith("data:")
+                and not (path.parent / unquote(link.split("?")[0])).resolve().exists()
             ]
     for path in html.rglob("*.css"):
-        for link in re.findall(r"url\([\"']?([^\"')]+)", path.read_text(encoding="utf-8")):
+        for link in re.findall(
+            r"url\([\"']?([^\"')]+)", path.read_text(encoding="utf-8")
+        ):
             if (
                 not link.startswith(("data:", "#"))
                 and not (path.parent / re.split(r"[?#]", link)[0]).resolve().exists()
@@ -156,7 +205,9 @@ def test_all_that_a_page_loads_lies_in_the_build(html):
 
 def test_no_page_names_a_script_that_would_be_fetched(html):
     for path in pages(html):
-        assert not re.search(r"unpkg|jsdelivr|cdnjs|googleapis|THEBE", path.read_text(encoding="utf-8")), path.name
+        assert not re.search(
+            r"unpkg|jsdelivr|cdnjs|googleapis|THEBE", path.read_text(encoding="utf-8")
+        ), path.name
 
 
 def test_every_link_inside_the_book_leads_somewhere(html):
@@ -174,7 +225,11 @@ def test_every_link_inside_the_book_leads_somewhere(html):
                 broken.append((path.name, link))
             elif anchor and file.suffix == ".html":
                 if file not in identifiers:
-                    identifiers[file] = set(re.findall(r"\sid=\"([^\"]+)\"", file.read_text(encoding="utf-8")))
+                    identifiers[file] = set(
+                        re.findall(
+                            r"\sid=\"([^\"]+)\"", file.read_text(encoding="utf-8")
+                        )
+                    )
                 if unquote(anchor) not in identifiers[file]:
                     broken.append((path.name, link))
     assert broken == []
@@ -202,9 +257,12 @@ def test_the_search_gives_the_right_page_first_without_a_network(html, visit):
         page.goto(f"{(html / 'search.html').as_uri()}?q={query}", wait_until="load")
         page.wait_for_selector("#search-results li a")
         page.wait_for_function(
-            "!/Searching|Preparing/.test(document.querySelector('#search-results h2')?.textContent)"
+            "!/Searching|Preparing/.test(document.querySelector('#search-results"
+            " h2')?.textContent)"
         )
-        first[query] = Path(page.eval_on_selector("#search-results li a", "a => a.pathname")).stem
+        first[query] = Path(
+            page.eval_on_selector("#search-results li a", "a => a.pathname")
+        ).stem
     assert first == QUERIES
     assert page.wrong == []
 
@@ -216,7 +274,11 @@ def test_no_page_has_a_serious_fault_for_a_screen_reader_or_a_weak_eye(html, vis
     for scheme in ("light", "dark"):
         page = visit(scheme=scheme)
         for path in [*pages(html), html / "search.html"]:
-            if scheme == "light" or path in chapters(html) or path.name in ("intro.html", "glossary.html"):
+            if (
+                scheme == "light"
+                or path in chapters(html)
+                or path.name in ("intro.html", "glossary.html")
+            ):
                 settled(page, path)
                 violations = Axe().run(page).response["violations"]
                 found += [
@@ -240,22 +302,30 @@ def test_every_page_fits_a_phone(html, visit):
 
 def luminance(colour):
     parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
-    r, g, b = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    r, g, b = (
+        p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts
+    )
     return 0.2126 * r + 0.7152 * g + 0.0722 * b
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_figures_are_opaque_and_their_captions_are_read_in_both_modes(html, visit, scheme):
+def test_figures_are_opaque_and_their_captions_are_read_in_both_modes(
+    html, visit, scheme
+):
     page = visit(scheme=scheme)
     settled(page, html / "book" / "intro.html")
-    assert page.eval_on_selector("article figure img", "image => image.naturalWidth") > 400
+    assert (
+        page.eval_on_selector("article figure img", "image => image.naturalWidth") > 400
+    )
     ink = page.eval_on_selector("figcaption p", "p => getComputedStyle(p).color")
     paper = page.eval_on_selector("body", "b => getComputedStyle(b).backgroundColor")
     light, dark = sorted([luminance(ink), luminance(paper)], reverse=True)
     assert (light + 0.05) / (dark + 0.05) > 7
     if scheme == "dark":
         settled(page, html / "book" / "03_softmax_and_weights.html")
-        under = page.eval_on_selector(".cell_output img", "image => getComputedStyle(image).backgroundColor")
+        under = page.eval_on_selector(
+            ".cell_output img", "image => getComputedStyle(image).backgroundColor"
+        )
         assert under == "rgb(255, 255, 255)"
 
 
@@ -280,7 +350,11 @@ def test_code_can_be_copied_and_the_notebook_had(html, visit):
     page = visit()
     for path in chapters(html):
         settled(page, path)
-        assert page.locator("div.highlight").count() == page.locator("button.copybtn").count() > 5
+        assert (
+            page.locator("div.highlight").count()
+            == page.locator("button.copybtn").count()
+            > 5
+        )
         link = page.locator("a[href$='.ipynb']").first.get_attribute("href")
         assert (path.parent / link).resolve().exists()
         assert page.locator(".prev-next-title").count() == 2
@@ -289,28 +363,50 @@ def test_code_can_be_copied_and_the_notebook_had(html, visit):
 
 def test_launch_buttons_are_off_until_the_repository_has_an_address(html, tmp_path):
     for path in chapters(html):
-        assert not re.search(r"mybinder|colab\.research", path.read_text(encoding="utf-8")), path.name
+        assert not re.search(
+            r"mybinder|colab\.research", path.read_text(encoding="utf-8")
+        ), path.name
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-    config["repository"]["url"] = "https://github.com/someone/attncore"  # the one setting
+    config["repository"]["url"] = (
+        "https://github.com/someone/attncore"  # the one setting
+    )
     config["sphinx"]["local_extensions"] = {"pages": str(ROOT / "book")}
     config["sphinx"]["config"]["html_static_path"] = []
     config["sphinx"]["config"]["nb_execution_mode"] = "off"
-    config["sphinx"]["config"]["html_css_files"] = config["sphinx"]["config"]["html_js_files"] = []
+    config["sphinx"]["config"]["html_css_files"] = config["sphinx"]["config"][
+        "html_js_files"
+    ] = []
     config["sphinx"]["config"]["html_search_scorer"] = ""
     config["logo"], config["html"]["favicon"] = "", ""
     config["bibtex_bibfiles"] = [str(ROOT / "book" / "references.bib")]
     small = tmp_path / "source"
     (small / "book").mkdir(parents=True)
-    (small / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
-    (small / "_toc.yml").write_text("format: jb-book\nroot: book/01_page\n", encoding="utf-8")
+    (small / "_config.yml").write_text(
+        yaml.safe_dump(config, allow_unicode=True), encoding="utf-8"
+    )
+    (small / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/01_page\n", encoding="utf-8"
+    )
     cell = '{"cell_type": "markdown", "metadata": {}, "source": ["# A page"]}'
-    kernel = '{"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}'
-    notebook = f'{{"cells": [{cell}], "metadata": {kernel}, "nbformat": 4, "nbformat_minor": 4}}'
+    kernel = (
+        '{"kernelspec": {"display_name": "Python 3", "language": "python", "name":'
+        ' "python3"}}'
+    )
+    notebook = (
+        f'{{"cells": [{cell}], "metadata": {kernel}, "nbformat": 4,'
+        ' "nbformat_minor": 4}'
+    )
     (small / "book" / "01_page.ipynb").write_text(notebook, encoding="utf-8")
     folder, _ = build(small, tmp_path / "out")
     text = (folder / "book" / "01_page.html").read_text(encoding="utf-8")
-    assert "https://mybinder.org/v2/gh/someone/attncore/main?urlpath=lab/tree/book/01_page.ipynb" in text
-    assert "https://colab.research.google.com/github/someone/attncore/blob/main/book/01_page.ipynb" in text
+    assert (
+        "https://mybinder.org/v2/gh/someone/attncore/main?urlpath=lab/tree/book/01_page.ipynb"
+        in text
+    )
+    assert (
+        "https://colab.research.google.com/github/someone/attncore/blob/main/book/01_page.ipynb"
+        in text
+    )
 
 
 def test_the_archive_holds_what_the_notebooks_need(html):
@@ -321,25 +417,38 @@ def test_the_archive_holds_what_the_notebooks_need(html):
     beside = {path.stem for path in (ROOT / "book").glob("*.py")}
     for path in (ROOT / "book").glob("*.ipynb"):
         assert f"attncore/book/{path.name}" in held
-        imported = set(re.findall(r'"(?:import|from) (\w+)', path.read_text(encoding="utf-8")))
+        imported = set(
+            re.findall(r'"(?:import|from) (\w+)', path.read_text(encoding="utf-8"))
+        )
         assert {f"attncore/book/{name}.py" for name in imported & beside} <= held
     assert any(name.startswith("attncore/tests/bench/results/") for name in held)
 
 
 def test_the_book_keeps_to_its_budgets(built):
     html, seconds = built
-    assert [(p.name, p.stat().st_size) for p in html.rglob("*.html") if p.stat().st_size > PAGE_BUDGET] == []
+    assert [
+        (p.name, p.stat().st_size)
+        for p in html.rglob("*.html")
+        if p.stat().st_size > PAGE_BUDGET
+    ] == []
     assert sum(p.stat().st_size for p in html.rglob("*") if p.is_file()) < BOOK_BUDGET
     assert seconds is None or seconds < SECONDS
 
 
 def test_the_whole_book_is_one_pdf_with_its_chinese_terms_and_formulas(tmp_path):
     need(CHROMIUM is not None, "Chromium (apt-get install chromium)")
-    need(bool(shutil.which("fc-list")) and "CJK" in fonts(), "fonts-noto-cjk (apt-get install fonts-noto-cjk)")
+    need(
+        bool(shutil.which("fc-list")) and "CJK" in fonts(),
+        "fonts-noto-cjk (apt-get install fonts-noto-cjk)",
+    )
     import pypdfium2
 
-    # In a process of its own: Playwright allows one driver in each, and the other tests' still runs.
-    subprocess.run([sys.executable, ROOT / "book" / "pdf.py", tmp_path / "attncore.pdf"], check=True)
+    # In a process of its own: Playwright allows one driver in each, and the other
+    # tests' still runs.
+    subprocess.run(
+        [sys.executable, ROOT / "book" / "pdf.py", tmp_path / "attncore.pdf"],
+        check=True,
+    )
     document = pypdfium2.PdfDocument(tmp_path / "attncore.pdf")
     text = [document[i].get_textpage().get_text_bounded() for i in range(len(document))]
     whole = "\n".join(text)
@@ -347,17 +456,23 @@ def test_the_whole_book_is_one_pdf_with_its_chinese_terms_and_formulas(tmp_path)
     assert "查询向量" in whole
     for title in ("Softmax and attention weights", "A first recommender", "Glossary"):
         assert title in whole
-    assert not re.search(r"\\(frac|softmax|sum|operatorname)", whole)  # no formula is left as it was typed
+    assert not re.search(
+        r"\\(frac|softmax|sum|operatorname)", whole
+    )  # no formula is left as it was typed
     blank = []
     for i in range(len(document)):
         image = document[i].render(scale=0.5).to_numpy()
-        if image[: int(len(image) * 0.93)].min() > 200:  # nothing above the page's number
+        if (
+            image[: int(len(image) * 0.93)].min() > 200
+        ):  # nothing above the page's number
             blank.append(i + 1)
     assert blank == []
 
 
 def fonts():
-    return subprocess.run(["fc-list"], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        ["fc-list"], capture_output=True, text=True, check=True
+    ).stdout
 
 
 def test_ci_never_skips_the_browser():
