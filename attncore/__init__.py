@@ -11,16 +11,16 @@ each of L queries. A digit is an axis of that length.
 """
 
 from attncore import baselines, datasets, export
-from attncore.answering import Recommendation
 from attncore.config import RecommenderConfig, TrainingConfig
-from attncore.interactions import DataError, Interactions, read_interactions
+from attncore.errors import DataError
+from attncore.evaluation import Report, compare, evaluate
+from attncore.interactions import Interactions, read_interactions
+from attncore.large.prepared import Prepared
+from attncore.large.preparing import prepare
 from attncore.loading import load
-from attncore.prepared import Prepared
-from attncore.preparing import prepare
-from attncore.ranking import evaluate
+from attncore.ranking.slates import Slates
 from attncore.recommender import Recommender
-from attncore.reports import Report, compare
-from attncore.slates import Slates
+from attncore.serving import Recommendation
 from attncore.splits import Split, leave_one_out, split_by_time, split_by_user
 from attncore.training import Run, fit
 
@@ -49,5 +49,6 @@ __all__ = [
     "split_by_time",
     "split_by_user",
 ]
+
 
 __version__ = "0.1.0"

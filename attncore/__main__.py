@@ -22,18 +22,22 @@ from simple_parsing import ArgumentParser, DashVariant
 
 import attncore as ac
 from attncore.benchmark import measure
-from attncore.columns import TICKS
 from attncore.distributed import processes
+from attncore.errors import DataError
+from attncore.evaluation import Report
 from attncore.export import to_onnx
-from attncore.interactions import DataError
-from attncore.prepared import Prepared, PreparedSplit
+from attncore.large.prepared import Prepared, PreparedSplit
+from attncore.ranking.baselines import PersonalHabit, PopularLately
+from attncore.readers import TICKS
 from attncore.recipes import RECIPES, Recipe, recipe
-from attncore.reports import Report
 from attncore.runs import read_config
-from attncore.slate_baselines import PersonalHabit, PopularLately
 
 SPLITS = {"leave-one-out": ac.leave_one_out, "time": ac.split_by_time}
+
+
 SHOWN = ("ndcg@10", "hr@10", "mrr", "coverage@10")
+
+
 SHOWN_OF_SLATES = ("ndcg@10", "recall@10", "gauc", "auc")
 
 

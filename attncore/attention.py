@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attncore.embedding import Dropout, dropped
+from attncore.layers import Dropout, dropped
 
 Score = Callable[[Tensor, Tensor], Tensor]
 

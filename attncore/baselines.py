@@ -11,11 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from attncore.features import FeatureSet
 from attncore.sequences import Histories
 from attncore.splits import Split
-from attncore.tables import FeatureSet
 
 CELLS = 4_000_000  # scores worked on at a time: holds working memory near 150 MB
+
+
 MAX_LAGS = 10  # lcm(1..10) = 2520 keeps every sum exact for logs up to a thousand million events
 
 

@@ -26,9 +26,10 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from attncore.config import RecommenderConfig, TrainingConfig
-from attncore.devices import choose_device, choose_precision
-from attncore.interactions import DataError, Interactions, read_interactions
-from attncore.ranking import evaluate
+from attncore.distributed import choose_device, choose_precision
+from attncore.errors import DataError
+from attncore.evaluation import evaluate
+from attncore.interactions import Interactions, read_interactions
 from attncore.recommender import Recommender
 from attncore.splits import leave_one_out
 from attncore.training import fit

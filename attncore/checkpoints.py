@@ -1,30 +1,57 @@
-"""Checkpoints: the whole state of a training, so that it goes on as if it had never stopped.
-
-A file is written beside its final name, flushed to the disk and renamed, so that what
-has the name is whole, whenever the power fails. The last two are kept. Reading one
-never runs code.
-"""
+"""Stopping a long run without losing it."""
 
 from __future__ import annotations
 
 import json
 import pickle
 import shutil
+import signal
+import threading
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from attncore.interactions import DataError
+from attncore.errors import DataError
 from attncore.recommender import Recommender
 from attncore.runs import alone, prepare, read_config, replacing
 from attncore.splits import Split
 
+
+@contextmanager
+def stop_requests(caught: bool) -> Iterator[Callable[[], bool]]:
+    """Within the block Ctrl-C and SIGTERM only set a flag, which the yielded function reads; a second Ctrl-C acts.
+
+    Args:
+        caught: False leaves the signals alone, as does a thread that may not handle
+            them.
+    """
+    wanted = threading.Event()
+    if not caught or threading.current_thread() is not threading.main_thread():
+        yield wanted.is_set
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        wanted.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {
+        number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield wanted.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 KEPT = 2
+
+
 # Options that may differ on resume.
 FREE = {
     "epochs",
@@ -35,6 +62,8 @@ FREE = {
     "log_every",
     "checkpoint_every",
 }
+
+
 BROKEN = (
     zipfile.BadZipFile,
     RuntimeError,

@@ -10,11 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from attncore.embedding import Positions
-from attncore.encoders import Relative
-from attncore.output import Combine, Loss
-from attncore.schedules import SCHEDULES
-
 
 def check_choices(config: Any, choices: Mapping[str, Sequence[str]]) -> None:
     """Raise ValueError unless each named field holds one of its choices."""
@@ -43,8 +38,19 @@ def check_range(
 
 
 Attention = Literal["self", "target", "lstm", "mean"]
+Positions = Literal["none", "learned", "newest"]
+Relative = Literal["none", "position", "time"]
+Combine = Literal["attended", "pooled", "whole"]
+Loss = Literal["auto", "full", "sampled", "gbce", "bce", "combined"]
+Schedule = Literal["cosine", "constant"]
+
+
 TargetScore = Literal["dot", "additive"]
+
+
 WindowChoice = Literal["last", "random"]
+
+
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
@@ -188,7 +194,7 @@ class TrainingConfig:
         weight_decay: AdamW's decay of matrices (not of biases, norms and embeddings).
         warmup: steps over which the learning rate rises to `lr`.
         schedule: after warm-up, "cosine" (down to a tenth of `lr` at the last epoch),
-            "constant", or a name that was added to `schedules.SCHEDULES`.
+            or "constant".
         clip: largest norm of the gradient; 0 does not clip.
         ema: the model that is evaluated and kept is a moving average of the weights, of
             which this share stays at each step (.999, say); 0 keeps the weights
@@ -223,7 +229,7 @@ class TrainingConfig:
     lr: float = 1e-3
     weight_decay: float = 0.01
     warmup: int = 50
-    schedule: str = "cosine"
+    schedule: Schedule = "cosine"
     clip: float = 1.0
     ema: float = 0.0
     patience: int = 30
@@ -245,7 +251,7 @@ class TrainingConfig:
         check_choices(
             self,
             {
-                "schedule": tuple(SCHEDULES),
+                "schedule": get_args(Schedule),
                 "precision": get_args(Precision),
                 "loss": get_args(Loss),
                 "windows": get_args(WindowChoice),

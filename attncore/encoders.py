@@ -7,7 +7,6 @@ kind can show its weights.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -20,9 +19,9 @@ from attncore.attention import (
     SelfAttentionBlock,
     causal_keep,
 )
-from attncore.embedding import Dropout
+from attncore.config import Relative
+from attncore.layers import Dropout
 
-Relative = Literal["none", "position", "time"]
 Weights = list[Tensor]  # one (B, H, L, K) per layer
 
 
@@ -283,68 +282,3 @@ class TargetAttention(nn.Module):
         return self.dropout(attended_BLD), (
             [] if weights_BHLK is None else [weights_BHLK]
         )
-
-
-class MatchBias(nn.Module):
-    """What is added to the score of a candidate and a past item for each thing that they share.
-
-    One learned number per head and thing: to be the same item, to be of the same
-    category, of the same brand, and so on. All start at 1, so that a candidate first
-    looks at what is most like it. In every other head, being the same
-    item starts at 4: one head then looks at the item's own past, one at that of its
-    kind. It is the sibling of
-    `RelativeBias`: there the scores know how far apart two events are, here how alike.
-
-    Args:
-        things: how many things can be shared.
-        heads: attention heads H.
-    """
-
-    bits: Tensor
-
-    def __init__(self, things: int, heads: int) -> None:
-        super().__init__()
-        self.shared = nn.Parameter(torch.ones(things, heads))
-        with torch.no_grad():
-            self.shared[0, ::2] = 4
-        bits = torch.arange(2**things)[:, None] >> torch.arange(things) & 1
-        self.register_buffer("bits", bits.float(), persistent=False)
-
-    def forward(self, candidates: Sequence[Tensor], past: Sequence[Tensor]) -> Tensor:
-        """The bias (B, H, N, K) from codes (B, N) and (B, K), a pair of tensors a thing; a code below 0 matches none.
-
-        Most pairs share little, and all that a pair shares is one small whole number, a
-        bit a thing. So the sums are made once for each such number and looked up: a few
-        operations on bytes instead of a sum of N × K floats each.
-        """
-        shared_BNK = torch.zeros((), dtype=torch.uint8, device=self.shared.device)
-        for number, (code_BN, code_BK) in enumerate(zip(candidates, past, strict=True)):
-            same_BNK = (code_BN[:, :, None] == code_BK[:, None]).view(torch.uint8)
-            shared_BNK = shared_BNK | (same_BNK << number)
-        sums = self.bits @ self.shared  # one row for each set of things
-        looked_up = [
-            column.index_select(0, shared_BNK.int().flatten())
-            for column in sums.unbind(1)
-        ]
-        return torch.stack([column.view(shared_BNK.shape) for column in looked_up], 1)
-
-
-class MeanOfPast(nn.Module):
-    """Attention's rival with the same inputs: the plain mean of the values, the same for every candidate."""
-
-    def __init__(self, width: int, dropout: float) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.value, self.joined = nn.Linear(width, width), nn.Linear(width, width)
-        self.dropout = Dropout(dropout)
-
-    def forward(
-        self, query_BND: Tensor, context_BKD: Tensor, keep_BK: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Pooled vectors (B, N, D) and the equal weights (B, 1, N, K)."""
-        weights_B1K = (keep_BK / keep_BK.sum(1, keepdim=True))[:, None]
-        pooled_B1D = self.joined(weights_B1K @ self.value(self.norm(context_BKD)))
-        many = query_BND.shape[1]
-        return self.dropout(pooled_B1D.expand(-1, many, -1)), weights_B1K[
-            :, None
-        ].expand(-1, -1, many, -1)

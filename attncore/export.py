@@ -34,16 +34,20 @@ import torch
 from torch import Tensor, nn
 
 from attncore.batches import Batch
-from attncore.columns import DataError
 from attncore.encoders import LSTMAttention
-from attncore.inspection import evaluating
+from attncore.errors import DataError
+from attncore.layers import evaluating
 from attncore.loading import described, read_model
 from attncore.recommender import Recommender
 from attncore.runs import alone, read_whole, replacing
 from attncore.sequences import Histories
 
 FILE = "model.onnx"  # where a run folder keeps its graph
+
+
 LARGEST = 2**31 - 2**20  # bytes of weights that one ONNX file can hold
+
+
 CLOSE = 1e-3  # how far the graph's scores may be from the model's
 
 

@@ -21,17 +21,20 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from attncore.columns import (
+from attncore.errors import DataError
+from attncore.ranking.slates import Slates
+from attncore.readers import (
     KINDS,
     TICKS,
-    DataError,
+    attribute,
     blank,
+    columns_of,
     exact_ids,
     plain_values,
+    read_known,
+    read_table,
     whole_seconds,
 )
-from attncore.reading import attribute, columns_of, read_known, read_table
-from attncore.slates import Slates
 
 logger = logging.getLogger(__name__)
 

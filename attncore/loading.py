@@ -11,11 +11,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from attncore.config import RecommenderConfig
-from attncore.interactions import DataError
+from attncore.errors import DataError
+from attncore.features import FeatureSet
 from attncore.recommender import Recommender
 from attncore.runs import read_whole
 from attncore.splits import Split
-from attncore.tables import FeatureSet
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Recommender:

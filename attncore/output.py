@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Combine = Literal["attended", "pooled", "whole"]
-Loss = Literal["auto", "full", "sampled", "gbce", "bce", "combined"]
+from attncore.config import Combine, Loss
 
 
 class Output(nn.Module):

@@ -13,15 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attncore.interactions import DataError
+from attncore.errors import DataError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+
 # Okabe and Ito 2008: told apart by colour-blind readers. book.css and
 # book/attncore.mplstyle have the same.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+
 BLUE = PALETTE[0]
+
+
 INK, PAPER = (
     "#111111",
     "#ffffff",

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attncore.answering import Answering
 from attncore.batches import Batch, Windows
 from attncore.config import Loss, RecommenderConfig, TrainingConfig
 from attncore.embedding import (
@@ -28,14 +27,19 @@ from attncore.encoders import (
     TargetAttention,
     Transition,
 )
-from attncore.features import encode_columns
-from attncore.inspection import evaluating
-from attncore.output import Criterion, Output, catalogue_scores, lean_cross_entropy
+from attncore.features import PROFILE, FeatureSet, encode_columns, label
+from attncore.layers import evaluating
+from attncore.output import (
+    Criterion,
+    Output,
+    catalogue_scores,
+    lean_cross_entropy,
+)
+from attncore.ranking.ranker import SlateRecommender, take_weights
 from attncore.runs import write_run
 from attncore.sequences import Histories
-from attncore.slate_recommender import SlateRecommender, take_weights
+from attncore.serving import Answering
 from attncore.splits import Split
-from attncore.tables import PROFILE, FeatureSet, label
 
 
 class Recommender(Answering):

@@ -18,19 +18,26 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from attncore.interactions import DataError
+from attncore.errors import DataError
 from attncore.splits import Split
 
 UNFINISHED = ".writing-"  # how names begin that a crash may leave behind
+
+
 RUN_FILES = (
     "weights.safetensors",
     "histories.safetensors",
     "vocabulary.json",
     "config.json",
 )
+
+
 PATIENCE = 2.0  # seconds that a reader waits for a writer who is at it
 
+
 Found = TypeVar("Found")
+
+
 _held: set[Path] = set()  # folders that this process writes
 
 

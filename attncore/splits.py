@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file, save_file
 
-from attncore.interactions import DataError, Interactions
-from attncore.moments import Moments
-from attncore.sequences import Histories, Vocabulary, index_log, plain_ids
+from attncore.errors import DataError
+from attncore.interactions import Interactions
+from attncore.ranking.asof import Moments
+from attncore.sequences import Histories, Vocabulary, plain_ids
 
 
 @dataclass(frozen=True)
@@ -459,3 +460,35 @@ def split_by_user(
         histories.lengths if opening is None else np.minimum(histories.lengths, opening)
     )
     return _split_log(log, indexed, np.where(kept, stops, 0), questions, protocol)
+
+
+def index_log(log: Interactions) -> tuple[Vocabulary, Vocabulary, Histories]:
+    """Vocabularies and histories; events of equal time keep the order of the log's rows.
+
+    Candidates of slates are items of the log, even those that nobody took.
+    """
+    events = log.events
+    user, user_ids = pd.factorize(events["user"], sort=True)
+    item, item_ids = pd.factorize(events["item"], sort=True)
+    if log.slates is not None:
+        every = item_ids.union(log.slates.items.categories)
+        item, item_ids = every.get_indexer(item_ids)[item], every
+    time = events["time"].to_numpy(np.int64)
+    order = np.lexsort(
+        (time, user)
+    )  # a stable sort: rows of one user and one time stay as loaded
+    offsets = np.concatenate(
+        [[0], np.cumsum(np.bincount(user, minlength=len(user_ids)))]
+    ).astype(np.int64)
+    extra = [name for name in events.columns if name not in ("user", "item", "time")]
+    histories = Histories(
+        (item[order] + 1).astype(np.int32),
+        offsets,
+        time[order],
+        {name: events[name].to_numpy()[order] for name in extra},
+    )
+    return (
+        Vocabulary(plain_ids(user_ids), "user"),
+        Vocabulary(plain_ids(item_ids), "item"),
+        histories,
+    )

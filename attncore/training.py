@@ -17,21 +17,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from attncore.batches import Batch, prefetched, shuffled_batches
-from attncore.checkpoints import RunFolder, origin_of
-from attncore.config import TrainingConfig
-from attncore.devices import choose_precision, tensor_float_32
-from attncore.distributed import Group, processes
-from attncore.interactions import DataError
-from attncore.interrupts import stop_requests
-from attncore.optimizing import LossOf, MovingAverage, adamw, backward, update
-from attncore.output import Criterion, Loss
-from attncore.ranking import evaluate
+from attncore.checkpoints import RunFolder, origin_of, stop_requests
+from attncore.config import Loss, TrainingConfig
+from attncore.distributed import Group, choose_precision, processes, tensor_float_32
+from attncore.errors import DataError
+from attncore.evaluation import Report, evaluate
+from attncore.optim import LossOf, MovingAverage, adamw, backward, learning_rate, update
+from attncore.output import Criterion
 from attncore.recommender import Recommender
-from attncore.reports import Report
-from attncore.schedules import learning_rate
 from attncore.splits import Split
 
 logger = logging.getLogger(__name__)
+
 
 EPOCH_METRICS = (
     "hr@10",
@@ -41,6 +38,8 @@ EPOCH_METRICS = (
     "gauc",
     "logloss",
 )  # those of them that there are
+
+
 SLATES_AN_EPOCH = 1000  # validation slates that choose the best epoch, of as many users
 
 

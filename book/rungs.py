@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from attncore.reports import bootstrap_interval
+from attncore.evaluation import bootstrap_interval
 
 RESULTS = Path(__file__).resolve().parent.parent / "tests" / "bench" / "results"
 

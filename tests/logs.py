@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from attncore.interactions import DataError, read_interactions
+from attncore.errors import DataError
+from attncore.interactions import read_interactions
 
 
 def write(folder: Path, content: str | bytes, name: str = "log.csv") -> Path:

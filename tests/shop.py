@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 
 import attncore as ac
-from attncore.slates import Slates
+from attncore.ranking.slates import Slates
 
 DAY, WEEK = 86_400, 7 * 86_400
 

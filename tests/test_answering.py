@@ -8,7 +8,8 @@ import torch
 from conftest import rhythm_log
 
 import attncore as ac
-from attncore import answering
+from attncore import serving
+from attncore.sequences import Histories
 
 KINDS = ["self", "target", "lstm", "mean"]
 
@@ -28,7 +29,7 @@ def model(request, split):
 
 def by_hand(model, history, k, shown):
     """The best items by sorting all scores."""
-    asked = answering.Histories.from_lists([model.split.items.encode(history)])
+    asked = Histories.from_lists([model.split.items.encode(history)])
     scores = model.score(asked)[0]
     order = sorted(range(len(scores)), key=lambda place: (-scores[place].item(), place))
     ids = [int(model.split.items.ids[place]) for place in order]
@@ -154,7 +155,7 @@ def test_a_catalogue_in_parts_gives_what_it_gives_whole(
     users = model.split.users.ids.tolist()
     whole = model.recommend(users=users, k=6, **options)
     similar = model.similar_items([500, 507], k=6)
-    monkeypatch.setattr(answering, "PART", part)
+    monkeypatch.setattr(serving, "PART", part)
     for a, b in zip(model.recommend(users=users, k=6, **options), whole, strict=True):
         same(a, b)
     for a, b in zip(model.similar_items([500, 507], k=6), similar, strict=True):
@@ -176,7 +177,7 @@ def test_no_more_scores_exist_at_a_time_than_a_part(split, monkeypatch):
         return counted
 
     monkeypatch.setattr(model, "scorer", watched)
-    monkeypatch.setattr(answering, "PART", 50)
+    monkeypatch.setattr(serving, "PART", 50)
     model.recommend(users=split.users.ids.tolist(), k=3)
     assert max(asked) <= 50
     assert sum(asked) == 40 * 12

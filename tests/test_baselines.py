@@ -20,9 +20,9 @@ from attncore.baselines import (
     ProfilePopularity,
     RecentPopularity,
 )
-from attncore.interactions import DataError, Interactions
-from attncore.ranking import evaluate
-from attncore.reports import compare
+from attncore.errors import DataError
+from attncore.evaluation import compare, evaluate
+from attncore.interactions import Interactions
 from attncore.sequences import Histories
 from attncore.splits import leave_one_out, split_by_user
 

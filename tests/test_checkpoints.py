@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 import attncore as ac
 from attncore import checkpoints, runs
-from attncore.interrupts import stop_requests
+from attncore.checkpoints import stop_requests
 
 
 @pytest.fixture

@@ -24,8 +24,10 @@ import platformdirs
 import pyarrow.parquet as pq
 import pytest
 
-from attncore import archives, datasets
-from attncore.interactions import DataError, Interactions
+from attncore import datasets
+from attncore.datasets import fetching, movielens
+from attncore.errors import DataError
+from attncore.interactions import Interactions
 
 # u.data, u.user and u.item as GroupLens writes them; nothing in them is from MovieLens.
 RATINGS = (
@@ -89,7 +91,7 @@ def tiny_log() -> Interactions:
     with zipfile.ZipFile(
         grouplens_100k(Path(os.environ["ATTNCORE_DATA"]).parent / "tiny")
     ) as archive:
-        return archives.grouplens_100k(archive)
+        return movielens.grouplens_100k(archive)
 
 
 @pytest.fixture(autouse=True)
@@ -105,16 +107,16 @@ def _own_folders(request, tmp_path, monkeypatch):
         def cut(url_or_requirement, folder):
             raise OSError(f"{url_or_requirement}: the network is cut")
 
-        monkeypatch.setattr(datasets, "_download", cut)
-        monkeypatch.setattr(datasets, "_pip_download", cut)
+        monkeypatch.setattr(fetching, "_download", cut)
+        monkeypatch.setattr(fetching, "_pip_download", cut)
 
 
 @pytest.fixture
 def expect_tiny(monkeypatch):
     """Let the fixture's events be the expected ones."""
-    expected = datasets.DATASETS["ml-100k"]
+    expected = fetching.DATASETS["ml-100k"]
     monkeypatch.setitem(
-        datasets.DATASETS,
+        fetching.DATASETS,
         "ml-100k",
         dataclasses.replace(expected, checksum=tiny_log().checksum),
     )
@@ -134,7 +136,7 @@ def test_grouplens_and_recbole_give_the_same_tables(tmp_path):
         zipfile.ZipFile(grouplens_100k(tmp_path)) as one,
         zipfile.ZipFile(recbole_wheel(tmp_path)) as other,
     ):
-        same(archives.grouplens_100k(one), archives.recbole_100k(other))
+        same(movielens.grouplens_100k(one), movielens.recbole_100k(other))
 
 
 def test_films_have_titles_without_year_and_people_have_text_zips():
@@ -183,7 +185,7 @@ def test_ml_1m_is_cut_to_its_five_core_and_its_codes_are_words(tmp_path, monkeyp
     with pytest.raises(DataError, match="not the published file"):
         datasets.load("ml-1m")
     monkeypatch.setattr(
-        datasets, "_sha256", lambda path: datasets.DATASETS["ml-1m"].sources[0].sha256
+        fetching, "_sha256", lambda path: fetching.DATASETS["ml-1m"].sources[0].sha256
     )
     log = datasets.load("ml-1m")
     assert repr(log) == "Interactions(ml-1m: 25 events, 5 users, 5 items)"
@@ -220,8 +222,8 @@ def test_a_second_source_stands_in_when_the_first_does_not_answer(
         asked.append(requirement)
         return recbole_wheel(folder)
 
-    monkeypatch.setattr(datasets, "_download", no_answer)
-    monkeypatch.setattr(datasets, "_pip_download", wheel)
+    monkeypatch.setattr(fetching, "_download", no_answer)
+    monkeypatch.setattr(fetching, "_pip_download", wheel)
     log = datasets.load("ml-100k")
     assert asked == [
         "https://files.grouplens.org/datasets/movielens/ml-100k.zip",
@@ -234,7 +236,7 @@ def test_a_second_source_stands_in_when_the_first_does_not_answer(
 
 def test_a_source_with_other_events_is_passed_over(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        datasets, "_download", lambda url, folder: grouplens_100k(folder)
+        fetching, "_download", lambda url, folder: grouplens_100k(folder)
     )
     with pytest.raises(
         DataError,
@@ -330,11 +332,11 @@ def test_a_damaged_cache_is_never_used(tmp_path, monkeypatch, expect_tiny, damag
     with pytest.raises(DataError, match="ml-100k is damaged"):
         datasets.load("ml-100k")
     monkeypatch.setattr(
-        datasets, "_download", lambda url, folder: grouplens_100k(folder)
+        fetching, "_download", lambda url, folder: grouplens_100k(folder)
     )
     same(datasets.load("ml-100k"), tiny_log())
     same(
-        datasets._read_cache(tmp_path / "data" / "ml-100k"), tiny_log()
+        fetching._read_cache(tmp_path / "data" / "ml-100k"), tiny_log()
     )  # and it replaced what was damaged
 
 
@@ -360,18 +362,18 @@ def test_a_failed_write_leaves_no_half_cache_and_still_gives_the_log(
 )
 def test_a_source_that_says_nothing_is_given_up_in_time(tmp_path, monkeypatch, silent):
     monkeypatch.undo()
-    monkeypatch.setattr(datasets, "PATIENCE", 0.3)
+    monkeypatch.setattr(fetching, "PATIENCE", 0.3)
     monkeypatch.setattr(
         *silent, lambda *args, **kwargs: time.sleep(20)
     )  # a look-up that hangs takes no timeout
     began = time.monotonic()
     with pytest.raises(OSError, match=r"no answer for 0\.3 s"):
-        datasets._download("http://films.invalid/ml-100k.zip", tmp_path)
+        fetching._download("http://films.invalid/ml-100k.zip", tmp_path)
     assert time.monotonic() - began < 3
 
 
 def test_the_patience_with_a_silent_source_is_five_seconds():
-    assert datasets.PATIENCE == 5.0
+    assert fetching.PATIENCE == 5.0
 
 
 def test_a_download_arrives_whole_and_a_refusal_is_an_error(tmp_path, monkeypatch):
@@ -379,11 +381,11 @@ def test_a_download_arrives_whole_and_a_refusal_is_an_error(tmp_path, monkeypatc
     source = tmp_path / "there" / "file.bin"
     source.parent.mkdir()
     source.write_bytes(os.urandom(300_000))
-    path = datasets._download(source.as_uri(), tmp_path)
+    path = fetching._download(source.as_uri(), tmp_path)
     assert path == tmp_path / "file.bin"
     assert path.read_bytes() == source.read_bytes()
     with pytest.raises(OSError, match=r"none\.bin"):
-        datasets._download((tmp_path / "there" / "none.bin").as_uri(), tmp_path)
+        fetching._download((tmp_path / "there" / "none.bin").as_uri(), tmp_path)
 
 
 def test_pip_downloads_a_wheel_alone_and_its_last_word_is_the_reason(
@@ -402,7 +404,7 @@ def test_pip_downloads_a_wheel_alone_and_its_last_word_is_the_reason(
     with pytest.raises(
         OSError, match=r"pip download recbole==1\.2\.1: ERROR: no such package"
     ):
-        datasets._pip_download("recbole==1.2.1", tmp_path)
+        fetching._pip_download("recbole==1.2.1", tmp_path)
     assert "download" in commands[0]
     assert "install" not in commands[0]
     assert {"--no-deps", "--only-binary=:all:"} <= set(commands[0])
@@ -428,7 +430,7 @@ def test_the_real_data_arrives_through_pip_and_is_what_the_code_says(
     def grouplens_is_down(url, folder):
         raise OSError("down, for this test")
 
-    monkeypatch.setattr(datasets, "_download", grouplens_is_down)
+    monkeypatch.setattr(fetching, "_download", grouplens_is_down)
     try:
         log = datasets.load(name)
     except DataError as error:
@@ -509,10 +511,10 @@ def journey(tmp_path, monkeypatch):
         | {"mailer_location": ["0", "A", "0"], "week": [1, 1, 2]}
     ).to_parquet()
     path = journey_wheel(tmp_path / "data", promotions)
-    known = dataclasses.replace(datasets.DATASETS["complete-journey"], checksum=None)
-    monkeypatch.setitem(datasets.DATASETS, "complete-journey", known)
+    known = dataclasses.replace(fetching.DATASETS["complete-journey"], checksum=None)
+    monkeypatch.setitem(fetching.DATASETS, "complete-journey", known)
     monkeypatch.setattr(
-        datasets, "PROMOTIONS_SHA256", hashlib.sha256(promotions).hexdigest()
+        fetching, "PROMOTIONS_SHA256", hashlib.sha256(promotions).hexdigest()
     )
     return path
 

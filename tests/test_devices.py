@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import attncore as ac
-from attncore.devices import choose_device, choose_precision, tensor_float_32
+from attncore.distributed import choose_device, choose_precision, tensor_float_32
 
 
 def test_devices_are_chosen_by_what_there_is(monkeypatch):

@@ -19,9 +19,9 @@ from attncore.embedding import (
     FeatureVector,
     ItemEmbedding,
     PositionEmbedding,
-    dropped,
 )
 from attncore.features import Feature
+from attncore.layers import dropped
 from attncore.output import Criterion
 from attncore.sequences import Histories
 

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import attncore as ac
-from attncore.features import Feature, encode_columns, fit_features
-from attncore.tables import FeatureSet
+from attncore.features import Feature, FeatureSet, encode_columns, fit_features
 
 FILMS = pd.DataFrame(
     {

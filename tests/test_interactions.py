@@ -14,12 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from logs import fault, write
 
-from attncore.interactions import (
-    DataError,
-    Interactions,
-    ReadSummary,
-    read_interactions,
-)
+from attncore.errors import DataError
+from attncore.interactions import Interactions, ReadSummary, read_interactions
 
 LOG = "user,item,time\n7,50,30\n7,51,10\n8,50,20\n"
 

@@ -16,7 +16,7 @@ import attncore as ac
 from attncore.batches import Windows
 from attncore.checkpoints import RunFolder
 from attncore.distributed import Group
-from attncore.ranking import ranks
+from attncore.evaluation import ranks
 from attncore.training import Trainer
 
 META = torch.device("meta")

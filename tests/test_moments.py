@@ -3,7 +3,7 @@ import pytest
 from shop import DAY, shop_log
 
 import attncore as ac
-from attncore.moments import Moments
+from attncore.ranking.asof import Moments
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from torch import nn
 
 import attncore as ac
 from attncore.batches import Windows
-from attncore.optimizing import LossOf, MovingAverage, adamw, backward, update
+from attncore.optim import LossOf, MovingAverage, adamw, backward, update
 from attncore.output import Criterion
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from attncore.embedding import ItemEmbedding, dropped
+from attncore.embedding import ItemEmbedding
+from attncore.layers import dropped
 from attncore.output import (
     Criterion,
     NegativeSampler,

@@ -12,9 +12,9 @@ from conftest import rhythm_log
 
 import attncore as ac
 from attncore.__main__ import main
+from attncore.features import FeatureSet, audience_means
 from attncore.output import Criterion
 from attncore.sequences import Histories
-from attncore.tables import FeatureSet, audience_means
 
 KINDS = ["self", "target", "lstm", "mean"]
 USER = ("age", "team")

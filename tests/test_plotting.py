@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from importlib.resources import files
 from pathlib import Path
 
 import matplotlib as mpl
@@ -163,7 +162,7 @@ def test_figures_pages_and_explorers_share_one_palette_that_colour_blind_readers
     root = Path(__file__).parent.parent
     style = (root / "book" / "attncore.mplstyle").read_text(encoding="utf-8")
     page = (root / "book" / "_static" / "book.css").read_text(encoding="utf-8")
-    explorers = files("attncore").joinpath("explorer.css").read_text(encoding="utf-8")
+    explorers = (root / "book" / "explorer.css").read_text(encoding="utf-8")
     assert [f"#{colour}" for colour in re.findall(r'"([0-9A-F]{6})"', style)] == list(
         PALETTE
     )

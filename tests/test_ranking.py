@@ -12,8 +12,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attncore.ranking import evaluate, rank_metrics, ranks, top_k, top_k_in_parts
-from attncore.reports import bootstrap_interval, compare
+from attncore.evaluation import (
+    bootstrap_interval,
+    compare,
+    evaluate,
+    rank_metrics,
+    ranks,
+    top_k,
+    top_k_in_parts,
+)
 from attncore.sequences import Histories
 from attncore.splits import Holdout
 

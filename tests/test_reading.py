@@ -21,7 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from logs import fault, write
 
-from attncore.interactions import DataError, Interactions, read_interactions
+from attncore.errors import DataError
+from attncore.interactions import Interactions, read_interactions
 from attncore.splits import leave_one_out, split_by_time
 
 WIDE = 2**63 - 1

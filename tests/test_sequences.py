@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import attncore as ac
-from attncore.sequences import Histories, Vocabulary, index_log
+from attncore.sequences import Histories, Vocabulary
+from attncore.splits import index_log
 
 
 def make_log(rows, **options):

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from shop import shop_log
 
 import attncore as ac
-from attncore.reports import by_group
-from attncore.slate_baselines import PersonalHabit, PopularLately
-from attncore.slate_metrics import logistic_loss, pooled_auc, slate_metrics
+from attncore.evaluation import by_group
+from attncore.ranking.baselines import PersonalHabit, PopularLately
+from attncore.ranking.metrics import logistic_loss, pooled_auc, slate_metrics
 
 
 def by_hand(order, taken, k):

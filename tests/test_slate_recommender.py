@@ -10,13 +10,13 @@ from torch import nn
 
 import attncore as ac
 from attncore.__main__ import main
-from attncore.encoders import MatchBias
-from attncore.moments import DAY, Known
 from attncore.output import Criterion
+from attncore.ranking.asof import DAY, Known
+from attncore.ranking.batches import TAKEN_AT_MOST, SlateWindows, own_habit
+from attncore.ranking.encoders import MatchBias
+from attncore.ranking.ranker import SlateRecommender
 from attncore.recipes import RECIPES
 from attncore.sequences import Histories
-from attncore.slate_batches import TAKEN_AT_MOST, SlateWindows, own_habit
-from attncore.slate_recommender import SlateRecommender
 
 SMALL = ac.RecommenderConfig(
     attention="target", width=16, heads=2, length=50, dropout=0.0
@@ -547,7 +547,7 @@ def test_the_command_line_trains_evaluates_and_recommends(
 
 
 def test_undated_items_are_known_once_each_with_their_count():
-    from attncore.slate_answering import _undated
+    from attncore.ranking.serving import _undated
 
     known = _undated(np.array([5, 7, 5, 9], np.int32))
     assert isinstance(known, Known)

@@ -6,7 +6,7 @@ import pytest
 from shop import shop_log
 
 import attncore as ac
-from attncore.slates import Slates
+from attncore.ranking.slates import Slates
 
 EVENTS = pd.DataFrame(
     [

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from two_stage import TwoStage
 
 import attncore as ac
-from attncore.two_stage import TwoStage
 
 
 class Fixed:

@@ -33,8 +33,7 @@ import numpy as np
 import torch
 
 import attncore as ac
-from attncore.ranking import Scorer
-from attncore.reports import bootstrap_interval
+from attncore.evaluation import Scorer, bootstrap_interval
 from attncore.sequences import Histories
 from attncore.splits import Holdout
 

@@ -29,10 +29,10 @@ import torch
 from quality import RESULTS, keep, trained
 
 import attncore as ac
-from attncore.moments import DAY, Moments
+from attncore.evaluation import bootstrap_interval, by_group
+from attncore.ranking.asof import DAY, Moments
+from attncore.ranking.baselines import PersonalHabit, PopularLately
 from attncore.recipes import RECIPES
-from attncore.reports import bootstrap_interval, by_group
-from attncore.slate_baselines import PersonalHabit, PopularLately
 
 DATA = "complete-journey"
 CONFIG = RECIPES[DATA].recommender

@@ -28,9 +28,9 @@ import report
 
 import attncore as ac
 from attncore.benchmark import describe_machine
-from attncore.devices import choose_device, choose_precision
-from attncore.distributed import processes
-from attncore.training import RunFolder, Trainer
+from attncore.checkpoints import RunFolder
+from attncore.distributed import choose_device, choose_precision, processes
+from attncore.training import Trainer
 
 LENGTH, BATCH, STEPS, ASKED = 50, 512, 20, 1000
 

@@ -24,7 +24,7 @@ from quality import RESULTS
 from torch import Tensor
 
 import attncore as ac
-from attncore.ranking import Scorer
+from attncore.evaluation import Scorer
 from attncore.sequences import Histories
 from attncore.splits import Holdout, Split
 

@@ -26,12 +26,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-sys.path[:0] = [str(Path(__file__).parents[1])]
-from shop import shop_log
-
 import attncore as ac
+from attncore.ranking.baselines import PersonalHabit, PopularLately
 from attncore.recipes import RECIPES
-from attncore.slate_baselines import PersonalHabit, PopularLately
 
 QUICK = {
     "epochs": 2,
@@ -379,6 +376,9 @@ def cases() -> Iterator[tuple[str, Iterator[str]]]:
         if name != "complete-journey":
             yield f"recipe: {name}", shrunk(name, split)
     yield "from disk", from_disk(log)
+
+    sys.path.append(str(Path(__file__).parents[1]))
+    from shop import shop_log
 
     shop = ac.split_by_time(shop_log())
     for name, config in RANKERS.items():

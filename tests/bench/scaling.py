@@ -28,7 +28,7 @@ from torch.optim.optimizer import (
 
 import attncore as ac
 from attncore.benchmark import describe_machine, peak_memory
-from attncore.devices import choose_device, choose_precision
+from attncore.distributed import choose_device, choose_precision
 from attncore.sequences import Histories, Vocabulary
 from attncore.splits import Holdout
 

@@ -34,11 +34,11 @@ import report
 import torch
 
 import attncore as ac
-from attncore.answering import PART
 from attncore.benchmark import describe_machine, peak_memory
+from attncore.evaluation import top_k_in_parts
 from attncore.export import OnnxRecommender, to_onnx
 from attncore.output import catalogue_scores
-from attncore.ranking import top_k_in_parts
+from attncore.serving import PART
 
 FAISS = "1.15.1"
 MODEL = ac.RecommenderConfig(width=64, blocks=2, heads=2, length=200)  # as in speed.py

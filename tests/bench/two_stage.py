@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 from quality import keep, path_of, rows_of, table, trained
+from two_stage import TwoStage
 
 import attncore as ac
-from attncore.two_stage import TwoStage
 
 DATA = "ml-100k"
 PROPOSED = (20, 50, 200)

@@ -6,9 +6,8 @@ import shutil
 import pytest
 import torch
 from conftest import need
-
-from attncore.drawing import Control, Explorer, Panel
-from attncore.explorer import explore_mask, explore_runs, explore_temperature
+from drawing import Control, Explorer, Panel
+from explorers import explore_mask, explore_runs, explore_temperature
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.browser

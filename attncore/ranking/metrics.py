@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from attncore.moments import Moments
+from attncore.ranking.asof import Moments
 
 
 class SlateScorer(Protocol):

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from attncore.columns import DataError
+from attncore.errors import DataError
+from attncore.ranking.slates import Slates
 from attncore.sequences import Histories, Vocabulary, plain_ids
-from attncore.slates import Slates
 
 DAY = 86_400  # seconds
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from drawing import LEFT, WIDTH, Control, Explorer, Panel
 
 from attncore import attention
-from attncore.drawing import LEFT, WIDTH, Control, Explorer, Panel
-from attncore.interactions import DataError
+from attncore.errors import DataError
 from attncore.plotting import epochs_of
 
 if TYPE_CHECKING:

@@ -11,20 +11,34 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from attncore.columns import DataError
+from attncore.errors import DataError
 from attncore.features import Feature, fit_features
-from attncore.moments import DAY, Known, Moments
+from attncore.ranking.asof import DAY, Known, Moments
 from attncore.splits import Split
 
 POPULARITY_DAYS = 7, 28
+
+
 OWN_DAYS = 7, 28, 91
+
+
 CUT_DAYS = 7  # over which a number of the events, such as a price cut, is averaged
+
+
 ALL = np.iinfo(np.int64).max  # items of a past
+
+
 EACH = 8  # slates of a user that an epoch shows
+
+
 TAKEN_AT_MOST = 8  # taken candidates of a slate that one batch shows
+
+
 COUNTS = torch.tensor(
     [1, 2, 3, 4, 6, 9, 14, 22]
 )  # a bucket of counts begins at each; bucket 0 is unknown
+
+
 AGES = (
     torch.tensor([0, 1, 2, 4, 8, 15, 29, 57, 113, 226]) * DAY
 )  # the same for seconds since

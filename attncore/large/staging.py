@@ -18,27 +18,26 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from attncore.columns import (
+from attncore.errors import DataError, one_line
+from attncore.readers import (
     GAPS,
     LATEST,
+    SEPARATORS,
     TICKS,
-    DataError,
     Source,
     as_number,
-    exact_ids,
-    one_line,
-    whole_seconds,
-)
-from attncore.reading import (
-    SEPARATORS,
     column_names,
     columns_of,
+    exact_ids,
     file_kind,
     one_line_errors,
     parquet_parts,
+    whole_seconds,
 )
 
 NUMBER = r"-?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?"
+
+
 WHOLE = (
     "TINYINT",
     "SMALLINT",
@@ -50,7 +49,11 @@ WHOLE = (
     "UBIGINT",
     "HUGEINT",
 )
+
+
 LEAST = "-9223372036854775808"  # stands for an id that is no whole number
+
+
 PLACES = 2**33  # rows that a sort key has room for, beside the nanoseconds of a time
 
 

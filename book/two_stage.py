@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from attncore.ranking import Scorer, top_k
+from attncore.evaluation import Scorer, top_k
 from attncore.sequences import Histories
 
 

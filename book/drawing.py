@@ -1,4 +1,4 @@
-"""How the explorers of `attncore.explorer` are drawn: SVG for what is chosen at first, which explorer.js redraws.
+"""How the explorers of `explorers` are drawn: SVG for what is chosen at first, which explorer.js redraws.
 
 The script repeats the arithmetic of `_bars`, `_table` and `_lines`; a test in a browser
 holds the two together.
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from html import escape
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 WIDTH, LEFT, ROW = (
@@ -124,7 +124,7 @@ def _short(name: str, most: int) -> str:
 
 @cache
 def _file(name: str) -> str:
-    return files("attncore").joinpath(name).read_text(encoding="utf-8").strip()
+    return Path(__file__).with_name(name).read_text(encoding="utf-8").strip()
 
 
 def _panel(panel: Panel, state: Sequence[int]) -> str:

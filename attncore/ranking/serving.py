@@ -10,21 +10,21 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from attncore.answering import Recommendation
 from attncore.config import RecommenderConfig
-from attncore.inspection import evaluating
-from attncore.interactions import DataError
-from attncore.moments import DAY, Known, Moments
-from attncore.ranking import top_k
-from attncore.slate_batches import (
+from attncore.errors import DataError
+from attncore.evaluation import top_k
+from attncore.features import FeatureSet
+from attncore.layers import evaluating
+from attncore.ranking.asof import DAY, Known, Moments
+from attncore.ranking.batches import (
     ALL,
     Situations,
     SlateBatch,
     SlateWindows,
     slate_batch,
 )
+from attncore.serving import Recommendation
 from attncore.splits import Split
-from attncore.tables import FeatureSet
 
 
 class SlateAnswering(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from attncore.moments import Moments
+from attncore.ranking.asof import Moments
 
 
 class PopularLately:

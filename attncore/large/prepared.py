@@ -29,13 +29,15 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from attncore.columns import DataError, one_line
+from attncore.errors import DataError, one_line
 from attncore.interactions import Interactions, ReadSummary
-from attncore.reading import one_line_errors
+from attncore.readers import one_line_errors
 from attncore.sequences import Histories, Joined, Vocabulary, plain_ids
 from attncore.splits import Holdout, Split, split_at
 
 PARTS = ("train", "valid", "test")
+
+
 ASKED = 20_000  # questions that a training validates on, of those that a large log has
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from attncore.interactions import DataError, Interactions
+from attncore.errors import DataError
+from attncore.interactions import Interactions
 
 
 def planted(

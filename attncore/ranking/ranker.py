@@ -21,27 +21,34 @@ from torch import Tensor, nn
 from attncore.config import Loss, RecommenderConfig, TrainingConfig
 from attncore.embedding import (
     AskerEmbedding,
-    Dropout,
     FeatureEmbedding,
     FeatureTable,
     ItemEmbedding,
 )
-from attncore.encoders import MatchBias, MeanOfPast, TargetAttention
-from attncore.features import FIRST
-from attncore.inspection import evaluating
-from attncore.interactions import DataError
-from attncore.moments import Moments
+from attncore.encoders import TargetAttention
+from attncore.errors import DataError
+from attncore.features import FIRST, FeatureSet
+from attncore.layers import Dropout, evaluating
 from attncore.output import Criterion, slate_softmax
+from attncore.ranking.asof import Moments
+from attncore.ranking.batches import (
+    AGES,
+    COUNTS,
+    SlateBatch,
+    SlateWindows,
+    fit_situation,
+)
+from attncore.ranking.encoders import MatchBias, MeanOfPast
+from attncore.ranking.serving import SlateAnswering
 from attncore.runs import write_run
-from attncore.slate_answering import SlateAnswering
-from attncore.slate_batches import AGES, COUNTS, SlateBatch, SlateWindows, fit_situation
 from attncore.splits import Split
-from attncore.tables import FeatureSet
 
 READ = (
     *("attention", "width", "heads", "length", "dropout", "item_bias"),
     *("score", "normalize", "feature_dropout", "id_dropout"),
 )
+
+
 FEATURES = ("item_features", "user_features", "situation_features")
 
 

@@ -19,13 +19,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from attncore.columns import TICKS, DataError
+from attncore.errors import DataError
 from attncore.interactions import ReadSummary
-from attncore.prepared import PARTS, Prepared, mapped
-from attncore.reading import column_names, read_known
+from attncore.large.prepared import PARTS, Prepared, mapped
+from attncore.large.staging import Log, staged
+from attncore.readers import TICKS, column_names, read_known
 from attncore.runs import UNFINISHED
 from attncore.splits import protocol_of
-from attncore.staging import Log, staged
 
 
 def prepare(

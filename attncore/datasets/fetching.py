@@ -30,21 +30,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from attncore.archives import (
-    complete_journey,
-    grouplens_1m,
-    grouplens_100k,
-    recbole_100k,
-)
-from attncore.interactions import DataError, Interactions
-from attncore.planted import planted
-from attncore.slates import Slates
+from attncore.datasets.complete_journey import complete_journey
+from attncore.datasets.movielens import grouplens_1m, grouplens_100k, recbole_100k
+from attncore.datasets.planted import planted
+from attncore.errors import DataError
+from attncore.interactions import Interactions
+from attncore.ranking.slates import Slates
 
 logger = logging.getLogger(__name__)
 
+
 GROUPLENS = "https://files.grouplens.org/datasets/movielens/"
+
+
 PATIENCE = 5.0  # seconds without an answer after which a source is given up
+
+
 PROMOTIONS = "promotions.parquet"
+
+
 READ = {  # columns of Complete Journey worth reading; a week that training never saw says nothing, so it is none
     "item": (
         "department",
@@ -64,6 +68,8 @@ READ = {  # columns of Complete Journey worth reading; a week that training neve
     ),
     "situation": ("display_location", "mailer_location", "store_id", "price_cut"),
 }
+
+
 PROMOTIONS_SHA256 = "87a1a8f0e316818dcda8396376a38c3517645f8800ff17fc7814a840693ac56f"
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from attncore.columns import DataError
+from attncore.errors import DataError
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -1,0 +1,17 @@
+"""What goes wrong: mistakes that a reader can mend, told in one line."""
+
+from __future__ import annotations
+
+
+class DataError(ValueError):
+    """A mistake in the data that the reader can mend; its text is one line and says how."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(
+            " ".join(text.splitlines())
+        )  # names of columns and ids may hold line breaks
+
+
+def one_line(text: object) -> str:
+    """Any text as one line of at most 200 characters."""
+    return " ".join(str(text).split())[:200]

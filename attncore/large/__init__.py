@@ -1,0 +1,1 @@
+"""Logs that memory does not hold: preparing them, the prepared form, sharded training."""
