@@ -11,13 +11,14 @@ each of L queries. A digit is an axis of that length.
 """
 
 from attncore import baselines, datasets, export
-from attncore.config import RecommenderConfig, TrainingConfig
+from attncore.config import RankerConfig, RecommenderConfig, TrainingConfig
 from attncore.errors import DataError
 from attncore.evaluation import Report, compare, evaluate
 from attncore.interactions import Interactions, read_interactions
 from attncore.large.prepared import Prepared
 from attncore.large.preparing import prepare
 from attncore.loading import load
+from attncore.ranking.ranker import Ranker
 from attncore.ranking.slates import Slates
 from attncore.recommender import Recommender
 from attncore.serving import Recommendation
@@ -28,6 +29,8 @@ __all__ = [
     "DataError",
     "Interactions",
     "Prepared",
+    "Ranker",
+    "RankerConfig",
     "Recommendation",
     "Recommender",
     "RecommenderConfig",

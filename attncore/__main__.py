@@ -13,24 +13,27 @@ import re
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import numpy as np
 from simple_parsing import ArgumentParser, DashVariant
 
 import attncore as ac
 from attncore.benchmark import measure
+from attncore.config import RankerAttention
 from attncore.distributed import processes
 from attncore.errors import DataError
 from attncore.evaluation import Report
 from attncore.export import to_onnx
 from attncore.large.prepared import Prepared, PreparedSplit
+from attncore.ranking.asof import IndexedSlates
 from attncore.ranking.baselines import PersonalHabit, PopularLately
 from attncore.readers import TICKS
 from attncore.recipes import RECIPES, Recipe, recipe
 from attncore.runs import read_config
+from attncore.serving import best
 
 SPLITS = {"leave-one-out": ac.leave_one_out, "time": ac.split_by_time}
 
@@ -229,11 +232,10 @@ def defaults_of(words: Sequence[str]) -> Recipe:
     name = known.recipe or (
         "complete-journey" if others[:2] == ["train", "complete-journey"] else None
     )
-    return (
-        recipe(name)
-        if name in RECIPES
-        else Recipe("", ac.RecommenderConfig(), ac.TrainingConfig())
-    )
+    if name not in RECIPES:
+        return Recipe("", ac.RecommenderConfig(), ac.TrainingConfig())
+    found = recipe(name)
+    return replace(found, recommender=ac.RecommenderConfig(**asdict(found.recommender)))
 
 
 def add_columns(sub: Any) -> None:
@@ -279,19 +281,45 @@ def train(args: Namespace) -> None:
                 }
             }
         else:
-            with group.leader_first():
+            with group.rank_0_first():
                 log, about = read_log(args)
             how = args.split or ("leave-one-out" if log.slates is None else "time")
             split, summary = SPLITS[how](log), log.summary
             about["data"]["split"] = how
         about["recipe"] = args.recipe
-        if group.leads and summary.dropped:
+        if group.is_rank_0 and summary.dropped:
             print(f"{args.data}: {summary}", flush=True)
-        model = ac.Recommender(args.recommender, split, seed=args.training.seed)
+        model: ac.Recommender | ac.Ranker
+        if split.slates is None:
+            model = ac.Recommender(args.recommender, split, args.training.seed)
+        else:
+            config = ranker_config(args.recommender, "attention" in args.given)
+            model = ac.Ranker(config, split, args.training.seed)
         run = ac.fit(model, split, args.training, args.out, about, args.resume)
-        if group.leads:
+        if group.is_rank_0:
             show_training(model, split, run)
             print(f"\nkept in {args.out}; next: python -m attncore evaluate {args.out}")
+
+
+def ranker_config(config: ac.RecommenderConfig, chosen: bool) -> ac.RankerConfig:
+    """What the options say of a ranker; its attention is "target" unless one is chosen.
+
+    Raises:
+        ValueError: an option that means nothing for slates.
+    """
+    plain, known = ac.RecommenderConfig(), {one.name for one in fields(ac.RankerConfig)}
+    values = asdict(config) | ({} if chosen else {"attention": "target"})
+    if values["attention"] not in get_args(RankerAttention):
+        raise ValueError(
+            f"attention={config.attention!r}: the log has slates, which are ranked by"
+            " attention 'target' or 'mean'; choose one (--attention target)"
+        )
+    for name, value in values.items():
+        if name not in known and value != getattr(plain, name):
+            raise ValueError(
+                f"{name}={value!r}: means nothing for slates; leave it out"
+            )
+    return ac.RankerConfig(**{name: values[name] for name in known})
 
 
 def read_log(args: Namespace) -> tuple[ac.Interactions, dict[str, Any]]:
@@ -358,7 +386,7 @@ def prepare(args: Namespace) -> None:
     print(f"next: python -m attncore train {args.out} --out RUN")
 
 
-def show_training(model: ac.Recommender, split: ac.Split, run: ac.Run) -> None:
+def show_training(model: Any, split: ac.Split, run: ac.Run) -> None:
     """What was trained, how it compares with the baselines on validation, and three users."""
     print(
         f"{split.name}: {len(split.items):,} items, {split.train.lengths.sum():,}"
@@ -419,7 +447,7 @@ def show_user(model: ac.Recommender, split: ac.Split, row: int) -> None:
         split.valid.histories.take(np.array([row])),
         split.valid.users[[row]],
     )
-    picks = model.best(history, user, situation=situation)[0].items
+    picks = best(model, history, user, situation=situation)[0].items
     print(
         f"\nuser {split.users.ids[split.valid.users[row]]}, after {len(known)} items,"
         " the last of them"
@@ -437,11 +465,11 @@ def show_user(model: ac.Recommender, split: ac.Split, row: int) -> None:
 def show_slate(model: Any, split: ac.Split, row: int) -> None:
     """What a user was shown, the ten best of it, and what was taken, by title."""
     slates = split.valid.slates
-    assert slates is not None
+    assert isinstance(slates, IndexedSlates)
     scores, where = model.score_slate(slates, row), slates.list_of(row)
     ids = split.items.decode(slates.items[where])
     taken, place = (
-        set(slates.taken_of(row).tolist()),
+        set(slates.clicked_of(row).tolist()),
         slates.situation.iloc[slates.lists[row]],
     )
     told = ", ".join(f"{name} {value}" for name, value in place.items())
@@ -476,7 +504,7 @@ def evaluate(args: Namespace) -> None:
                 )
             questions = prepared.questions(args.split, group.rank, group.size)
         report = ac.evaluate(model, questions, group=group)
-        if not group.leads:
+        if not group.is_rank_0:
             return
     config = read_config(args.folder)
     if not args.json:
@@ -569,6 +597,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     try:
         args = parser(defaults_of(words)).parse_args(words)
+        args.given = {w.lstrip("-").split("=")[0] for w in words if w[:2] == "--"}
         args.run(args)
     except (ValueError, OSError, FloatingPointError) as error:
         fail(str(error))

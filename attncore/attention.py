@@ -247,7 +247,7 @@ class MultiHeadAttention(nn.Module):
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
-        self.joined = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
         self.additive = (
             AdditiveScore(width // heads, width // heads)
             if score == "additive"
@@ -293,7 +293,7 @@ class MultiHeadAttention(nn.Module):
             dropout=self.dropout if self.training else 0.0,
             need_weights=need_weights,
         )
-        attended_BLD = self.joined(attended_BHLE.transpose(1, 2).flatten(2))
+        attended_BLD = self.out_proj(attended_BHLE.transpose(1, 2).flatten(2))
         if (
             keep is not None
         ):  # a query that may look nowhere gets zeros, not the last map's bias

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from attncore.features import FeatureSet
-from attncore.sequences import Histories
+from attncore.sequences import Histories, spans
 from attncore.splits import Split
 
 CELLS = 4_000_000  # scores worked on at a time: holds working memory near 150 MB
@@ -284,9 +284,7 @@ class MarkovChain(_Personal):
                 self._starts[item],
                 self._starts[item + 1] - self._starts[item],
             )
-            entry = np.arange(many.sum()) + np.repeat(
-                begin - (np.cumsum(many) - many), many
-            )
+            entry = spans(begin, many)
             cells.append(np.repeat(row * items, many) + self._follower[entry])
             weights.append(self._entries[entry] * (self._unit // back))
         total = np.bincount(

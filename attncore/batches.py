@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from attncore.config import TrainingConfig
+from attncore.distributed import Group
+from attncore.errors import DataError
 from attncore.sequences import Histories, Joined
 
 
@@ -201,6 +206,128 @@ class Windows:
             rows = max(1, events // max(int(self.lengths[order[at]]), 1))
             yield order[at : at + rows]
             at += rows
+
+
+class Drawable(Protocol):
+    """What a training can be drawn from, row by row: histories, or users with slates."""
+
+    mapped: bool  # on disk, so that the next batch is made while a step is computed
+    lengths: (
+        np.ndarray
+    )  # what each row trains on, in positions; 0 for a row to pass over
+
+    earlier: np.ndarray  # events of each row before the newest that it may show
+
+    def batch(self, rows: np.ndarray, back: np.ndarray | None = None) -> Any:
+        """Some rows as tensors; `back` says how many events before the newest each ends."""
+
+    def parts(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Rows of one batch in parts that pad less."""
+
+    def users_of(self, rows: np.ndarray) -> np.ndarray:
+        """The user row of each of `rows`."""
+
+
+class Sampler:
+    """What each step of training works on: rows drawn at random, as batches.
+
+    All of it depends on the seed and the step's number alone, so a training goes on
+    from any step. The users of a step are shared out among the processes; where the
+    rows are those of this process alone (`sharded`), each process takes the same share
+    of its own in every step.
+
+    Args:
+        windows: what is drawn from.
+        config: how many users a step has, in how many batches, from which seed.
+        group: the processes that train together.
+        sharded: each process has rows of its own.
+    """
+
+    def __init__(
+        self,
+        windows: Drawable,
+        config: TrainingConfig,
+        group: Group,
+        sharded: bool = False,
+    ) -> None:
+        self.windows, self.config, self.group = windows, config, group
+        self.sharded = sharded
+        self.rows = np.flatnonzero(windows.lengths)
+        self.users = int(self._total([len(self.rows)])[0])
+        self.users_a_step = config.batch_size * config.accumulate
+        self.steps_an_epoch = math.ceil(self.users / self.users_a_step)
+
+    def check(self, name: str) -> None:
+        """Raise DataError where the log of that name is too small to be trained on."""
+        if self.users == 0:
+            raise DataError(
+                f"{name}: no user has two training events, so there is no next item to"
+                " learn; use a longer log"
+            )
+        if self.users_a_step > max(self.users, TrainingConfig.batch_size):
+            batches = self.config.batch_size, self.config.accumulate
+            raise DataError(
+                f"{name}: batch_size={batches[0]} × accumulate={batches[1]} users a"
+                f" step, but only {self.users} have two training events; lower"
+                " --batch-size"
+            )
+
+    def steps(self, first: int) -> Iterator[tuple[list[Any], int]]:
+        """Every step from the given one on: its batches, and its positions in all.
+
+        The batches are those of this process, the positions those of all together.
+        """
+        makes = (partial(self._made, *drawn) for drawn in self._plan(first))
+        return prefetched(makes) if self.windows.mapped else (make() for make in makes)
+
+    def users_of(self, step: int) -> np.ndarray:
+        """The user rows of a step."""
+        epoch, number = divmod(step, self.steps_an_epoch)
+        return self.windows.users_of(self._epoch(epoch)[number])
+
+    def _plan(self, step: int) -> Iterator[tuple[np.ndarray, int, np.ndarray | None]]:
+        """This process's rows of each step, all positions, how far back windows end."""
+        first, skipped = divmod(step, self.steps_an_epoch)
+        for epoch in range(first, self.config.epochs):
+            back: Any = None
+            if self.config.windows == "random":
+                chance = np.random.default_rng((self.config.seed, epoch + 1, 1))
+                back = chance.integers(self.windows.earlier + 1)
+            steps = self._epoch(epoch)
+            positions = self._total(
+                [self.windows.lengths[rows].sum() for rows in steps]
+            )
+            for number, (rows, count) in enumerate(zip(steps, positions, strict=True)):
+                if epoch > first or number >= skipped:
+                    own = rows if self.sharded else self.group.share(rows)
+                    yield own, int(count), back
+
+    def _epoch(self, epoch: int) -> list[np.ndarray]:
+        """The rows of each step of an epoch: those of all processes, or its own."""
+        seed = self.config.seed
+        if not self.sharded:
+            return list(shuffled_batches(self.rows, self.users_a_step, seed, epoch + 1))
+        order = np.random.default_rng((seed, epoch + 1)).permutation(self.rows)
+        return np.array_split(order, self.steps_an_epoch)
+
+    def _made(
+        self, rows: np.ndarray, positions: int, back: np.ndarray | None
+    ) -> tuple[list[Any], int]:
+        many = max(1, min(self.config.accumulate, len(rows)))
+        return [
+            self.windows.batch(part, None if back is None else back[part])
+            for batch in np.array_split(rows, many)
+            for part in self.windows.parts(batch)
+        ], positions
+
+    def _total(self, counts: Sequence[Any]) -> list[int]:
+        """Counts of this process as those of all, which are the same unless sharded."""
+        if not self.sharded:
+            return [int(count) for count in counts]
+        numbers = [int(count) for count in counts]
+        return self.group.total(
+            torch.tensor(numbers, device=self.group.device)
+        ).tolist()
 
 
 def shuffled_batches(

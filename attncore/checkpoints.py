@@ -17,7 +17,6 @@ from typing import Any
 import torch
 
 from attncore.errors import DataError
-from attncore.recommender import Recommender
 from attncore.runs import alone, prepare, read_config, replacing
 from attncore.splits import Split
 
@@ -59,7 +58,6 @@ FREE = {
     "device",
     "compile",
     "progress",
-    "log_every",
     "checkpoint_every",
 }
 
@@ -153,7 +151,7 @@ class RunFolder:
             old.unlink()
 
     def save(
-        self, model: Recommender, only_weights: bool = False, finished: bool = False
+        self, model: Any, only_weights: bool = False, finished: bool = False
     ) -> None:
         """Keep the model, as `load` reads it; `finished` says that nothing is left to train."""
         if self.path is not None and self.writes:

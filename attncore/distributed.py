@@ -87,7 +87,7 @@ class Group:
     size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_rank_0(self) -> bool:
         """True in the one process that writes."""
         return self.rank == 0
 
@@ -108,7 +108,7 @@ class Group:
             dist.all_gather_object(values, value)
         return values
 
-    def from_leader(self, value: Any) -> Any:
+    def from_rank_0(self, value: Any) -> Any:
         """The leader's value, in all processes."""
         values = [value]
         if self.size > 1:
@@ -124,12 +124,12 @@ class Group:
         )
 
     @contextmanager
-    def leader_first(self) -> Iterator[None]:
+    def rank_0_first(self) -> Iterator[None]:
         """The leader runs the block before the others do, so that it alone fetches what all can then read."""
-        if self.size > 1 and not self.leads:
+        if self.size > 1 and not self.is_rank_0:
             dist.barrier()
         yield
-        if self.size > 1 and self.leads:
+        if self.size > 1 and self.is_rank_0:
             dist.barrier()
 
 

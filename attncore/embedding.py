@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attncore.batches import Batch
-from attncore.config import Positions
-from attncore.features import FIRST, PROFILE, UNKNOWN, Feature
+from attncore.config import RecommenderConfig
+from attncore.features import FIRST, PROFILE, UNKNOWN, Feature, FeatureSet
 from attncore.layers import Dropout
+from attncore.splits import Split
 
 
 class FeatureVector(nn.Module):
@@ -184,6 +186,20 @@ class FeatureTable(nn.Module):
         )
 
 
+def feature_table(
+    known: FeatureSet,
+    split: Split,
+    part: Literal["item", "user"],
+    width: int,
+    hide: float = 0.0,
+) -> FeatureTable | None:
+    """The features of all items or users of a split; None where a model reads none."""
+    features = getattr(known, part)
+    if not features:
+        return None
+    return FeatureTable(features, known.table_codes(split, part), width, hide)
+
+
 class ItemEmbedding(nn.Module):
     """One learned vector per item, plus those of its features; padding (index 0) is zero and never learns.
 
@@ -271,41 +287,33 @@ class PositionEmbedding(nn.Module):
 
 
 class EventEmbedding(nn.Module):
-    """The context vector of each event: the vectors of its item, its attributes and its position, added up.
+    """The context vector of each event: its item, its attributes and its position.
 
-    They are dropped out together; where padded, the vector is zero.
+    Their vectors are added up and dropped out together; where padded, the sum is zero.
 
     Args:
+        config: its length, width, positions, dropout and id_dropout.
         items: size V of the catalogue.
-        length: longest history.
-        width: size D of a vector.
-        positions: "none", "learned" (from the oldest) or "newest" (from the newest).
-        dropout: share of the elements dropped while training.
         item_features: what is known of the items.
         features: what is known of an event, read from the batch's attributes.
-        id_dropout: see `ItemEmbedding`.
     """
 
     def __init__(
         self,
+        config: RecommenderConfig,
         items: int,
-        length: int,
-        width: int,
-        positions: Positions,
-        dropout: float,
         item_features: FeatureTable | None = None,
         features: FeatureEmbedding | None = None,
-        id_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.item = ItemEmbedding(items, width, item_features, id_dropout)
-        self.position = (
-            None
-            if positions == "none"
-            else PositionEmbedding(length, width, positions == "newest")
-        )
+        width = config.width
+        self.item = ItemEmbedding(items, width, item_features, config.id_dropout)
+        self.position = None
+        if config.positions != "none":
+            newest = config.positions == "newest"
+            self.position = PositionEmbedding(config.length, width, newest)
         self.features = features
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, batch: Batch) -> Tensor:
         """Context vectors (B, T, D) of a batch."""
@@ -319,8 +327,8 @@ class EventEmbedding(nn.Module):
         return torch.where(batch.keep_BT[..., None], self.dropout(context_BTD), 0)
 
 
-class AskerEmbedding(nn.Module):
-    """Who asks, and in what situation: the user's profile plus the situation, one vector per question.
+class UserSide(nn.Module):
+    """What asks beside the history: the user's profile plus the situation of the moment.
 
     Args:
         profile: what is known of the users; its row 0 is the unknown user. A batch's
@@ -336,22 +344,21 @@ class AskerEmbedding(nn.Module):
         self.profile, self.situation = profile, situation
 
     def forward(self, batch: Batch) -> Tensor | None:
-        """Vectors (B, T, D) where each position asks in a situation of its own, else (B, 1, D); None for none."""
-        asker = None
+        """One vector a question, (B, 1, D), or (B, T, D) where each position asks.
+
+        None where nothing is known.
+        """
+        user = None
         if self.profile is not None:
-            told = [
-                batch.situation.get(PROFILE + name)
-                for name in self.profile.embedding.names
-            ]
+            names = self.profile.embedding.names
+            told = [batch.situation.get(PROFILE + name) for name in names]
             known = [codes for codes in told if codes is not None]
-            asker = (
-                self.profile.embedding(known)
-                if known
-                else self.profile(batch.users_B + 1)[:, None]
-            )
-        if self.situation is not None:
-            situation = self.situation(
-                [batch.situation[name] for name in self.situation.names]
-            )
-            asker = situation if asker is None else asker + situation
-        return asker
+            if known:
+                user = self.profile.embedding(known)
+            else:
+                user = self.profile(batch.users_B + 1)[:, None]
+        if self.situation is None:
+            return user
+        codes = [batch.situation[name] for name in self.situation.names]
+        situation = self.situation(codes)
+        return situation if user is None else user + situation

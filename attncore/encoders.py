@@ -7,8 +7,6 @@ kind can show its weights.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,49 +17,50 @@ from attncore.attention import (
     SelfAttentionBlock,
     causal_keep,
 )
-from attncore.config import Relative
+from attncore.config import RankerConfig, RecommenderConfig
 from attncore.layers import Dropout
 
 Weights = list[Tensor]  # one (B, H, L, K) per layer
 
 
+def encoder_of(config: RecommenderConfig) -> nn.Module:
+    """The encoder that a configuration names."""
+    if config.attention == "mean":
+        return MeanPooling()
+    kinds = {"self": SelfAttention, "target": TargetAttention, "lstm": LSTMAttention}
+    return kinds[config.attention](config)
+
+
 class SelfAttention(nn.Module):
-    """A stack of causal self-attention blocks: every event asks its own past. See `SelfAttentionBlock`.
+    """A stack of causal self-attention blocks: every event asks its own past.
 
     Args:
-        width, heads, dropout, attention_dropout, feedforward, gated: as for
-            `SelfAttentionBlock`.
-        blocks: how many.
-        relative: "position" adds a `RelativeBias` for the distance between events to
-            the scores, "time" one for their time difference too; all blocks share it.
+        config: its width, blocks, heads, dropout, attention_dropout, feedforward and
+            gated, see `SelfAttentionBlock`; with relative "position" a `RelativeBias`
+            for the distance between events is added to the scores, with "time" one for
+            their time difference too, and all blocks share it.
 
     Source: Kang and McAuley 2018 (SASRec).
     """
 
-    def __init__(
-        self,
-        width: int,
-        blocks: int,
-        heads: int,
-        dropout: float,
-        attention_dropout: float,
-        feedforward: int,
-        relative: Relative = "none",
-        gated: bool = False,
-    ) -> None:
+    def __init__(self, config: RecommenderConfig) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
             SelfAttentionBlock(
-                width, heads, dropout, attention_dropout, feedforward, gated
+                config.width,
+                config.heads,
+                config.dropout,
+                config.attention_dropout,
+                config.feedforward,
+                config.gated,
             )
-            for _ in range(blocks)
+            for _ in range(config.blocks)
         )
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(config.width)
         self.relative = None
-        if relative != "none":
-            self.relative = RelativeBias(
-                heads, time_buckets=32 if relative == "time" else 0
-            )
+        if config.relative != "none":
+            buckets = 32 if config.relative == "time" else 0
+            self.relative = RelativeBias(config.heads, time_buckets=buckets)
 
     def forward(
         self,
@@ -179,30 +178,25 @@ class Transition(nn.Module):
 
 
 class LSTMAttention(nn.Module):
-    """The classic recipe: an LSTM reads the history, then its newest state attends to all states so far.
+    """The classic recipe: an LSTM reads the history, then its states attend to its past.
 
     Args:
-        width: size D of the context vectors and of the result.
-        hidden: size of the LSTM's states.
-        layers: LSTM layers.
-        dropout: share dropped between layers and from the attended vector.
+        config: its width D of the context vectors and of the result, hidden (size of
+            the LSTM's states), blocks (its layers), and dropout, the share dropped
+            between layers and from the attended vector.
 
     Source: Hochreiter and Schmidhuber 1997; Luong et al. 2015 for dot-product attention
     over its states.
     """
 
-    def __init__(self, width: int, hidden: int, layers: int, dropout: float) -> None:
+    def __init__(self, config: RecommenderConfig) -> None:
         super().__init__()
+        width, hidden, layers = config.width, config.hidden, config.blocks
+        between = config.dropout if layers > 1 else 0.0
         self.norm = nn.LayerNorm(width)
-        self.lstm = nn.LSTM(
-            width,
-            hidden,
-            layers,
-            batch_first=True,
-            dropout=dropout if layers > 1 else 0.0,
-        )
+        self.lstm = nn.LSTM(width, hidden, layers, batch_first=True, dropout=between)
         self.attention = MultiHeadAttention(hidden, heads=1)
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(config.dropout)
         self.widen = nn.Linear(2 * hidden, width)
         xavier(self)
 
@@ -230,29 +224,21 @@ class TargetAttention(nn.Module):
     """A candidate item asks the history what in it speaks for the candidate.
 
     Args:
-        width, heads: as for `MultiHeadAttention`.
-        dropout: share dropped from the attended vectors.
-        score: "dot" or "additive".
-        normalize: softmax weights; False keeps Deep Interest Network's raw ones, which
-            can grow with interest.
+        config: its width, heads and score, as for `MultiHeadAttention`; dropout, the
+            share dropped from the attended vectors; normalize, False for Deep Interest
+            Network's raw weights, which can grow with interest.
 
     Source: Zhou et al. 2018 (Deep Interest Network), §4.3.
     """
 
-    def __init__(
-        self,
-        width: int,
-        heads: int,
-        dropout: float,
-        score: Literal["dot", "additive"],
-        normalize: bool,
-    ) -> None:
+    def __init__(self, config: RecommenderConfig | RankerConfig) -> None:
         super().__init__()
+        width = config.width
         self.norm_query, self.norm_context = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attention = MultiHeadAttention(
-            width, heads, score=score, normalize=normalize
+            width, config.heads, score=config.score, normalize=config.normalize
         )
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self,

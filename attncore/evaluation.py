@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from attncore.distributed import Group
-from attncore.ranking.metrics import pooled_auc, slate_figures
 from attncore.sequences import Histories
 from attncore.splits import Holdout
 
@@ -79,6 +78,20 @@ def rank_metrics(
             gain[np.minimum(last, c)] - gain[np.minimum(above, c)]
         ) / tied
     return metrics | {"mrr": (reciprocal[last] - reciprocal[above]) / tied}
+
+
+def pooled_auc(scores: np.ndarray, clicked: np.ndarray) -> float:
+    """How often a clicked candidate has a higher score than one that was not clicked, in all slates together.
+
+    Args:
+        scores: of all candidates.
+        clicked: True where one was clicked.
+    """
+    others, wanted = np.sort(scores[~clicked]), scores[clicked]
+    below, level = (
+        np.searchsorted(others, wanted, side=side) for side in ("left", "right")
+    )
+    return float((below + level).mean() / 2 / len(others))
 
 
 def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -167,7 +180,7 @@ def top_k_in_parts(
 
 @torch.no_grad()
 def evaluate(
-    scorer: Scorer,
+    scorer: Any,
     holdout: Holdout,
     k: int | Sequence[int] = (1, 5, 10, 20),
     batch_size: int = 1024,
@@ -199,13 +212,13 @@ def evaluate(
         bootstrap, seed: resamples for the 95 % intervals (0 leaves them out) and their
             seed.
         group: processes that share the questions, each of which calls this; every one
-            gets the whole report. Where `holdout.own`, each brings its own questions.
+            gets the whole report. Where `holdout.sharded`, each brings its own questions.
 
     Raises:
         ValueError: an empty holdout, scores of a wrong shape, or NaN among them.
     """
     cutoffs, rows, items = _cutoffs(k), len(holdout), len(holdout.item_counts)
-    if (rows == 0 and not holdout.own) or batch_size < 1:
+    if (rows == 0 and not holdout.sharded) or batch_size < 1:
         raise ValueError(
             f"cannot rank {rows} questions of {holdout.name}, {batch_size} at a time;"
             " both must be >= 1"
@@ -220,7 +233,7 @@ def evaluate(
     batches: list[dict[str, np.ndarray]] = []
     own = (
         np.arange(rows)
-        if group is None or holdout.own
+        if group is None or holdout.sharded
         else group.share(np.arange(rows))
     )
     for start in range(0, len(own), batch_size):
@@ -264,7 +277,7 @@ def evaluate(
     asked = _checksum(holdout)
     if group is not None:
         parts = group.gather((batches, shown, rows, asked))
-        if holdout.own:
+        if holdout.sharded:
             firsts = np.cumsum([0, *(count for *_, count, _ in parts)])
             for first, (part, *_) in zip(firsts, parts, strict=False):
                 for per_row in part:
@@ -341,7 +354,7 @@ def _evaluate_slates(
         if group is None
         else group.share(np.arange(len(holdout)))
     )
-    part = own, *slate_figures(scorer, slates, own, cutoffs)
+    part = own, *slates.figures(scorer, own, cutoffs)
     parts = [part] if group is None else group.gather(part)
     parts = [part for part in parts if len(part[0])]
     rows = np.concatenate([part[0] for part in parts])

@@ -26,6 +26,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,8 @@ def to_onnx(folder: str | Path, file: str | Path | None = None) -> Path:
     model, weights = read_whole(
         folder, lambda *run: (read_model(*run).eval(), _weights(*run))
     )
+    if not isinstance(model, Recommender):
+        raise DataError(f"{folder}: ranks slates, which has no ONNX form; use load()")
     if (size := sum(tensor.nbytes for tensor in model.state_dict().values())) > LARGEST:
         raise DataError(
             f"{folder}: {size / 2**30:.1f} GiB of weights; an ONNX file holds 2, so"
@@ -127,6 +130,7 @@ class OnnxRecommender(Recommender):
     ) -> None:
         folder = Path(folder)
         file = folder / FILE if file is None else Path(file)
+        parts: Any
         parts, weights = read_whole(
             folder, lambda *run: (described(*run), _weights(*run))
         )
@@ -213,18 +217,18 @@ class _Graph(nn.Module):
                 if name[:10] == "situation_"
             },
         )
-        return self.model._final_scores(batch)
+        return self.model.scorer(batch)(slice(None))
 
 
-torch.library.define(
-    "attncore::onnx_lstm",
-    "(Tensor x, Tensor into, Tensor hidden, Tensor bias) -> Tensor",
-)
+@cache
+def _register_lstm() -> None:
+    """Make the operator that stands for an LSTM in a graph, the first time it is needed."""
+    arguments = "(Tensor x, Tensor into, Tensor hidden, Tensor bias) -> Tensor"
+    torch.library.define("attncore::onnx_lstm", arguments)
 
-
-@torch.library.register_fake("attncore::onnx_lstm")
-def _(x_TBD: Tensor, in_14D: Tensor, hidden_14H: Tensor, bias_18: Tensor) -> Tensor:
-    return x_TBD.new_empty(x_TBD.shape[0], 1, x_TBD.shape[1], hidden_14H.shape[2])
+    @torch.library.register_fake("attncore::onnx_lstm")
+    def _(x_TBD: Tensor, in_14D: Tensor, hidden_14H: Tensor, bias_18: Tensor) -> Tensor:
+        return x_TBD.new_empty(x_TBD.shape[0], 1, x_TBD.shape[1], hidden_14H.shape[2])
 
 
 def _translated_lstm(x_TBD: Any, in_14D: Any, hidden_14H: Any, bias_18: Any) -> Any:
@@ -285,6 +289,7 @@ def _traced(model: Recommender, batch: Batch) -> Any:
     """The model's forward pass as an ONNX program."""
     _imported("onnx")
     _imported("onnxscript")
+    _register_lstm()
     inputs = graph_inputs(model, batch)
     row, event = {0: torch.export.Dim("batch")}, {}
     if model.config.length > 1:
@@ -360,7 +365,7 @@ def _compare(model: Recommender, batch: Batch, file: Path) -> None:
         name: tensor.numpy() for name, tensor in graph_inputs(model, batch).items()
     }
     with torch.no_grad(), evaluating(model):
-        expected = model._final_scores(batch).numpy()
+        expected = model.scorer(batch)(slice(None)).numpy()
     found = _session(file, 1).run(["scores"], inputs)[0]
     if not np.allclose(found, expected, atol=CLOSE, rtol=CLOSE):
         apart = float(np.abs(found - expected).max())

@@ -14,7 +14,7 @@ import io
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,6 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from attncore.errors import DataError
-from attncore.ranking.slates import Slates
 from attncore.readers import (
     KINDS,
     TICKS,
@@ -37,6 +36,20 @@ from attncore.readers import (
 )
 
 logger = logging.getLogger(__name__)
+
+
+class ShownSlates(Protocol):
+    """What a log must know of the slates beside it: see `attncore.ranking.slates`."""
+
+    @property
+    def candidates(self) -> pd.Index:
+        """The ids of all items that were shown."""
+
+    def only_users(self, users: Sequence[Any]) -> ShownSlates:
+        """The slates of some users alone."""
+
+    def indexed(self, users: Any, items: Any, histories: Any) -> Any:
+        """The slates in indices: what `Split.slates` is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +98,7 @@ class Interactions:
         False  # True: a user takes an item again and again, as with groceries
     )
     summary: ReadSummary = ReadSummary()
-    slates: Slates | None = (
+    slates: ShownSlates | None = (
         None  # candidates that were shown, and which of them were taken
     )
 

@@ -1,29 +1,23 @@
-"""How the learning rate moves: a warm-up, then one of the named schedules, to which a reader can add."""
+"""One step of training: the learning rate, gradients, and better weights."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attncore.batches import Batch
 from attncore.output import Criterion
-from attncore.recommender import Recommender
 
+# Share of the highest learning rate when a share (0 to 1) of the steps after warm-up is
+# over.
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: 0.1 + 0.45 * (1 + math.cos(math.pi * done)),
     "constant": lambda done: 1.0,
 }
-
-
-"""Share of the highest learning rate when a share `done` (0 to 1) of the steps after warm-up is over.
-
-`SCHEDULES["linear"] = lambda done: 1 - done` makes `TrainingConfig(schedule="linear")`
-work.
-"""
 
 
 def learning_rate(
@@ -47,53 +41,51 @@ def learning_rate(
 
 
 class LossOf(nn.Module):
-    """The model and its criterion as one module whose forward pass is the loss: what is compiled and distributed."""
+    """The model and its criterion as one module, whose forward pass is the loss.
 
-    def __init__(self, model: Recommender, criterion: Criterion) -> None:
+    It is what is compiled and distributed.
+    """
+
+    def __init__(self, model: Any, criterion: Criterion) -> None:
         super().__init__()
         self.model, self.criterion = model, criterion
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: Any) -> Tensor:
         """The summed loss of a batch."""
         loss = self.model.loss(batch, self.criterion)
-        if (
-            len(batch.items_BT) == 0
-        ):  # a process without users: its gradients, all zero, still travel
+        if len(batch.items_BT) == 0:
+            # A process without users: its gradients, all zero, still travel.
             loss = loss + 0 * torch.stack([p.sum() for p in self.parameters()]).sum()
         return loss
 
 
 def backward(
     loss_of: nn.Module,
-    parts: Sequence[Batch],
+    parts: Sequence[Any],
     positions: int,
     dtype: torch.dtype,
     processes: int = 1,
 ) -> Tensor:
-    """Add the gradient of the mean loss over all `positions` of a step, part by part; return this process's share.
+    """Add the gradient of the mean loss over a step, part by part; return the loss.
 
     Args:
         loss_of: a `LossOf`, or the same wrapped for several processes.
         parts: this process's batches; their gradients add up.
-        positions: real positions of the step in all processes together.
+        positions: real positions of the step in all processes together; the loss and
+            its gradient are this process's share of the mean over them.
         dtype: of the matrix products.
         processes: how many average their gradients.
     """
     total = torch.zeros((), device=parts[0].items_BT.device)
+    kind, half = total.device.type, dtype != torch.float32
     for number, part in enumerate(parts, 1):
-        exchanged = (
-            number == len(parts) or processes == 1
-        )  # gradients travel once a step, with the last part
-        with nullcontext() if exchanged else loss_of.no_sync():  # type: ignore[operator]
-            with (
-                torch.autocast(total.device.type, dtype)
-                if dtype != torch.float32
-                else nullcontext()
-            ):
+        # Gradients travel once a step, with the last part.
+        travels = number == len(parts) or processes == 1
+        with nullcontext() if travels else loss_of.no_sync():  # type: ignore[operator]
+            with torch.autocast(kind, dtype) if half else nullcontext():
                 loss = loss_of(part) / positions
-            (
-                loss * processes
-            ).backward()  # they are averaged over processes; the step wants their sum
+            # They are averaged over processes; the step wants their sum.
+            (loss * processes).backward()
         total += loss.detach()
     return total
 

@@ -256,7 +256,7 @@ def sampled_softmax(
 def binary_cross_entropy(
     positive_N: Tensor, negative_NM: Tensor, hit_NM: Tensor
 ) -> Tensor:
-    """Each candidate judged alone: taken or not taken? One loss per position, (N,), negatives averaged.
+    """Each candidate judged alone: taken or not clicked? One loss per position, (N,), negatives averaged.
 
     Args:
         positive_N, negative_NM, hit_NM: as for `sampled_softmax`.
@@ -291,26 +291,26 @@ def generalized_bce(
     return beta * F.softplus(-positive_N.float()) + negative_N
 
 
-def slate_softmax(scores_BN: Tensor, taken_BN: Tensor, real_BN: Tensor) -> Tensor:
-    """How far taken candidates stand from the top of their slates: the summed cross-entropy of each against others.
+def slate_softmax(scores_BN: Tensor, clicked_BN: Tensor, real_BN: Tensor) -> Tensor:
+    """How far clicked candidates stand from the top of their slates: the summed cross-entropy of each against others.
 
-    Each taken candidate is the right answer of a softmax over itself and those
-    candidates of its slate that were not taken. A slate with nothing taken, or with
+    Each clicked candidate is the right answer of a softmax over itself and those
+    candidates of its slate that were not clicked. A slate with nothing clicked, or with
     nothing else, adds 0.
 
     Args:
         scores_BN: a row of candidates for each slate, (B, N).
-        taken_BN: True where one was taken.
+        clicked_BN: True where one was taken.
         real_BN: False where padded.
 
-    Source: Cao et al. 2007 (ListNet's top-one probability), with each taken candidate
+    Source: Cao et al. 2007 (ListNet's top-one probability), with each clicked candidate
     alone among the others.
     """
     others_BN = scores_BN.masked_fill(
-        taken_BN | ~real_BN, torch.finfo(scores_BN.dtype).min
+        clicked_BN | ~real_BN, torch.finfo(scores_BN.dtype).min
     )
     loss_BN = F.softplus(others_BN.logsumexp(1, keepdim=True) - scores_BN)
-    return (loss_BN * (taken_BN & real_BN)).sum()
+    return (loss_BN * (clicked_BN & real_BN)).sum()
 
 
 class Criterion(nn.Module):
@@ -319,7 +319,7 @@ class Criterion(nn.Module):
     Args:
         loss: "full" (cross-entropy over the catalogue), "sampled" (sampled softmax),
             "gbce" or "bce"; what slates make of it, and of "combined",
-            `SlateRecommender.loss` says.
+            `Ranker.loss` says.
         negatives: items drawn per batch, shared by its positions; unused by "full".
         popularity: negatives are drawn by training counts to this power; 0 is uniform.
         calibration: gBCE's t.

@@ -9,7 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from attncore.config import RecommenderConfig, TrainingConfig
+from attncore.config import (
+    ModelConfig,
+    RankerConfig,
+    RecommenderConfig,
+    TrainingConfig,
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class Recipe:
     """
 
     about: str
-    recommender: RecommenderConfig
+    recommender: ModelConfig
     training: TrainingConfig
 
 
@@ -76,9 +81,7 @@ RECIPES = {
     ),
     "complete-journey": Recipe(
         "slates: thousands of candidates shown at a moment, a few of them taken",
-        RecommenderConfig(
-            attention="target", width=32, length=128, dropout=0.1, id_dropout=0.5
-        ),
+        RankerConfig(width=32, length=128, dropout=0.1, id_dropout=0.5),
         TrainingConfig(epochs=8, lr=3e-3, negatives=64, patience=0, ema=0.995),
     ),
 }

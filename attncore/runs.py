@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -102,6 +103,53 @@ def write_run(
         for name in names:
             (fresh / name).replace(folder / name)
         on_disk(folder)
+
+
+def save_model(
+    folder: str | Path,
+    model: Any,
+    kind: str,
+    about: Mapping[str, Any] | None,
+    attributes: Sequence[str],
+    only_weights: bool,
+) -> None:
+    """Write a model's run folder: what `Recommender.save` and `Ranker.save` do.
+
+    Args:
+        folder: made if missing.
+        model: with config, split, features and weights.
+        kind: "recommender" or "ranker": under this name the configuration is kept.
+        about: more entries for `config.json`.
+        attributes, only_weights: as for `write_run`.
+    """
+    config = {kind: asdict(model.config), "features": model.features.to_json()}
+    config = dict(about or {}) | config
+    weights = model.state_dict()
+    write_run(Path(folder), model.split, weights, config, attributes, only_weights)
+
+
+def take_weights(model: Any, weights: Mapping[str, Tensor]) -> None:
+    """Put weights, and tables of codes, into a model that was made without its log.
+
+    Raises:
+        RuntimeError: a name or a shape does not fit.
+    """
+    for name, buffer in model.named_buffers():
+        if name in weights:
+            buffer.resize_(weights[name].shape)
+    model.load_state_dict(weights)
+    tables = (
+        (model.item.features, model.split.items),
+        (
+            model.user_side.profile,
+            model.split.users,
+        ),
+    )
+    for table, ids in tables:
+        if table is not None and any(len(one) != len(ids) + 1 for one in table.codes()):
+            raise RuntimeError(
+                f"a table of codes is not that of {len(ids):,} {ids.kind}s"
+            )
 
 
 @contextmanager

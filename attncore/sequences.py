@@ -164,9 +164,7 @@ class Histories:
         rows = np.asarray(rows, np.int64)
         lengths = self.lengths[rows] if stops is None else np.asarray(stops)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        at = np.arange(offsets[-1]) + np.repeat(
-            self.offsets[rows] - offsets[:-1], lengths
-        )
+        at = spans(self.offsets[rows], lengths)
         return self._gathered(at, offsets)
 
     def erased(self, row: int) -> Histories:
@@ -223,6 +221,12 @@ class Histories:
             [np.zeros(0, np.int64), *[np.arange(n, dtype=np.int64) for n in lengths]]
         )
         return cls(items, offsets, times)
+
+
+def spans(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """All places of several runs, each of which begins at its start, one by one."""
+    before = np.cumsum(lengths) - lengths
+    return np.arange(np.sum(lengths)) + np.repeat(starts - before, lengths)
 
 
 def plain_ids(index: pd.Index) -> np.ndarray:

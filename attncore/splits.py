@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -14,8 +14,40 @@ from safetensors.numpy import load_file, save_file
 
 from attncore.errors import DataError
 from attncore.interactions import Interactions
-from attncore.ranking.asof import Moments
 from attncore.sequences import Histories, Vocabulary, plain_ids
+
+
+class AskedSlates(Protocol):
+    """What a split must know of slates: see `attncore.ranking.asof.IndexedSlates`."""
+
+    @property
+    def users(self) -> np.ndarray:
+        """The user row of each slate."""
+
+    @property
+    def times(self) -> np.ndarray:
+        """When each slate was shown."""
+
+    @property
+    def stops(self) -> np.ndarray:
+        """How many events of its user lie before each slate."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def only(self, slates: np.ndarray) -> AskedSlates:
+        """Some of them."""
+
+    def first_clicked(self) -> np.ndarray:
+        """The item of each slate's first clicked candidate."""
+
+    def figures(
+        self, scorer: Any, rows: np.ndarray, k: Sequence[int]
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+        """The metrics of some slates, all their scores, and which were clicked."""
+
+    def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Arrays for a file, and the rest as plain values."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +67,10 @@ class Holdout:
         attributes: event attributes of the targets, raw, by name. Of these a model may
             read only what its `situation_features` name: what is known before the
             answer.
-        own: True where these are the questions of this process alone, and the others of
-            its group have theirs.
+        sharded: True where these are the questions of this process alone, and the
+            others of its group have theirs.
         slates: where slates are asked, those of the rows, in order; `targets` then
-            holds the first item taken of each. None where the next item is asked.
+            holds the first item clicked of each. None where the next item is asked.
     """
 
     name: str
@@ -49,8 +81,8 @@ class Holdout:
     exclude_seen: bool
     protocol: dict[str, Any]
     attributes: Mapping[str, np.ndarray] = field(default_factory=dict)
-    own: bool = False
-    slates: Moments | None = None
+    sharded: bool = False
+    slates: AskedSlates | None = None
 
     def __len__(self) -> int:
         """Number of questions."""
@@ -86,6 +118,8 @@ class Split:
         titles: a title per item where the log has them, else None.
         slates: the slates of the log, by time; None when it has none. A run folder
             keeps those after training alone.
+        sharded: True where the users are those of this process alone, and the others of
+            its group have theirs.
     """
 
     name: str
@@ -98,7 +132,8 @@ class Split:
     test: Holdout
     log: Interactions | None = None
     titles: np.ndarray | None = None
-    slates: Moments | None = None
+    slates: AskedSlates | None = None
+    sharded: bool = False
 
     @property
     def item_counts(self) -> np.ndarray:
@@ -154,8 +189,10 @@ class Split:
         )
 
     @classmethod
-    def load(cls, folder: Path) -> Split:
-        """Read what `save` wrote."""
+    def load(
+        cls, folder: Path, indexed_slates: Callable[..., AskedSlates] | None = None
+    ) -> Split:
+        """Read what `save` wrote; `indexed_slates` makes slates of what was kept of them."""
         about = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
         arrays = load_file(folder / "histories.safetensors")
         attributes = {
@@ -182,8 +219,8 @@ class Split:
             ),
             counts=arrays.get("item_counts"),
             slates=(
-                Moments.from_arrays(arrays, about["slates"], histories)
-                if "slates" in about
+                indexed_slates(arrays, about["slates"], histories)
+                if "slates" in about and indexed_slates is not None
                 else None
             ),
         )
@@ -221,12 +258,12 @@ def split_at(
     log: Interactions | None = None,
     titles: np.ndarray | None = None,
     counts: np.ndarray | None = None,
-    slates: Moments | None = None,
+    slates: AskedSlates | None = None,
 ) -> Split:
     """A split that trains on each row up to `train_stops` and asks `questions[name] = rows, places`.
 
     A question is: which item stands at that place of that row, given all before it?
-    With `slates` it is: which of a slate's candidates were taken, given all before its
+    With `slates` it is: which of a slate's candidates were clicked, given all before its
     moment? `counts` are the training events of each item, where there are more than
     those of `histories`.
     """
@@ -253,9 +290,15 @@ def split_at(
             known = replace(histories, attributes={}).take(
                 asked.users, stops=asked.stops
             )
-            first = asked.items[asked.taken[asked.taken_offsets[:-1]]]
             holdouts[part] = Holdout(
-                part, known, asked.users, first, counts, False, protocol, slates=asked
+                part,
+                known,
+                asked.users,
+                asked.first_clicked(),
+                counts,
+                False,
+                protocol,
+                slates=asked,
             )
             continue
         holdouts[part] = Holdout(
@@ -293,7 +336,7 @@ def _split_log(
         ).to_numpy(object)
     protocol, slates = protocol_of(protocol, log.repeats), None
     if log.slates is not None:
-        slates = Moments.of(log.slates, users, items, histories)
+        slates = log.slates.indexed(users, items, histories)
         protocol |= {
             "catalogue": "the slate",
             "history": "all before the slate's moment",
@@ -471,7 +514,7 @@ def index_log(log: Interactions) -> tuple[Vocabulary, Vocabulary, Histories]:
     user, user_ids = pd.factorize(events["user"], sort=True)
     item, item_ids = pd.factorize(events["item"], sort=True)
     if log.slates is not None:
-        every = item_ids.union(log.slates.items.categories)
+        every = item_ids.union(log.slates.candidates)
         item, item_ids = every.get_indexer(item_ids)[item], every
     time = events["time"].to_numpy(np.int64)
     order = np.lexsort(

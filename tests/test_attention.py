@@ -362,7 +362,7 @@ def pytorch_twin(ours: MultiHeadAttention) -> torch.nn.MultiheadAttention:
         theirs.in_proj_bias[:] = torch.cat(
             [ours.query.bias, ours.key.bias, ours.value.bias]
         )
-        theirs.out_proj.load_state_dict(ours.joined.state_dict())
+        theirs.out_proj.load_state_dict(ours.out_proj.state_dict())
     return theirs
 
 
@@ -395,7 +395,7 @@ def test_many_heads_equal_pytorch_with_copied_weights_forward_and_backward(
             rtol=limit,
         )
     torch.testing.assert_close(
-        ours.joined.weight.grad, theirs.out_proj.weight.grad, atol=limit, rtol=limit
+        ours.out_proj.weight.grad, theirs.out_proj.weight.grad, atol=limit, rtol=limit
     )
 
 

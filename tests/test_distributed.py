@@ -56,7 +56,6 @@ def train_20_steps() -> list[dict[str, torch.Tensor]]:
         clip=0.3,
         precision="float32",
         progress=False,
-        log_every=7,
     )
     try:
         ac.fit(model, split, config)
@@ -105,7 +104,7 @@ def facts() -> tuple:
     with processes("cpu") as group:
         with processes("cpu") as inner:
             same = (inner.rank, inner.size) == (group.rank, group.size)
-        with group.leader_first():
+        with group.rank_0_first():
             pass
         shared = group.share(np.arange(7)).tolist()
         total = group.total(torch.tensor(float(group.rank + 1))).item()
@@ -114,8 +113,8 @@ def facts() -> tuple:
             shared,
             total,
             group.gather(group.rank),
-            group.from_leader(group.rank),
-            group.leads,
+            group.from_rank_0(group.rank),
+            group.is_rank_0,
         )
 
 
@@ -209,7 +208,7 @@ def test_alone_a_group_changes_nothing():
     assert group.wrap(module) is module
     assert group.share(np.arange(3)).tolist() == [0, 1, 2]
     assert group.total(torch.tensor(2.0)).item() == 2.0
-    assert (group.gather(5), group.from_leader(5), group.leads) == ([5], 5, True)
+    assert (group.gather(5), group.from_rank_0(5), group.is_rank_0) == ([5], 5, True)
 
 
 @pytest.fixture

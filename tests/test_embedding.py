@@ -23,6 +23,7 @@ from attncore.embedding import (
 from attncore.features import Feature
 from attncore.layers import dropped
 from attncore.output import Criterion
+from attncore.recommender import candidate_scores
 from attncore.sequences import Histories
 
 KINDS = ["self", "target", "lstm", "mean"]
@@ -349,10 +350,10 @@ def test_target_scores_alike_alone_among_others_and_at_an_earlier_moment(known):
         model.windows(Histories.from_lists([row]), np.array([5])).batch(np.array([0]))
         for row in ([1, 2], [1, 2, 3])
     ]
-    whole = model._final_scores(batches[0])
+    whole = model.scorer(batches[0])(slice(None))
     for batch in batches:
-        moment = torch.tensor([[[4, 9]]]), torch.tensor([[1]]), model.asker(batch)
-        some = model._candidate_scores(model.embedding(batch), *moment)[:, 0]
+        moment = torch.tensor([[[4, 9]]]), torch.tensor([[1]]), model.user_side(batch)
+        some = candidate_scores(model, model.embedding(batch), *moment)[:, 0]
         torch.testing.assert_close(some, whole[:, [3, 8]])
 
 

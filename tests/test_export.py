@@ -191,7 +191,7 @@ def test_a_model_that_cannot_be_exported_is_refused_in_one_line(
     def cannot(self, batch):
         raise RuntimeError("no such operator\nand more lines")
 
-    monkeypatch.setattr(ac.Recommender, "_final_scores", cannot)
+    monkeypatch.setattr(ac.Recommender, "scorer", cannot)
     with pytest.raises(
         ac.DataError, match="attention='self': this model cannot be exported"
     ) as error:

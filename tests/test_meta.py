@@ -108,7 +108,7 @@ def test_every_kind_of_attention_trains_and_scores_without_waiting(
     targets = torch.tensor([1, 2, 3], device=META)
     excluded = torch.zeros(3, len(split.items), dtype=torch.bool, device=META)
     with OneDevice(), torch.no_grad():
-        above, _ = ranks(made.model._final_scores(batch()), targets, excluded)
+        above, _ = ranks(made.model.scorer(batch())(slice(None)), targets, excluded)
     assert above.device == META
 
 

@@ -3,7 +3,7 @@ import pytest
 from shop import DAY, shop_log
 
 import attncore as ac
-from attncore.ranking.asof import Moments
+from attncore.ranking.asof import IndexedSlates
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_counts_of_late_are_those_strictly_before_the_moment(split):
     items, time = slates.items[slates.list_of(row)], slates.times[row]
     lately = (h.times >= time - 7 * DAY) & (h.times < time)
     expected = [(h.items[lately] == item).sum() for item in items]
-    assert slates.taken_lately(items, time, 7).tolist() == expected
+    assert slates.count_lately(items, time, 7).tolist() == expected
     assert sum(expected) > 0
     cuts = slates.mean_lately("price_cut", items, time, 7)
     for item, cut in zip(items, cuts, strict=True):
@@ -72,7 +72,7 @@ def test_counts_of_late_are_those_strictly_before_the_moment(split):
 
 
 def test_padding_was_never_taken(split):
-    assert split.slates.taken_lately(
+    assert split.slates.count_lately(
         np.array([0, 0]), np.array([10**7, 0]), 10**4
     ).tolist() == [0, 0]
 
@@ -128,7 +128,7 @@ def test_some_slates_alone_are_the_same_slates(split):
             part.items[part.list_of(new)].tolist()
             == slates.items[slates.list_of(old)].tolist()
         )
-        assert part.taken_of(new).tolist() == slates.taken_of(old).tolist()
+        assert part.clicked_of(new).tolist() == slates.clicked_of(old).tolist()
         a, b = (
             part.shown["display"][part.list_of(new)],
             slates.shown["display"][slates.list_of(old)],
@@ -144,10 +144,10 @@ def test_some_slates_alone_are_the_same_slates(split):
 
 def test_slates_come_back_from_arrays(split):
     slates = split.test.slates
-    again = Moments.from_arrays(*slates.to_arrays(), slates.histories)
+    again = IndexedSlates.from_arrays(*slates.to_arrays(), slates.histories)
     assert again.items.tolist() == slates.items.tolist()
     assert again.shown["display"].tolist() == slates.shown["display"].tolist()
     assert again.situation.equals(slates.situation)
-    assert [again.taken_of(row).tolist() for row in range(5)] == [
-        slates.taken_of(row).tolist() for row in range(5)
+    assert [again.clicked_of(row).tolist() for row in range(5)] == [
+        slates.clicked_of(row).tolist() for row in range(5)
     ]

@@ -14,7 +14,9 @@ import attncore as ac
 from attncore.__main__ import main
 from attncore.features import FeatureSet, audience_means
 from attncore.output import Criterion
+from attncore.recommender import candidate_scores
 from attncore.sequences import Histories
+from attncore.serving import best
 
 KINDS = ["self", "target", "lstm", "mean"]
 USER = ("age", "team")
@@ -54,7 +56,7 @@ def build(split, kind="self", **changes):
         ac.RecommenderConfig(attention=kind, **options), split, seed=1
     )
     with torch.no_grad():  # the unknown begins as zero; here it shall be somebody
-        for parameter in model.asker.parameters():
+        for parameter in model.user_side.parameters():
             parameter.normal_(generator=torch.Generator().manual_seed(0))
     return model.eval()
 
@@ -68,7 +70,7 @@ def test_a_profile_that_is_told_counts_like_that_of_the_table(known, kind):
     model, history = build(known, kind), [501, 502, 503]
     rows = known.users.encode([100, 104]).astype(np.int64) - 1
     asked = Histories.from_lists([known.items.encode(history)] * 2)
-    looked_up = [picks.items for picks in model.best(asked, rows, k=5)]
+    looked_up = [picks.items for picks in best(model, asked, rows, k=5)]
     told = [
         model.recommend(histories=[history], k=5, situation={"age": age, "team": team})[
             0
@@ -198,7 +200,7 @@ def test_target_attention_asked_of_an_empty_history_sees_none_of_it(known, combi
     ).batch(np.array([0]))
     candidates, before = torch.arange(1, 13).expand(1, 1, -1), torch.tensor([[-1]])
     seen, unseen = (
-        model._candidate_scores(model.embedding(b), candidates, before)
+        candidate_scores(model, model.embedding(b), candidates, before)
         for b in (batch, empty)
     )
     torch.testing.assert_close(seen, unseen)

@@ -268,7 +268,7 @@ def test_who_is_asked_does_not_depend_on_the_number_of_processes(rhythm):
     assert sorted(together) == sorted(asked)
     everybody = [user for part in parts for user in part.users.ids.tolist()]
     assert sorted(everybody) == alone.users.ids.tolist()
-    assert all(part.valid.own and part.test.own for part in parts)
+    assert all(part.valid.sharded and part.test.sharded for part in parts)
 
 
 def test_a_run_keeps_the_asked_users_whole_and_the_counts_of_all(

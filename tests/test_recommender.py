@@ -13,6 +13,7 @@ import attncore as ac
 from attncore.attention import SelfAttentionBlock
 from attncore.batches import Windows
 from attncore.output import Criterion
+from attncore.recommender import candidate_scores
 from attncore.sequences import Histories
 
 KINDS = ["self", "target", "lstm", "mean"]
@@ -96,7 +97,7 @@ def test_an_empty_history_is_scored_by_the_item_biases_with_finite_gradients(mod
     torch.testing.assert_close(scores[0], model.output.bias[1:].detach())
     assert not torch.allclose(scores[0], scores[1])
     batch = Windows(Histories.from_lists([[], [3]]), 8).batch(np.array([0, 1]))
-    model._final_scores(batch).sum().backward()
+    model.scorer(batch)(slice(None)).sum().backward()
     assert all(
         p.grad.isfinite().all() for p in model.parameters() if p.grad is not None
     )
@@ -371,11 +372,11 @@ def test_a_target_candidate_is_scored_alike_alone_among_others_and_at_an_earlier
     model = build(split, "target", combine=combine).eval()
     windows = Windows(Histories.from_lists([[1, 2, 3, 4, 5], [1, 2, 3]]), 8)
     long, short = windows.batch(np.array([0])), windows.batch(np.array([1]))
-    whole = model._final_scores(short)
+    whole = model.scorer(short)(slice(None))
     asked = torch.tensor([[[4, 9]]]), torch.tensor([[2]])
-    some = model._candidate_scores(model.embedding(short), *asked)
+    some = candidate_scores(model, model.embedding(short), *asked)
     torch.testing.assert_close(some[:, 0], whole[:, [3, 8]])
-    earlier = model._candidate_scores(model.embedding(long), *asked)
+    earlier = candidate_scores(model, model.embedding(long), *asked)
     torch.testing.assert_close(earlier, some)
 
 

@@ -219,7 +219,8 @@ def test_equal_contents_are_weighed_by_the_bias_alone():
 @pytest.mark.parametrize("relative", ["position", "time"])
 @pytest.mark.parametrize("length", [7, 600])
 def test_no_position_sees_the_future_nor_its_times_to_the_bit(relative, length):
-    encoder = random_bias(SelfAttention(8, 2, 2, 0.0, 0.0, 1, relative)).eval()
+    config = ac.RecommenderConfig(width=8, dropout=0.0, relative=relative)
+    encoder = random_bias(SelfAttention(config)).eval()
     cut = length // 2
     x, times = torch.randn(2, length, 8), NOW + torch.arange(length).repeat(2, 1) * 977
     other, later = x.clone(), times.clone()

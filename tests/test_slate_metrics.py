@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from shop import shop_log
 
 import attncore as ac
-from attncore.evaluation import by_group
+from attncore.evaluation import by_group, pooled_auc
 from attncore.ranking.baselines import PersonalHabit, PopularLately
-from attncore.ranking.metrics import logistic_loss, pooled_auc, slate_metrics
+from attncore.ranking.metrics import logistic_loss, slate_metrics
 
 
 def by_hand(order, taken, k):
@@ -93,7 +93,7 @@ def test_every_user_counts_alike(split):
     for row in range(len(slates)):
         where = slates.list_of(row)
         found = slate_metrics(
-            np.arange(where.stop - where.start), slates.taken_of(row), [10]
+            np.arange(where.stop - where.start), slates.clicked_of(row), [10]
         )
         rows.setdefault(slates.users[row], []).append(found["ndcg@10"])
     assert report.per_user["ndcg@10"] == pytest.approx(
@@ -166,7 +166,7 @@ def test_habit_counts_what_was_taken_before_the_moment_alone(split):
         items = slates.items[slates.list_of(row)]
         past = split.test.histories[row]
         own = np.array([(past == item).sum() for item in items])
-        week = slates.taken_lately(items, slates.times[row], 7)
+        week = slates.count_lately(items, slates.times[row], 7)
         scores = PersonalHabit().score_slate(slates, row)
         order = np.lexsort((week, own))
         assert (np.diff(scores[order]) >= 0).all()

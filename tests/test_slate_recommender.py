@@ -12,15 +12,13 @@ import attncore as ac
 from attncore.__main__ import main
 from attncore.output import Criterion
 from attncore.ranking.asof import DAY, Known
-from attncore.ranking.batches import TAKEN_AT_MOST, SlateWindows, own_habit
+from attncore.ranking.batches import CLICKED_AT_MOST, SlateWindows, own_habit
 from attncore.ranking.encoders import MatchBias
-from attncore.ranking.ranker import SlateRecommender
+from attncore.ranking.ranker import Ranker
 from attncore.recipes import RECIPES
 from attncore.sequences import Histories
 
-SMALL = ac.RecommenderConfig(
-    attention="target", width=16, heads=2, length=50, dropout=0.0
-)
+SMALL = ac.RankerConfig(width=16, heads=2, length=50, dropout=0.0)
 QUICK = ac.TrainingConfig(
     epochs=4,
     batch_size=32,
@@ -43,30 +41,26 @@ def split():
 def trained(split):
     models = {}
     for kind in KINDS:
-        models[kind] = ac.Recommender(dataclasses.replace(SMALL, attention=kind), split)
+        models[kind] = ac.Ranker(dataclasses.replace(SMALL, attention=kind), split)
         ac.fit(models[kind], split, QUICK)
     return models
 
 
-def test_recommender_makes_the_kind_that_the_split_needs(split):
-    assert isinstance(ac.Recommender(SMALL, split), SlateRecommender)
+def test_each_kind_of_model_refuses_the_other_kind_of_log(split):
+    with pytest.raises(
+        ac.DataError, match="shop: has slates, which are ranked; use Ranker"
+    ):
+        ac.Recommender(ac.RecommenderConfig(width=16), split)
     plain = ac.leave_one_out(dataclasses.replace(shop_log(), slates=None))
-    assert not isinstance(ac.Recommender(SMALL, plain), SlateRecommender)
     with pytest.raises(ac.DataError, match="shop: has no slates; use Recommender"):
-        SlateRecommender(SMALL, plain)
+        ac.Ranker(SMALL, plain)
 
 
 @pytest.mark.parametrize(
     ("wrong", "hint"),
     [
-        (
-            {"attention": "self"},
-            (
-                "attention='self': shop has slates, which are ranked by attention"
-                " 'target' or 'mean'"
-            ),
-        ),
-        ({"blocks": 3}, "blocks=3: means nothing for slates"),
+        ({"attention": "self"}, "attention='self': must be one of target, mean"),
+        ({"heads": 3}, "heads=3: must divide width=16"),
         (
             {"situation_features": ("colour",)},
             "no situation feature 'colour'; slates and events have display, store",
@@ -76,7 +70,7 @@ def test_recommender_makes_the_kind_that_the_split_needs(split):
 )
 def test_a_setting_that_slates_do_not_know_is_one_clear_line(split, wrong, hint):
     with pytest.raises(ValueError, match=hint.replace("(", r"\(")) as caught:
-        ac.Recommender(dataclasses.replace(SMALL, **wrong), split)
+        ac.Ranker(dataclasses.replace(SMALL, **wrong), split)
     assert "\n" not in str(caught.value)
 
 
@@ -88,7 +82,7 @@ def test_training_learns_the_order(split, trained, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_by_probabilities_alone_learns_them(split, kind):
-    model = ac.Recommender(dataclasses.replace(SMALL, attention=kind), split)
+    model = ac.Ranker(dataclasses.replace(SMALL, attention=kind), split)
     before = ac.evaluate(model, split.test, bootstrap=0)
     ac.fit(model, split, dataclasses.replace(QUICK, loss="bce"))
     assert (
@@ -99,7 +93,7 @@ def test_training_by_probabilities_alone_learns_them(split, kind):
 
 def test_the_recipe_for_slates_learns_any_shop(split):
     chosen = RECIPES["complete-journey"]
-    model = ac.Recommender(dataclasses.replace(chosen.recommender, width=16), split)
+    model = ac.Ranker(dataclasses.replace(chosen.recommender, width=16), split)
     training = dataclasses.replace(
         chosen.training, epochs=4, batch_size=32, lr=1e-2, warmup=5, negatives=16
     )
@@ -123,7 +117,7 @@ def test_scores_are_calibrated_although_taken_candidates_were_drawn_more_often(
     scores = [trained["target"].score_slate(slates, row) for row in range(len(slates))]
     said = np.mean([(1 / (1 + np.exp(-s.astype(float)))).mean() for s in scores])
     happened = np.mean(
-        [len(slates.taken_of(row)) / len(scores[row]) for row in range(len(slates))]
+        [len(slates.clicked_of(row)) / len(scores[row]) for row in range(len(slates))]
     )
     assert said == pytest.approx(happened, rel=0.3)
 
@@ -133,7 +127,7 @@ def test_a_run_comes_back_as_it_was_without_its_log(split, trained, kind, tmp_pa
     model = trained[kind]
     model.save(tmp_path / "run", {"note": 1})
     again = ac.load(tmp_path / "run")
-    assert isinstance(again, SlateRecommender)
+    assert isinstance(again, Ranker)
     before, after = (ac.evaluate(m, m.split.test, bootstrap=0) for m in (model, again))
     assert after.metrics == before.metrics
     assert after.protocol == before.protocol
@@ -146,7 +140,7 @@ def test_a_run_comes_back_as_it_was_without_its_log(split, trained, kind, tmp_pa
 
 def test_one_seed_gives_one_model(split):
     quick = dataclasses.replace(QUICK, epochs=1)
-    models = [ac.Recommender(SMALL, split, seed=4) for _ in range(2)]
+    models = [ac.Ranker(SMALL, split, seed=4) for _ in range(2)]
     for model in models:
         ac.fit(model, split, quick)
     for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
@@ -155,11 +149,11 @@ def test_one_seed_gives_one_model(split):
 
 def test_a_stopped_training_goes_on_to_the_same_weights(split, tmp_path, monkeypatch):
     quick = dataclasses.replace(QUICK, epochs=2)
-    whole = ac.Recommender(SMALL, split, seed=1)
+    whole = ac.Ranker(SMALL, split, seed=1)
     ac.fit(whole, split, quick)
     from attncore import training
 
-    half, step = ac.Recommender(SMALL, split, seed=1), training.Trainer.train_step
+    half, step = ac.Ranker(SMALL, split, seed=1), training.Trainer.train_step
 
     def stopping(self, *given):
         if self.step == 9:
@@ -170,7 +164,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(split, tmp_path, monkeyp
     with pytest.raises(RuntimeError, match="power cut"):
         ac.fit(half, split, quick, tmp_path / "run")
     monkeypatch.undo()
-    again = ac.Recommender(SMALL, split, seed=9)
+    again = ac.Ranker(SMALL, split, seed=9)
     ac.fit(again, split, quick, tmp_path / "run", resume=True)
     for a, b in zip(whole.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
@@ -207,7 +201,7 @@ def test_what_happened_before_the_moment_does_change_scores(split, trained):
 
 def test_features_are_learned_from_training_alone(split):
     log = shop_log()
-    model = ac.Recommender(SMALL, split)
+    model = ac.Ranker(SMALL, split)
     (cut,) = [
         feature for feature in model.features.situation if feature.name == "price_cut"
     ]
@@ -242,20 +236,20 @@ def test_drawn_candidates_are_of_the_list_and_marked_rightly(split):
     batch = windows.drawn_from(rows)
     for number, row in enumerate(rows):
         items = split.slates.items[split.slates.list_of(row)]
-        taken = set(items[split.slates.taken_of(row)].tolist())
-        drawn, marks = batch.candidates_BN[number], batch.taken_BN[number]
+        taken = set(items[split.slates.clicked_of(row)].tolist())
+        drawn, marks = batch.candidates_BN[number], batch.clicked_BN[number]
         assert set(drawn[drawn > 0].tolist()) <= set(items.tolist())
         assert set(drawn[marks == 1].tolist()) <= taken
         assert (
             len(drawn[marks == 1].unique())
-            == min(len(taken), TAKEN_AT_MOST)
+            == min(len(taken), CLICKED_AT_MOST)
             == int(marks.sum())
         )
         assert not taken & set(drawn[(marks == 0) & (drawn > 0)].tolist())
 
 
 def test_training_draws_no_slate_from_after_training(split):
-    model = ac.Recommender(SMALL, split)
+    model = ac.Ranker(SMALL, split)
     windows = model.training_windows(split, QUICK)
     seen, rows = [], np.flatnonzero(windows.lengths)
     windows.drawn_from = lambda slates: seen.extend(slates.tolist())
@@ -360,17 +354,19 @@ def test_exclude_and_only_narrow_the_list(trained, kind):
 
 
 def test_recommend_after_a_history_prefers_what_it_holds(split, trained):
-    candidates, leads = [102, 107, 112, 103, 108, 113], []
+    candidates, is_rank_0 = [102, 107, 112, 103, 108, 113], []
     for history in ([102, 107, 112, 102, 107, 112], [103, 108, 113, 103, 108, 113]):
         picks = trained["target"].recommend(
             histories=[history], candidates=candidates, k=6
         )[0]
         score = dict(zip(picks.items, picks.scores, strict=True))
-        leads.append(
+        is_rank_0.append(
             np.mean([score[item] for item in candidates[:3]])
             - np.mean([score[item] for item in candidates[3:]])
         )
-    assert leads[0] > leads[1] + 0.1  # items of kind 2 lead by more after themselves
+    assert (
+        is_rank_0[0] > is_rank_0[1] + 0.1
+    )  # items of kind 2 lead by more after themselves
     assert (
         trained["target"].recommend(histories=[[]], k=3)[0].items
     )  # with nothing known there is still an answer
@@ -390,7 +386,7 @@ def test_recommend_after_a_history_prefers_what_it_holds(split, trained):
             "no slate of shop has the situation",
         ),
         ({}, "give either users= or histories="),
-        ({"users": [3], "k": 0}, "k of at least 1"),
+        ({"users": [3], "k": 0}, "k=0: must be at least 1"),
     ],
 )
 def test_a_wrong_question_is_one_line(trained, asked, hint):
@@ -407,10 +403,10 @@ def test_a_candidates_own_past_is_counted_over_a_week_four_weeks_and_three_month
     split,
 ):
     slates = split.valid.slates
-    model = ac.Recommender(SMALL, split)
+    model = ac.Ranker(SMALL, split)
     for row in range(len(slates)):
         own, items = (
-            model._windows(slates).whole(row).own_BN6[0],
+            model.windows(slates).whole(row).own_BN6[0],
             slates.items[slates.list_of(row)],
         )
         for column, days in ((3, 7), (4, 28), (5, 91)):
@@ -423,15 +419,13 @@ def test_a_candidates_own_past_is_counted_over_a_week_four_weeks_and_three_month
 
 def test_hidden_ids_reach_the_embedding(split):
     assert (
-        ac.Recommender(
-            dataclasses.replace(SMALL, id_dropout=0.3), split
-        ).item.id_dropout
+        ac.Ranker(dataclasses.replace(SMALL, id_dropout=0.3), split).item.id_dropout
         == 0.3
     )
 
 
 def test_a_loss_of_catalogues_is_refused(split):
-    model = ac.Recommender(SMALL, split)
+    model = ac.Ranker(SMALL, split)
     batch = model.training_windows(split, QUICK).batch(np.arange(4))
     with pytest.raises(
         ValueError, match="loss='full': slates are trained with 'bce' or 'combined'"
@@ -440,7 +434,7 @@ def test_a_loss_of_catalogues_is_refused(split):
 
 
 def test_the_combined_loss_adds_the_order_within_each_slate(split):
-    model = ac.Recommender(SMALL, split).eval()
+    model = ac.Ranker(SMALL, split).eval()
     assert model.default_loss == "combined"
     batch = model.training_windows(split, QUICK).batch(np.arange(6))
     alone, both = (
@@ -449,7 +443,7 @@ def test_the_combined_loss_adds_the_order_within_each_slate(split):
     scores, by_hand = model.scores(batch), 0.0
     for row in range(len(scores)):
         real = batch.candidates_BN[row] > 0
-        taken = batch.taken_BN[row] > 0
+        taken = batch.clicked_BN[row] > 0
         for place in (taken & real).nonzero()[:, 0]:
             rivals = torch.cat(
                 [scores[row, place : place + 1], scores[row, real & ~taken]]
@@ -460,7 +454,7 @@ def test_the_combined_loss_adds_the_order_within_each_slate(split):
 
 def test_raw_weights_and_additive_scores_train_too(split):
     for change in ({"normalize": False}, {"score": "additive"}, {"item_bias": False}):
-        model = ac.Recommender(dataclasses.replace(SMALL, **change), split)
+        model = ac.Ranker(dataclasses.replace(SMALL, **change), split)
         before = [p.detach().clone() for p in model.parameters()]
         ac.fit(model, split, dataclasses.replace(QUICK, epochs=1))
         assert all(torch.isfinite(p).all() for p in model.parameters())
@@ -586,9 +580,9 @@ def test_own_habit_is_read_from_the_whole_past_of_the_same_user():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_candidates_own_past_reaches_its_score_without_a_detour(split, kind):
-    model = ac.Recommender(dataclasses.replace(SMALL, attention=kind), split).eval()
+    model = ac.Ranker(dataclasses.replace(SMALL, attention=kind), split).eval()
     torch.nn.init.zeros_(model.output[-1].weight)
-    batch = model._windows(split.valid.slates).whole(0)
+    batch = model.windows(split.valid.slates).whole(0)
     with torch.no_grad():
         found = model.scores(batch) - (
             model.output[-1].bias + model.base + model.bias[batch.candidates_BN]

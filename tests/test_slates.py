@@ -57,7 +57,7 @@ def test_a_slate_is_a_basket_with_a_promoted_item_and_its_list_is_that_of_its_st
 
 def test_taken_are_the_promoted_items_of_the_basket(slates):
     taken = [
-        slates.items[slates.taken[slice(*slates.taken_offsets[s : s + 2])]].tolist()
+        slates.items[slates.clicked[slice(*slates.clicked_offsets[s : s + 2])]].tolist()
         for s in range(2)
     ]
     assert taken == [["bread", "milk"], ["milk"]]
@@ -79,7 +79,7 @@ def test_what_happens_in_other_orders_of_rows_is_the_same(slates):
         ["display"],
     )
     assert list(again.items) == list(slates.items)
-    assert again.taken.tolist() == slates.taken.tolist()
+    assert again.taken.tolist() == slates.clicked.tolist()
     assert again.times.tolist() == slates.times.tolist()
 
 
@@ -115,7 +115,7 @@ def test_no_promotion_gives_no_slate():
 
 def test_arrays_that_do_not_fit_together_are_refused(slates):
     for name, wrong in (
-        ("taken", slates.taken + 9),
+        ("taken", slates.clicked + 9),
         ("times", slates.times[::-1]),
         ("users", slates.users[:1]),
     ):
@@ -174,8 +174,8 @@ def test_some_users_alone_keep_their_slates_and_events():
     some = log.only_users([3, 8])
     assert set(some.events["user"]) == set(some.slates.users.tolist()) == {3, 8}
     assert len(some.slates) == np.isin(log.slates.users, [3, 8]).sum()
-    taken = [some.slates.items[i] for i in some.slates.taken]
-    of = np.repeat(some.slates.times, np.diff(some.slates.taken_offsets))
+    taken = [some.slates.items[i] for i in some.slates.clicked]
+    of = np.repeat(some.slates.times, np.diff(some.slates.clicked_offsets))
     events = {
         (t, i) for t, i in zip(some.events["time"], some.events["item"], strict=True)
     }

@@ -12,7 +12,7 @@ from conftest import need, rhythm_log
 
 import attncore as ac
 from attncore import training
-from attncore.batches import Windows
+from attncore.batches import Windows, shuffled_batches
 from attncore.checkpoints import RunFolder
 from attncore.distributed import Group
 
@@ -96,7 +96,7 @@ def test_a_step_that_is_not_finite_never_reaches_the_weights_and_stops_with_the_
     split, small, tmp_path, monkeypatch, place
 ):
     config = ac.TrainingConfig(
-        epochs=3, batch_size=16, log_every=5, precision="float32", progress=False
+        epochs=3, batch_size=16, precision="float32", progress=False
     )
     model = ac.Recommender(small, split)
     real, before, calls = training.update, [], []
@@ -120,14 +120,15 @@ def test_a_step_that_is_not_finite_never_reaches_the_weights_and_stops_with_the_
         return finite
 
     monkeypatch.setattr(training, "update", poisoned)
+    monkeypatch.setattr(training, "LOOK_EVERY", 5)
     with pytest.raises(
         FloatingPointError, match=r"epoch 2, step 1: .* not finite.*; lower --lr"
     ) as error:
         ac.fit(model, split, config, out=tmp_path)
     assert (
         len(calls) == 5
-    )  # two such steps, read back by log_every before the epoch ends; the first is named
-    batches = list(training.shuffled_batches(np.arange(len(split.train)), 16, 0, 2))
+    )  # two such steps, read back by LOOK_EVERY before the epoch ends; the first is named
+    batches = list(shuffled_batches(np.arange(len(split.train)), 16, 0, 2))
     assert (
         f"users begin with {', '.join(map(str, split.users.ids[batches[0][:5]]))};"
         in str(error.value)
@@ -293,11 +294,14 @@ def test_a_memory_mapped_log_trains_to_the_same_bits(split, small, quick, tmp_pa
     assert all(torch.equal(x, weights[1][name]) for name, x in weights[0].items())
 
 
-def test_the_progress_bar_shows_loss_speed_and_validation(split, small, capsys):
+def test_the_progress_bar_shows_loss_speed_and_validation(
+    split, small, capsys, monkeypatch
+):
+    monkeypatch.setattr(training, "LOOK_EVERY", 1)
     ac.fit(
         ac.Recommender(small, split),
         split,
-        ac.TrainingConfig(epochs=2, batch_size=16, log_every=1),
+        ac.TrainingConfig(epochs=2, batch_size=16),
     )
     shown = capsys.readouterr().err
     assert "6/6" in shown  # steps, with the time that is left

@@ -241,7 +241,7 @@ class Prepared:
                     rows = np.sort(chance.choice(rows, share, replace=False))
                 drawn[name].append(start + rows)
         holdouts = [
-            self._holdout(name, every, np.concatenate(drawn[name]), own=size > 1)
+            self._holdout(name, every, np.concatenate(drawn[name]), sharded=size > 1)
             for name in PARTS[1:]
         ]
         if size == 1 and not all(map(len, holdouts)):
@@ -263,6 +263,7 @@ class Prepared:
             valid=holdouts[0],
             test=holdouts[1],
             log=self._log(),
+            sharded=size > 1,
             titles=(
                 None
                 if self.table is None or "title" not in self.table
@@ -280,7 +281,7 @@ class Prepared:
             _joined([parts[number] for parts in shards]) for number in range(len(PARTS))
         ]
         return self._holdout(
-            part, every, _askable(every, part), own=size > 1, in_memory=False
+            part, every, _askable(every, part), sharded=size > 1, in_memory=False
         )
 
     def _numbers(self, rank: int, size: int) -> list[int]:
@@ -329,7 +330,7 @@ class Prepared:
         name: str,
         parts: Sequence[Histories],
         rows: np.ndarray,
-        own: bool,
+        sharded: bool,
         in_memory: bool = True,
     ) -> Holdout:
         """The questions of some rows."""
@@ -350,7 +351,7 @@ class Prepared:
             self.counts,
             protocol["exclude_seen"],
             protocol,
-            own=own,
+            sharded=sharded,
         )
 
     def _log(self) -> Interactions | None:

@@ -6,17 +6,17 @@ second, which are the answer, are neither in a history nor in a count.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
 from attncore.errors import DataError
-from attncore.ranking.slates import Slates
-from attncore.sequences import Histories, Vocabulary, plain_ids
+from attncore.ranking.metrics import logistic_loss, slate_metrics
+from attncore.sequences import Histories, spans
 
 DAY = 86_400  # seconds
 
@@ -48,13 +48,13 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Moments:
+class IndexedSlates:
     """The slates of a log in indices, beside the histories of its users.
 
     Attributes:
         histories: all events of every user; the row of a slate's user is in `users`.
         items: the candidates of all lists, item indices 1..V, int32.
-        offsets, lists, times, taken, taken_offsets, situation: as in `Slates`.
+        offsets, lists, times, clicked, clicked_offsets, situation: as in `Slates`.
         users: user row of each slate, int64.
         stops: how many of the user's events lie before the slate, int64.
         shown: as in `Slates`.
@@ -67,8 +67,8 @@ class Moments:
     users: np.ndarray
     times: np.ndarray
     stops: np.ndarray
-    taken: np.ndarray
-    taken_offsets: np.ndarray
+    clicked: np.ndarray
+    clicked_offsets: np.ndarray
     situation: pd.DataFrame
     shown: Mapping[str, pd.Categorical] = field(default_factory=dict)
 
@@ -76,52 +76,30 @@ class Moments:
         """Number of slates."""
         return len(self.lists)
 
-    @classmethod
-    def of(
-        cls, slates: Slates, users: Vocabulary, items: Vocabulary, histories: Histories
-    ) -> Moments:
-        """The slates of a log, with the log's vocabularies and histories."""
-        places = items.encode(plain_ids(slates.items.categories))
-        return cls(
-            histories,
-            places[slates.items.codes],
-            slates.offsets,
-            slates.lists,
-            rows := users.encode(slates.users).astype(np.int64) - 1,
-            slates.times,
-            _events_before(histories, rows, slates.times),
-            slates.taken,
-            slates.taken_offsets,
-            slates.situation,
-            slates.shown,
-        )
-
     def list_of(self, slate: int) -> slice:
         """Where the candidates of a slate stand in `items`."""
         where = self.lists[slate]
         return slice(self.offsets[where], self.offsets[where + 1])
 
-    def taken_of(self, slate: int) -> np.ndarray:
-        """Which candidates of a slate were taken: places in its list."""
-        places = self.taken[self.taken_offsets[slate] : self.taken_offsets[slate + 1]]
+    def clicked_of(self, slate: int) -> np.ndarray:
+        """Which candidates of a slate were clicked: places in its list."""
+        places = self.clicked[
+            self.clicked_offsets[slate] : self.clicked_offsets[slate + 1]
+        ]
         return places - self.offsets[self.lists[slate]]
 
-    def only(self, slates: np.ndarray) -> Moments:
+    def only(self, slates: np.ndarray) -> IndexedSlates:
         """The same histories with some of the slates, and of the lists those that they need."""
         slates = np.asarray(slates)
         lists, where = np.unique(self.lists[slates], return_inverse=True)
         lengths = np.diff(self.offsets)[lists]
         offsets = np.append(0, np.cumsum(lengths))
-        places = np.arange(offsets[-1]) + np.repeat(
-            self.offsets[lists] - offsets[:-1], lengths
-        )
-        many = np.diff(self.taken_offsets)[slates]
-        taken_offsets = np.append(0, np.cumsum(many))
-        at = np.arange(taken_offsets[-1]) + np.repeat(
-            self.taken_offsets[slates] - taken_offsets[:-1], many
-        )
+        places = spans(self.offsets[lists], lengths)
+        many = np.diff(self.clicked_offsets)[slates]
+        clicked_offsets = np.append(0, np.cumsum(many))
+        at = spans(self.clicked_offsets[slates], many)
         moved = np.repeat(offsets[where] - self.offsets[self.lists[slates]], many)
-        part = Moments(
+        part = IndexedSlates(
             self.histories,
             self.items[places],
             offsets,
@@ -129,20 +107,61 @@ class Moments:
             self.users[slates],
             self.times[slates],
             self.stops[slates],
-            (self.taken[at] + moved).astype(np.int32),
-            taken_offsets,
+            (self.clicked[at] + moved).astype(np.int32),
+            clicked_offsets,
             self.situation.iloc[lists].reset_index(drop=True),
             {name: column[places] for name, column in self.shown.items()},
         )
-        for name in (
-            "_runs",
-            "_clock",
-            "_by_item",
-            "_by_user",
-            "_sums",
-        ):  # of the same histories, so they are shared
+        # What is counted of the histories is shared, for they are the same.
+        for name in ("_runs", "_clock", "_by_item", "_by_user", "_sums"):
             part.__dict__[name] = getattr(self, name)
         return part
+
+    def first_clicked(self) -> np.ndarray:
+        """The item of each slate's first clicked candidate, int32."""
+        return self.items[self.clicked[self.clicked_offsets[:-1]]]
+
+    def figures(
+        self, scorer: Any, rows: np.ndarray, k: Sequence[int]
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+        """The metrics of some slates, a value per row; "logloss" where scores are logits.
+
+        Args:
+            scorer: see `SlateScorer`.
+            rows: which slates.
+            k: lengths of the list.
+
+        Returns:
+            the metrics, all scores one after the other, and True where a candidate was
+            clicked.
+
+        Raises:
+            ValueError: scores of a wrong shape, or NaN among them.
+        """
+        name = type(scorer).__name__
+        if not hasattr(scorer, "score_slate"):
+            raise ValueError(
+                f"{name} cannot rank slates; give a scorer with a method score_slate"
+            )
+        found: dict[str, list[float]] = {}
+        every, marks = [np.zeros(0, np.float32)], [np.zeros(0, bool)]
+        for row in rows.tolist():
+            scores = np.asarray(scorer.score_slate(self, row))
+            where, clicked = self.list_of(row), self.clicked_of(row)
+            many = where.stop - where.start
+            if scores.shape != (many,) or np.isnan(scores).any():
+                nan = scores.ndim == 1 and np.isnan(scores).any()
+                what = "NaN among them" if nan else f"shape {scores.shape}"
+                raise ValueError(f"{name}.score_slate: {many} numbers, not {what}")
+            metrics = slate_metrics(scores, clicked, k)
+            if getattr(scorer, "scores_are_logits", False):
+                metrics["logloss"] = logistic_loss(scores, clicked)
+            for metric, value in metrics.items():
+                found.setdefault(metric, []).append(value)
+            every.append(scores.astype(np.float32))
+            marks.append(np.isin(np.arange(many), clicked))
+        columns = {metric: np.array(values) for metric, values in found.items()}
+        return columns, np.concatenate(every), np.concatenate(marks)
 
     @cached_property
     def _runs(self) -> tuple[np.ndarray, np.ndarray]:
@@ -183,8 +202,7 @@ class Moments:
         count, following = self._runs
         many = np.where(users < 0, 0, stops)
         row = np.repeat(np.arange(len(users)), many)
-        place = np.arange(len(row)) - np.repeat(np.cumsum(many) - many, many)
-        event = self.histories.offsets[users][row] + place
+        event = spans(self.histories.offsets[users], many)
         latest = following[event] >= stops[row]
         row, event = row[latest], event[latest]
         kept = np.bincount(row, minlength=len(users))
@@ -244,7 +262,7 @@ class Moments:
         )
         return np.searchsorted(number, low), np.searchsorted(number, high)
 
-    def taken_lately(
+    def count_lately(
         self, items: np.ndarray, times: np.ndarray, days: float
     ) -> np.ndarray:
         """How often anybody took each item in the `days` before each moment; arrays of one shape."""
@@ -295,8 +313,8 @@ class Moments:
             "users",
             "times",
             "stops",
-            "taken",
-            "taken_offsets",
+            "clicked",
+            "clicked_offsets",
         )
         arrays = {f"slate_{name}": getattr(self, name) for name in names}
         about: dict[str, Any] = {
@@ -314,7 +332,7 @@ class Moments:
         arrays: Mapping[str, np.ndarray],
         about: Mapping[str, Any],
         histories: Histories,
-    ) -> Moments:
+    ) -> IndexedSlates:
         """What `to_arrays` gave."""
         names = (
             "items",
@@ -323,8 +341,8 @@ class Moments:
             "users",
             "times",
             "stops",
-            "taken",
-            "taken_offsets",
+            "clicked",
+            "clicked_offsets",
         )
         shown = {
             name: pd.Categorical.from_codes(arrays[f"slate_shown_{number}"], values)
@@ -336,7 +354,18 @@ class Moments:
         )
 
 
-def _events_before(
+class SlateScorer(Protocol):
+    """Whatever can rank slates: every baseline and every ranker.
+
+    Where `scores_are_logits` is true, the sigmoid of a score is the probability that
+    the candidate is clicked.
+    """
+
+    def score_slate(self, slates: IndexedSlates, row: int) -> np.ndarray:
+        """Scores of a slate's candidates, in the order of its list."""
+
+
+def events_before(
     histories: Histories, rows: np.ndarray, times: np.ndarray
 ) -> np.ndarray:
     """How many events of each row lie strictly before each time."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from attncore.ranking.asof import Moments
+from attncore.ranking.asof import IndexedSlates
 
 
 class PopularLately:
@@ -17,26 +17,26 @@ class PopularLately:
     def __init__(self, days: float = 7) -> None:
         self.days = days
 
-    def score_slate(self, slates: Moments, row: int) -> np.ndarray:
+    def score_slate(self, slates: IndexedSlates, row: int) -> np.ndarray:
         """Places of a slate's candidates, float32: 0 is the lowest, ties share a place."""
         items, time = slates.items[slates.list_of(row)], slates.times[row]
         return _places(
-            slates.taken_lately(items, time, self.days),
-            slates.taken_lately(items, time, 90),
+            slates.count_lately(items, time, self.days),
+            slates.count_lately(items, time, 90),
         )
 
 
 class PersonalHabit:
     """How often this user took the candidate before, ties by how often anybody did in the last 7 days."""
 
-    def score_slate(self, slates: Moments, row: int) -> np.ndarray:
+    def score_slate(self, slates: IndexedSlates, row: int) -> np.ndarray:
         """Places of a slate's candidates, float32: 0 is the lowest, ties share a place."""
         items, time = slates.items[slates.list_of(row)], slates.times[row]
         user, stop = slates.users[row], int(slates.stops[row])
         start = slates.histories.offsets[user]
         past = np.sort(slates.histories.items[start : start + stop])
         own = np.searchsorted(past, items, side="right") - np.searchsorted(past, items)
-        return _places(own, slates.taken_lately(items, time, 7))
+        return _places(own, slates.count_lately(items, time, 7))
 
 
 def _places(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from attncore.errors import DataError
 from attncore.features import Feature, fit_features
-from attncore.ranking.asof import DAY, Known, Moments
+from attncore.ranking.asof import DAY, IndexedSlates, Known
+from attncore.sequences import spans
 from attncore.splits import Split
 
 POPULARITY_DAYS = 7, 28
@@ -31,7 +32,7 @@ ALL = np.iinfo(np.int64).max  # items of a past
 EACH = 8  # slates of a user that an epoch shows
 
 
-TAKEN_AT_MOST = 8  # taken candidates of a slate that one batch shows
+CLICKED_AT_MOST = 8  # clicked candidates of a slate that one batch shows
 
 
 COUNTS = torch.tensor(
@@ -62,9 +63,9 @@ class SlateBatch:
         popularity_BN2: log(1 + how often anybody took the candidate) in the last 7 and
             28 days.
         situation: encoded features of slate and candidate by name, (B, N).
-        taken_BN: 1 where the candidate was taken, else 0, float32; None when nothing is
+        clicked_BN: 1 where the candidate was taken, else 0, float32; None when nothing is
             known of it.
-        drawn_BN: log of how much likelier taken candidates were drawn than others; 0
+        correction_BN: log of how much likelier clicked candidates were drawn than others; 0
             for all of a slate.
     """
 
@@ -77,8 +78,8 @@ class SlateBatch:
     own_BN6: Tensor
     popularity_BN2: Tensor
     situation: Mapping[str, Tensor]
-    taken_BN: Tensor | None = None
-    drawn_BN: Tensor | None = None
+    clicked_BN: Tensor | None = None
+    correction_BN: Tensor | None = None
 
     def to(self, device: torch.device) -> SlateBatch:
         """The batch on a device."""
@@ -115,7 +116,7 @@ class Situations:
         slates: where to read it.
     """
 
-    def __init__(self, features: Sequence[Feature], slates: Moments) -> None:
+    def __init__(self, features: Sequence[Feature], slates: IndexedSlates) -> None:
         self.features, self.slates = features, slates
         self.codes = {}
         for feature in features:
@@ -158,7 +159,7 @@ def fit_situation(split: Split, columns: Sequence[str]) -> tuple[Feature, ...]:
         DataError: neither the slates nor the events have such a column.
     """
     slates = split.slates
-    assert slates is not None
+    assert isinstance(slates, IndexedSlates)
     found: list[Feature] = []
     trained = slates.times < split.valid.protocol["valid_from"]
     lists = np.unique(slates.lists[trained])
@@ -191,7 +192,10 @@ def fit_situation(split: Split, columns: Sequence[str]) -> tuple[Feature, ...]:
 
 
 class SlateWindows:
-    """Batches of slates. For training, a row is a user and draws one of their slates at random; 8 rows are one user.
+    """Batches of slates.
+
+    For training, a row is a user and draws one of their slates at random; 8 rows are
+    one user.
 
     Args:
         slates: what to draw from.
@@ -200,14 +204,14 @@ class SlateWindows:
         device: where batches are wanted.
         users: how many users there are.
         until: slates from this time on are not drawn.
-        drawn: candidates drawn at random from each list, beside up to 8 taken ones.
+        drawn: candidates drawn at random from each list, beside up to 8 clicked ones.
     """
 
     mapped = False
 
     def __init__(
         self,
-        slates: Moments,
+        slates: IndexedSlates,
         situation: Sequence[Feature],
         length: int,
         device: torch.device | str = "cpu",
@@ -215,144 +219,129 @@ class SlateWindows:
         until: int | None = None,
         drawn: int = 64,
     ) -> None:
-        self.slates, self.length, self.device, self.drawn = (
-            slates,
-            length,
-            torch.device(device),
-            drawn,
-        )
+        self.slates, self.length, self.drawn = slates, length, drawn
+        self.device = torch.device(device)
         self.situations = Situations(situation, slates)
-        few = (
-            len(slates) if until is None else int(np.searchsorted(slates.times, until))
-        )
+        few = len(slates)
+        if until is not None:
+            few = int(np.searchsorted(slates.times, until))
         self._order = np.argsort(slates.users[:few], kind="stable")
         self._many = np.bincount(slates.users[:few], minlength=users)
         self._first = np.cumsum(self._many) - self._many
-        self.lengths = np.where(self._many > 0, drawn + TAKEN_AT_MOST, 0).repeat(
-            EACH
-        )  # candidates of a row
+        candidates = np.where(self._many > 0, drawn + CLICKED_AT_MOST, 0)
+        self.lengths = candidates.repeat(EACH)
+        self.earlier = np.zeros_like(self.lengths)
 
     def users_of(self, rows: np.ndarray) -> np.ndarray:
         """The user row of each of `rows`."""
         return rows // EACH
 
-    def batch(self, rows: np.ndarray, back: None = None) -> SlateBatch:
-        """A random slate of each row's user, drawn by PyTorch's generator as candidates are; `back` is for others."""
+    def batch(self, rows: np.ndarray, back: np.ndarray | None = None) -> SlateBatch:
+        """A random slate of each row's user; `back` is for histories.
+
+        PyTorch's generator draws it, as it draws the candidates.
+        """
         users = self.users_of(rows)
-        which = (
-            torch.rand(len(rows), dtype=torch.float64).numpy() * self._many[users]
-        ).astype(np.int64)
+        which = (_uniform(len(rows)) * self._many[users]).astype(np.int64)
         return self.drawn_from(self._order[self._first[users] + which])
 
     def drawn_from(self, rows: np.ndarray) -> SlateBatch:
-        """Slates with up to 8 of their taken candidates, and `drawn` others drawn at random.
+        """Slates with up to 8 of their clicked candidates, and `drawn` others.
 
-        A candidate that was taken and is drawn once more does not count twice: it
+        A candidate that was clicked and is drawn once more does not count twice: it
         becomes padding.
         """
-        slates, count = self.slates, len(rows)
-        start, size = (
-            slates.offsets[slates.lists[rows]],
-            np.diff(slates.offsets)[slates.lists[rows]],
+        slates, count, every = self.slates, len(rows), np.int64(len(self.slates.items))
+        start = slates.offsets[slates.lists[rows]]
+        size = np.diff(slates.offsets)[slates.lists[rows]]
+        many, first = (
+            np.diff(slates.clicked_offsets)[rows],
+            slates.clicked_offsets[rows],
         )
-        many = np.diff(slates.taken_offsets)[rows]
-        shift = (torch.rand(count, dtype=torch.float64).numpy() * many).astype(
-            np.int64
-        )  # of more than 8, some 8
-        step = np.arange(TAKEN_AT_MOST)
-        at = (
-            slates.taken_offsets[rows][:, None]
-            + (step + shift[:, None]) % many[:, None]
-        )
-        taken = np.where(step < many[:, None], slates.taken[at], -1)
-        others = start[:, None] + (
-            torch.rand(count, self.drawn, dtype=torch.float64).numpy() * size[:, None]
-        ).astype(int)
-        every = np.repeat(np.arange(count), many)
-        key = (
-            every * np.int64(len(slates.items))
-            + slates.taken[_flat(slates.taken_offsets[rows], many)]
-        )
-        mine = np.arange(count)[:, None] * np.int64(len(slates.items)) + others
+        shift = (_uniform(count) * many).astype(np.int64)  # of more than 8, some 8
+        step = np.arange(CLICKED_AT_MOST)
+        at = first[:, None] + (step + shift[:, None]) % many[:, None]
+        clicked = np.where(step < many[:, None], slates.clicked[at], -1)
+        drawn = (_uniform(count, self.drawn) * size[:, None]).astype(int)
+        others = start[:, None] + drawn
+        owner = np.repeat(np.arange(count), many)
+        key = owner * every + slates.clicked[spans(first, many)]
+        mine = np.arange(count)[:, None] * every + others
         others = np.where(np.isin(mine, key), -1, others)
-        places = np.concatenate([taken, others], 1)
+        places = np.concatenate([clicked, others], 1)
         marks = torch.zeros(places.shape)
-        marks[:, :TAKEN_AT_MOST] = torch.from_numpy((taken >= 0).astype(np.float32))
-        often = np.minimum(1.0, TAKEN_AT_MOST / many) / (self.drawn / size)
+        marks[:, :CLICKED_AT_MOST] = torch.from_numpy((clicked >= 0).astype(np.float32))
+        often = np.minimum(1.0, CLICKED_AT_MOST / many) / (self.drawn / size)
+        correction = torch.from_numpy(np.log(often)).float()[:, None]
         batch = self._made(rows, np.maximum(places, 0), places >= 0)
         return replace(
-            batch,
-            taken_BN=marks,
-            drawn_BN=torch.from_numpy(np.log(often))
-            .float()[:, None]
-            .expand(marks.shape),
+            batch, clicked_BN=marks, correction_BN=correction.expand(marks.shape)
         ).to(self.device)
 
     def whole(self, row: int) -> SlateBatch:
         """One slate with all its candidates."""
         where = self.slates.list_of(row)
         places = np.arange(where.start, where.stop)[None]
-        return self._made(np.array([row]), places, np.ones(places.shape, bool)).to(
-            self.device
-        )
+        real = np.ones(places.shape, bool)
+        return self._made(np.array([row]), places, real).to(self.device)
 
     def parts(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Rows of one training step, sorted by how much their users took and cut into parts that pad less."""
-        order = rows[
-            np.argsort(
-                self.slates.histories.lengths[self.users_of(rows)], kind="stable"
-            )
-        ]
-        return np.array_split(
-            order, max(1, min(2, len(rows))) if self.device.type == "cpu" else 1
-        )
+        """Rows of one training step in parts that pad less: by what their users took."""
+        lengths = self.slates.histories.lengths[self.users_of(rows)]
+        parts = max(1, min(2, len(rows))) if self.device.type == "cpu" else 1
+        return np.array_split(rows[np.argsort(lengths, kind="stable")], parts)
 
     def _made(
         self, rows: np.ndarray, places: np.ndarray, real: np.ndarray
     ) -> SlateBatch:
-        slates, lists = self.slates, self.slates.lists[rows][:, None]
-        times = slates.times[rows][:, None]
+        slates, users, times = self.slates, self.slates.users[rows], self.slates.times
         items = np.where(real, slates.items[places], 0)
-        return slate_batch(
-            slates,
-            slates.known(
-                slates.users[rows], slates.stops[rows], slates.times[rows], ALL
-            ),
-            self.length,
-            slates.users[rows],
-            items,
-            times,
-            self.situations(lists, places, items, times),
-        )
+        whole = slates.known(users, slates.stops[rows], times[rows], ALL)
+        moments = times[rows][:, None]
+        lists = slates.lists[rows][:, None]
+        situation = self.situations(lists, places, items, moments)
+        return slate_batch(slates, whole, self.length, users, items, moments, situation)
+
+
+def _uniform(*shape: int) -> np.ndarray:
+    """Numbers from 0 to below 1, from PyTorch's generator."""
+    return torch.rand(*shape, dtype=torch.float64).numpy()
 
 
 def slate_batch(
-    slates: Moments,
+    slates: IndexedSlates,
     whole: Known,
     length: int,
     users: np.ndarray,
     items: np.ndarray,
     times: np.ndarray,
     situation: dict[str, Tensor],
+    without: int | None = None,
 ) -> SlateBatch:
-    """A batch of candidates `items` (B, N) asked about at times (B, 1), given the whole past of the users.
+    """A batch of candidates asked about, given the whole past of the users.
 
-    Context vectors are made of the newest `length` distinct items of it.
+    Args:
+        slates: as-of counts are theirs.
+        whole: context vectors are made of its newest `length` distinct items.
+        length: see there.
+        users: user rows, (B,); -1 is nobody known.
+        items: the candidates, (B, N).
+        times: the moments of asking, (B, 1).
+        situation: encoded features of slate and candidate.
+        without: an item that counts as never taken by the user.
     """
     known = whole.newest(length)
-    lately = [
-        np.log1p(slates.taken_lately(items, times, days)) for days in POPULARITY_DAYS
-    ]
-    own = [
-        np.log1p(slates.own_lately(users[:, None], items, times, days))
-        for days in OWN_DAYS
-    ]
+    lately = [slates.count_lately(items, times, days) for days in POPULARITY_DAYS]
+    own = [slates.own_lately(users[:, None], items, times, days) for days in OWN_DAYS]
+    habit_lately = np.stack([np.log1p(counts) for counts in own], -1)
+    if without is not None:
+        habit_lately[items == without] = 0
+    own_habits = np.concatenate([own_habit(whole, items), habit_lately], -1)
     real = torch.from_numpy(known.items > 0)
     counts = torch.bucketize(torch.from_numpy(known.counts), COUNTS, right=True)
     ages = torch.bucketize(torch.from_numpy(known.ages), AGES, right=True)
-    habit = np.stack(
-        [np.log1p(known.counts), np.log1p(np.maximum(known.ages, 0) / DAY)], -1
-    )
+    days = np.maximum(known.ages, 0) / DAY
+    habit = np.stack([np.log1p(known.counts), np.log1p(days)], -1)
     return SlateBatch(
         torch.from_numpy(known.items).long(),
         counts * real,
@@ -360,35 +349,26 @@ def slate_batch(
         torch.from_numpy(habit).float(),
         torch.from_numpy(np.asarray(users, np.int64)),
         torch.from_numpy(items).long(),
-        torch.from_numpy(
-            np.concatenate([own_habit(whole, items), np.stack(own, -1)], -1)
-        ).float(),
-        torch.from_numpy(np.stack(lately, -1)).float(),
+        torch.from_numpy(own_habits).float(),
+        torch.from_numpy(np.stack([np.log1p(n) for n in lately], -1)).float(),
         situation,
     )
 
 
 def own_habit(whole: Known, items: np.ndarray) -> np.ndarray:
-    """Whether, how often and how long ago users took each of `items` (B, N) themselves: see `SlateBatch.own_BN6`."""
-    row = np.arange(len(items))[:, None] * (
-        int(max(whole.items.max(initial=0), items.max(initial=0))) + 1
-    )
+    """What users did with each of `items` (B, N) themselves, (B, N, 3), float32.
+
+    Whether, how often and how long ago they took it: see `SlateBatch.own_BN6`.
+    """
+    most = int(max(whole.items.max(initial=0), items.max(initial=0)))
+    row = np.arange(len(items))[:, None] * (most + 1)
     past = np.where(whole.items > 0, row + whole.items, -1).ravel()
-    order = np.argsort(past)
-    at = (
-        order[np.minimum(np.searchsorted(past[order], row + items), len(order) - 1)]
-        if len(order)
-        else None
-    )
-    if at is None:
+    if len(past) == 0:
         return np.zeros((*items.shape, 3), np.float32)
+    order = np.argsort(past)
+    found = np.searchsorted(past[order], row + items)
+    at = order[np.minimum(found, len(order) - 1)]
     same = (past[at] == row + items) & (items > 0)
     counts, days = whole.counts.ravel()[at], np.maximum(whole.ages.ravel()[at], 0) / DAY
-    return np.stack([same, same * np.log1p(counts), same * np.log1p(days)], -1).astype(
-        np.float32
-    )
-
-
-def _flat(starts: np.ndarray, many: np.ndarray) -> np.ndarray:
-    """All places of several runs: each begins at its start and is so long."""
-    return np.arange(many.sum()) + np.repeat(starts - (np.cumsum(many) - many), many)
+    habits = [same, same * np.log1p(counts), same * np.log1p(days)]
+    return np.stack(habits, -1).astype(np.float32)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from attncore.config import RankerConfig
 from attncore.layers import Dropout
 
 
@@ -55,21 +56,27 @@ class MatchBias(nn.Module):
 
 
 class MeanOfPast(nn.Module):
-    """Attention's rival with the same inputs: the plain mean of the values, the same for every candidate."""
+    """Attention's rival with the same inputs: the plain mean of the values.
 
-    def __init__(self, width: int, dropout: float) -> None:
+    It is the same for every candidate.
+
+    Args:
+        config: its width and dropout.
+    """
+
+    def __init__(self, config: RankerConfig) -> None:
         super().__init__()
+        width = config.width
         self.norm = nn.LayerNorm(width)
-        self.value, self.joined = nn.Linear(width, width), nn.Linear(width, width)
-        self.dropout = Dropout(dropout)
+        self.value, self.out_proj = nn.Linear(width, width), nn.Linear(width, width)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self, query_BND: Tensor, context_BKD: Tensor, keep_BK: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Pooled vectors (B, N, D) and the equal weights (B, 1, N, K)."""
         weights_B1K = (keep_BK / keep_BK.sum(1, keepdim=True))[:, None]
-        pooled_B1D = self.joined(weights_B1K @ self.value(self.norm(context_BKD)))
+        pooled_B1D = self.out_proj(weights_B1K @ self.value(self.norm(context_BKD)))
         many = query_BND.shape[1]
-        return self.dropout(pooled_B1D.expand(-1, many, -1)), weights_B1K[
-            :, None
-        ].expand(-1, -1, many, -1)
+        pooled_BND = self.dropout(pooled_B1D.expand(-1, many, -1))
+        return pooled_BND, weights_B1K[:, None].expand(-1, -1, many, -1)

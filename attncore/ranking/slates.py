@@ -1,4 +1,4 @@
-"""Stage 1a, continued: slates, the candidates that were shown at a moment, and which of them were taken.
+"""Stage 1a, continued: slates, the candidates that were shown at a moment, and which of them were clicked.
 
 What is shown depends on where and when, not on who looks: all baskets of one store in
 one week saw the same promotions. So a list of candidates is kept once, in flat arrays
@@ -16,11 +16,13 @@ import numpy as np
 import pandas as pd
 
 from attncore.errors import DataError
+from attncore.ranking.asof import IndexedSlates, events_before
+from attncore.sequences import Histories, Vocabulary, plain_ids
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Slates:
-    """Lists of candidates, the moments at which they were shown, and what was taken.
+    """Lists of candidates, the moments at which they were shown, and what was clicked.
 
     Attributes:
         items: the candidates of all lists, one list after the other; item ids as a
@@ -30,9 +32,9 @@ class Slates:
         users: who was shown a list: a user id per slate.
         times: when: int64, in the log's unit, per slate; ascending.
         lists: which list, int32, per slate.
-        taken: places in `items` of what was taken, int32: those of slate s are
-            `taken[taken_offsets[s]:taken_offsets[s + 1]]`, at least one.
-        taken_offsets: int64, slates + 1 entries.
+        clicked: places in `items` of what was clicked, int32: those of slate s are
+            `clicked[clicked_offsets[s]:clicked_offsets[s + 1]]`, at least one.
+        clicked_offsets: int64, slates + 1 entries.
         shown: how each candidate was shown, by name (its place on display, say):
             categoricals as long as `items`.
         read: columns worth reading, where a configuration names none: of the table of
@@ -48,8 +50,8 @@ class Slates:
     users: np.ndarray
     times: np.ndarray
     lists: np.ndarray
-    taken: np.ndarray
-    taken_offsets: np.ndarray
+    clicked: np.ndarray
+    clicked_offsets: np.ndarray
     shown: Mapping[str, pd.Categorical] = field(default_factory=dict)
     read: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -60,19 +62,19 @@ class Slates:
             and self.offsets[-1] == len(self.items)
             and len(self.situation) == lists
             and all(len(column) == len(self.items) for column in self.shown.values())
-            and len(self.users) == len(self.times) == n == len(self.taken_offsets) - 1
-            and self.taken_offsets[0] == 0
-            and self.taken_offsets[-1] == len(self.taken)
-            and bool((np.diff(self.taken_offsets) > 0).all())
+            and len(self.users) == len(self.times) == n == len(self.clicked_offsets) - 1
+            and self.clicked_offsets[0] == 0
+            and self.clicked_offsets[-1] == len(self.clicked)
+            and bool((np.diff(self.clicked_offsets) > 0).all())
             and bool((np.diff(self.times) >= 0).all())
         )
         if fits and n:
-            of = np.repeat(self.lists, np.diff(self.taken_offsets))
+            of = np.repeat(self.lists, np.diff(self.clicked_offsets))
             fits = self.lists.min() >= 0 and self.lists.max() < lists
             fits = fits and bool(
                 (
-                    (self.taken >= self.offsets[of])
-                    & (self.taken < self.offsets[of + 1])
+                    (self.clicked >= self.offsets[of])
+                    & (self.clicked < self.offsets[of + 1])
                 ).all()
             )
         if not fits:
@@ -89,19 +91,43 @@ class Slates:
             f"{len(self.offsets) - 1:,} lists of"
             f" {len(self.items) / max(len(self.offsets) - 1, 1):,.0f} on average"
         )
-        return f"Slates({len(self):,} moments, {lists}, {len(self.taken):,} taken)"
+        return f"Slates({len(self):,} moments, {lists}, {len(self.clicked):,} clicked)"
+
+    @property
+    def candidates(self) -> pd.Index:
+        """The ids of all items that any list may show."""
+        return self.items.categories
+
+    def indexed(
+        self, users: Vocabulary, items: Vocabulary, histories: Histories
+    ) -> IndexedSlates:
+        """The slates with a log's vocabularies and histories."""
+        rows = users.encode(self.users).astype(np.int64) - 1
+        return IndexedSlates(
+            histories,
+            items.encode(plain_ids(self.candidates))[self.items.codes],
+            self.offsets,
+            self.lists,
+            rows,
+            self.times,
+            events_before(histories, rows, self.times),
+            self.clicked,
+            self.clicked_offsets,
+            self.situation,
+            self.shown,
+        )
 
     def only_users(self, users: Sequence[Any]) -> Slates:
         """The slates that were shown to some users alone; the lists stay as they are."""
         kept = np.isin(self.users, np.asarray(users))
-        many = np.diff(self.taken_offsets)
+        many = np.diff(self.clicked_offsets)
         return replace(
             self,
             users=self.users[kept],
             times=self.times[kept],
             lists=self.lists[kept],
-            taken=self.taken[np.repeat(kept, many)],
-            taken_offsets=np.append(0, np.cumsum(many[kept])),
+            clicked=self.clicked[np.repeat(kept, many)],
+            clicked_offsets=np.append(0, np.cumsum(many[kept])),
         )
 
     @classmethod
@@ -117,7 +143,7 @@ class Slates:
 
         A moment is a user at a time, with the events of that time; its candidates are
         the promotions whose columns `by` (store and week, say) hold what the events
-        hold; taken are those candidates among the events. A moment that took no
+        hold; clicked are those candidates among the events. A moment that took no
         candidate says nothing of the choice between them, and is no slate.
 
         Args:
@@ -178,13 +204,13 @@ class Slates:
 
         wanted = np.where(found, number[asked] * sizes["item"] + own["item"], -1)
         at = np.searchsorted(key, wanted)
-        taken = np.append(key, -2)[at] == wanted
+        clicked = np.append(key, -2)[at] == wanted
         moments = {
-            "time": events["time"][taken],
-            "user": events["user"][taken],
-            "list": number[asked[taken]],
+            "time": events["time"][clicked],
+            "user": events["user"][clicked],
+            "list": number[asked[clicked]],
         }
-        rows = pd.DataFrame(moments | {"at": at[taken]}).drop_duplicates()
+        rows = pd.DataFrame(moments | {"at": at[clicked]}).drop_duplicates()
         rows = rows.sort_values([*moments, "at"], kind="stable")
         first = ~rows.duplicated([*moments]).to_numpy()
         code, situation = np.flatnonzero(used), {}

@@ -30,7 +30,7 @@ from quality import RESULTS, keep, trained
 
 import attncore as ac
 from attncore.evaluation import bootstrap_interval, by_group
-from attncore.ranking.asof import DAY, Moments
+from attncore.ranking.asof import DAY, IndexedSlates
 from attncore.ranking.baselines import PersonalHabit, PopularLately
 from attncore.recipes import RECIPES
 
@@ -83,7 +83,7 @@ class LogisticRegression:
         for row in rng.choice(
             trained, min(slates, len(trained)), replace=False
         ).tolist():
-            taken, where = every.taken_of(row), every.list_of(row)
+            taken, where = every.clicked_of(row), every.list_of(row)
             drawn = np.setdiff1d(
                 rng.integers(where.stop - where.start, size=others), taken
             )
@@ -96,7 +96,9 @@ class LogisticRegression:
             np.mean(likelier)
         )  # taken ones were drawn so much likelier (King and Zeng 2001)
 
-    def _features(self, slates: Moments, row: int, places: np.ndarray) -> np.ndarray:
+    def _features(
+        self, slates: IndexedSlates, row: int, places: np.ndarray
+    ) -> np.ndarray:
         at = np.arange(
             slates.offsets[slates.lists[row]], slates.offsets[slates.lists[row] + 1]
         )[places]
@@ -128,7 +130,7 @@ class LogisticRegression:
                 )
             )
         columns += [
-            np.log1p(slates.taken_lately(items, time, days)) for days in (7, 28, 90)
+            np.log1p(slates.count_lately(items, time, days)) for days in (7, 28, 90)
         ]
         columns.append(np.log1p(self.total[items]))
         cut = slates.mean_lately("price_cut", items, time, 7)
@@ -139,7 +141,7 @@ class LogisticRegression:
             )
         return np.stack(columns, 1).astype(np.float64)
 
-    def score_slate(self, slates: Moments, row: int) -> np.ndarray:
+    def score_slate(self, slates: IndexedSlates, row: int) -> np.ndarray:
         """Log-odds of a slate's candidates."""
         every = np.arange(slates.list_of(row).stop - slates.list_of(row).start)
         return (

@@ -259,7 +259,7 @@ def asked_ranker(model: object, split: ac.Split) -> Iterator[str]:
     slates = split.test.slates
     yield checksum(model.score_slate(slates, 3))
     yield table(
-        model.attention(
+        model.slate_attention(
             slates, 3, split.items.decode(slates.items[slates.list_of(3)][:2]).tolist()
         )
     )
@@ -274,7 +274,7 @@ def recommender(split: ac.Split, **config: object) -> object:
 
 def ranker(split: ac.Split, **config: object) -> object:
     given = {"attention": "target", "width": 16, "heads": 2, "length": 12, **config}
-    return ac.Recommender(ac.RecommenderConfig(**given), split, seed=1)
+    return ac.Ranker(ac.RankerConfig(**given), split, seed=1)
 
 
 def shrunk(name: str, split: ac.Split) -> Iterator[str]:
@@ -283,10 +283,10 @@ def shrunk(name: str, split: ac.Split) -> Iterator[str]:
     sizes = {
         field: min(getattr(recipe.recommender, field), most)
         for field, most in SMALL.items()
+        if hasattr(recipe.recommender, field)
     }
-    model = ac.Recommender(
-        dataclasses.replace(recipe.recommender, **sizes), split, seed=1
-    )
+    kind = ac.Recommender if split.slates is None else ac.Ranker
+    model = kind(dataclasses.replace(recipe.recommender, **sizes), split, seed=1)
     training = dataclasses.replace(
         recipe.training, **{**QUICK, "negatives": min(recipe.training.negatives, 16)}
     )
