@@ -11,12 +11,13 @@ NAMED = re.compile(
     r"([A-Z][\w\-]+)(?: et al\.| and [A-Z][\w\-]+) ((?:19|20)\d\d)|([A-Z][\w\-]+)"
     r" ((?:19|20)\d\d)\)"
 )
-MODULES = sorted((ROOT / "attncore").glob("*.py"))
+MODULES = sorted((ROOT / "attncore").rglob("*.py"))
 
 
 def named(path):
     """(first author, year) of every source that a module names."""
-    found = NAMED.findall(path.read_text(encoding="utf-8"))
+    text = " ".join(path.read_text(encoding="utf-8").split())
+    found = NAMED.findall(text)
     return {(a or c, b or d) for a, b, c, d in found}
 
 
@@ -40,14 +41,25 @@ def test_the_module_names_sources_at_all():
     assert len(set().union(*map(named, MODULES))) > 15
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if named(p)], ids=lambda p: p.stem)
+def page_of(path):
+    """The name of a module's page: of an annex, with the folder before it."""
+    return "_".join(path.relative_to(ROOT / "attncore").with_suffix("").parts)
+
+
+def test_every_module_has_its_page():
+    modules = {page_of(p) for p in MODULES if p.stem not in ("__init__", "__main__")}
+    pages = {page.stem for page in (ROOT / "book" / "api").glob("*.md")}
+    assert modules == (pages - {"index", "command_line"})
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if named(p)], ids=page_of)
 def test_every_named_source_is_in_the_bibliography_and_cited_on_its_page(path):
-    page = (ROOT / "book" / "api" / f"{path.stem}.md").read_text(encoding="utf-8")
+    page = (ROOT / "book" / "api" / f"{page_of(path)}.md").read_text("utf-8")
     known = bibliography()
     for source in named(path):
         assert source in known, f"{source} is not in references.bib"
         assert any(f"`{key}`" in page for key in known[source]), (
-            f"{source} is not cited in book/api/{path.stem}.md"
+            f"{source} is not cited in book/api/{page_of(path)}.md"
         )
 
 
