@@ -1,10 +1,11 @@
-"""attncore: attention for recommender systems, small enough to read and real enough to use.
+"""attncore: attention for recommender systems, small to read and real to use.
 
 Letters at the end of a tensor's name are its axes:
 
-    B batch        T history positions   L queries       K context length   D width
-    H heads        E width of one head   V catalogue     N candidates, or positions in a row
-    M negatives    P moments asked about in a history         S buckets of distance or time
+    B batch       T history positions   L queries      K context length   D width
+    H heads       E width of one head   V catalogue    S buckets of distance or time
+    M negatives   N candidates, or positions in a row
+    P moments asked about in a history
 
 So `weights_BHLK` holds, for each history and head, a row of K attention weights for
 each of L queries. A digit is an axis of that length.

@@ -1,5 +1,6 @@
-"""The command line: `python -m attncore train | evaluate | recommend | prepare | export | bench | data`.
+"""The command line.
 
+`python -m attncore train | evaluate | recommend | prepare | export | bench | data`.
 Results go to stdout, progress to stderr. A user's mistake is one line on stderr and
 exit status 2.
 """
@@ -59,7 +60,9 @@ def fail(message: str, status: int = 2) -> NoReturn:
 
 
 def parser(defaults: Recipe) -> Parser:
-    """The whole command line; options of training and model are made from their configurations.
+    """The whole command line.
+
+    Options of training and model are made from their configurations.
 
     Args:
         defaults: what `train` takes where an option is not given.
@@ -219,15 +222,14 @@ def parser(defaults: Recipe) -> Parser:
 
 
 def defaults_of(words: Sequence[str]) -> Recipe:
-    """What the options' defaults are: those of the recipe that the command names, if it names one.
+    """What the options' defaults are.
 
-    Complete Journey has slates, which need settings of their own, so there its own
-    recipe is the default.
+    Those of the recipe that the command names, if it names one. Complete Journey has
+    slates, which need settings of their own, so there its own recipe is the default.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument(
-        "--recipe", nargs="?"
-    )  # without a name, the whole parser has the word
+    # Without a name, the whole parser has the word.
+    first.add_argument("--recipe", nargs="?")
     known, others = first.parse_known_args(words)
     name = known.recipe or (
         "complete-journey" if others[:2] == ["train", "complete-journey"] else None
@@ -268,7 +270,10 @@ def add_columns(sub: Any) -> None:
 
 
 def train(args: Namespace) -> None:
-    """Train, and show the result beside the baselines and for three users; under torchrun, the first process does."""
+    """Train, and show the result beside the baselines and for three users.
+
+    Under torchrun, the first process does.
+    """
     with processes(args.training.device) as group:
         if (Path(args.data) / "prepared.json").is_file():
             prepared = Prepared.open(args.data)
@@ -387,7 +392,7 @@ def prepare(args: Namespace) -> None:
 
 
 def show_training(model: Any, split: ac.Split, run: ac.Run) -> None:
-    """What was trained, how it compares with the baselines on validation, and three users."""
+    """What was trained: beside the baselines on validation, and for three users."""
     print(
         f"{split.name}: {len(split.items):,} items, {split.train.lengths.sum():,}"
         " training events"
@@ -397,9 +402,8 @@ def show_training(model: Any, split: ac.Split, run: ac.Run) -> None:
         f" of {len(run.epochs)}\n"
     )
     rivals: dict[str, Any] = {"popularity": ac.baselines.Popularity(split)}
-    if not isinstance(
-        split, PreparedSplit
-    ):  # whose pairs of items need not fit into memory
+    # Whose pairs of items need not fit into memory.
+    if not isinstance(split, PreparedSplit):
         rivals["Markov chain"] = ac.baselines.MarkovChain(split)
     if split.slates is not None:
         rivals = {
@@ -581,9 +585,8 @@ def data(args: Namespace) -> None:
     """List the data sets, or fetch one and say what it holds."""
     if args.name is None:
         for known in ac.datasets.available():
-            print(
-                f"{known.name:<18}{'cached' if known.cached else 'to fetch':<10}{known.about}"
-            )
+            where = "cached" if known.cached else "to fetch"
+            print(f"{known.name:<18}{where:<10}{known.about}")
     else:
         print(ac.datasets.load(args.name))
 

@@ -60,7 +60,9 @@ def softmax(
 
 
 def scaled_dot_product(query: Tensor, key: Tensor) -> Tensor:
-    """Score every query (..., L, E) against every key (..., K, E): their dot product over √E, (..., L, K).
+    """Score every query (..., L, E) against every key (..., K, E).
+
+    Their dot product over √E, (..., L, K).
 
     Source: Vaswani et al. 2017, eq. 1.
     """
@@ -70,10 +72,11 @@ def scaled_dot_product(query: Tensor, key: Tensor) -> Tensor:
 def causal_keep(
     queries: int, context: int, device: torch.device | None = None
 ) -> Tensor:
-    """Who may look where when no query may see its future: True at (query, event), shape (L, K).
+    """Who may look where when no query may see its future.
 
-    The queries are the newest L of the K events, so the last query sees all of them.
-    (PyTorch's own `is_causal` lines up the *oldest* ones when L and K differ.)
+    True at (query, event), shape (L, K). The queries are the newest L of the K events,
+    so the last query sees all of them. (PyTorch's own `is_causal` lines up the *oldest*
+    ones when L and K differ.)
     """
     newest = torch.arange(context - queries, context, device=device)
     return torch.arange(context, device=device) <= newest[:, None]
@@ -157,9 +160,8 @@ def _fused(
     if keep is None:
         return _kernel(query, key, value, dropout, bias)
     asks = keep.any(-1, keepdim=True)
-    mask = (
-        keep | ~asks
-    )  # such a query looks everywhere inside the kernel and is zeroed after it
+    # Such a query looks everywhere inside the kernel and is zeroed after it.
+    mask = keep | ~asks
     if bias is not None:
         mask = bias.masked_fill(~mask, -torch.inf)
     return torch.where(asks, _kernel(query, key, value, dropout, mask), 0)
@@ -194,7 +196,9 @@ def _kernel(
 
 
 class AdditiveScore(nn.Module):
-    """Score by a small network: v · tanh(W_q q + W_k k + b). Source: Bahdanau et al. 2015, §A.1.2.
+    """Score by a small network: v · tanh(W_q q + W_k k + b). Source: Bahdanau et al.
+
+    2015, §A.1.2.
 
     Args:
         width: size of queries and keys.
@@ -294,9 +298,8 @@ class MultiHeadAttention(nn.Module):
             need_weights=need_weights,
         )
         attended_BLD = self.out_proj(attended_BHLE.transpose(1, 2).flatten(2))
-        if (
-            keep is not None
-        ):  # a query that may look nowhere gets zeros, not the last map's bias
+        # A query that may look nowhere gets zeros, not the last map's bias.
+        if keep is not None:
             attended_BLD = torch.where(
                 keep.any(-1).any(-2).unsqueeze(-1), attended_BLD, 0
             )
@@ -308,11 +311,11 @@ class MultiHeadAttention(nn.Module):
 
 
 class RelativeBias(nn.Module):
-    """What is added to a pair's score for how far apart its events are: in events, and in time.
+    """What is added to a pair's score for how far apart its events are.
 
-    One learned number per head and bucket of distance; with `time_buckets`, one more
-    per bucket of time difference. All start at 0, so an untrained model equals the one
-    without.
+    In events, and in time. One learned number per head and bucket of distance; with
+    `time_buckets`, one more per bucket of time difference. All start at 0, so an
+    untrained model equals the one without.
 
     Args:
         heads: attention heads H.
@@ -363,7 +366,9 @@ class RelativeBias(nn.Module):
         )
 
     def forward(self, length: int, times_BT: Tensor | None = None) -> Tensor:
-        """The bias (1, H, T, T), or (B, H, T, T) with time; [.., q, k] is for query event q and past event k.
+        """The bias (1, H, T, T), or (B, H, T, T) with time.
+
+        [.., q, k] is for query event q and past event k.
 
         Args:
             length: number of events T.
@@ -390,9 +395,10 @@ class RelativeBias(nn.Module):
 
 
 class SelfAttentionBlock(nn.Module):
-    """Attention of a sequence to its own past, then a small network on each position; each added to its input.
+    """Attention of a sequence to its own past, then a small network on each position.
 
-    Pre-norm: x + attention(norm(x)), then x + network(norm(x)).
+    Each added to its input. Pre-norm: x + attention(norm(x)), then x +
+    network(norm(x)).
 
     Args:
         width: size D of every vector.
@@ -436,7 +442,7 @@ class SelfAttentionBlock(nn.Module):
         need_weights: bool = False,
         at_B: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """The sequence after one block, (B, T, D), and the weights (B, H, T, T) when asked for.
+        """The sequence after one block, (B, T, D), and weights (B, H, T, T) if asked.
 
         With `at_B`, only the event at that place of each row asks, and T is 1 in what
         is returned.

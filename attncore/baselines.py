@@ -1,7 +1,8 @@
-"""What any recommender has to beat: popularity (recent, or among like people too), chains, habit, a linear model.
+"""What any recommender has to beat.
 
-Every baseline is a `ranking.Scorer`. Where two numbers decide, a score and popularity
-for its ties, they are joined in whole numbers, never as score + 0.001 x popularity: see
+Popularity (recent, or among like people too), chains, habit, a linear model. Every
+baseline is a `ranking.Scorer`. Where two numbers decide, a score and popularity for its
+ties, they are joined in whole numbers, never as score + 0.001 x popularity: see
 `_joined`.
 """
 
@@ -18,7 +19,8 @@ from attncore.splits import Split
 CELLS = 4_000_000  # scores worked on at a time: holds working memory near 150 MB
 
 
-MAX_LAGS = 10  # lcm(1..10) = 2520 keeps every sum exact for logs up to a thousand million events
+# lcm(1..10) = 2520 keeps every sum exact for logs up to a thousand million events.
+MAX_LAGS = 10
 
 
 class Popularity:
@@ -66,10 +68,10 @@ class RecentPopularity(Popularity):
 
 
 class ProfilePopularity:
-    """Popularity among the training users of like profile, which leans on larger groups where there are few.
+    """Popularity among the training users of like profile.
 
-    Users alike in the first column are a group, those alike in the second too a smaller
-    group within it, and so on:
+    Where there are few, it leans on larger groups. Users alike in the first column are
+    a group, those alike in the second too a smaller group within it, and so on:
 
         share(item | group) = (count(item, group) + smoothing * share(item | around)) /
         (events(group) + smoothing)
@@ -112,10 +114,11 @@ class ProfilePopularity:
         self._items = split.train.items.astype(np.int64) - 1
         self._owner = np.repeat(np.arange(len(split.train)), split.train.lengths)
         features = FeatureSet.fit(split, user=columns)
+        # The last user is the unknown one.
         group, self._levels = (
             np.zeros(len(split.train) + 1, np.int64),
             [],
-        )  # the last user is the unknown one
+        )
         for feature, codes in zip(
             features.user, features.table_codes(split, "user"), strict=True
         ):
@@ -127,9 +130,8 @@ class ProfilePopularity:
                     f"columns: {feature.name!r} makes no groups; ask for"
                     f" '{feature.name}:{how}'"
                 )
-            value = (
-                codes - 2.0
-            )  # of categories: padding, which is not there, and unknown are below 0
+            # Of categories: padding, which is not there, and unknown are below 0.
+            value = codes - 2.0
             if feature.kind == "number":
                 value = np.nan_to_num(
                     ((codes + 1) / 2 * bands).clip(0, bands - 1), nan=-1
@@ -146,7 +148,10 @@ class ProfilePopularity:
     def score(
         self, histories: Histories, users: np.ndarray | None = None
     ) -> torch.Tensor:
-        """Shares of the whole catalogue, float32 (rows, V): the same for all users of a group."""
+        """Shares of the whole catalogue, float32 (rows, V).
+
+        The same for all users of a group.
+        """
         rows = np.full(len(histories), -1) if users is None else np.asarray(users)
         paths = (
             np.stack([level[rows] for level in self._levels], 1)
@@ -182,7 +187,9 @@ class _Personal:
     def score(
         self, histories: Histories, users: np.ndarray | None = None
     ) -> torch.Tensor:
-        """Places of the whole catalogue, float32 (rows, V): 0 is the lowest, ties share a place.
+        """Places of the whole catalogue, float32 (rows, V).
+
+        0 is the lowest, ties share a place.
 
         Raises:
             ValueError: a history with an item outside 1..V.
@@ -210,7 +217,10 @@ class _Personal:
 
 
 class PersonalFrequency(_Personal):
-    """How often the user took the item before, ties by popularity: strong where users repeat."""
+    """How often the user took the item before, ties by popularity.
+
+    Strong where users repeat.
+    """
 
     def _counts(self, histories: Histories) -> np.ndarray:
         rows, items = len(histories), len(self.item_counts)
@@ -221,7 +231,7 @@ class PersonalFrequency(_Personal):
 
 
 class MarkovChain(_Personal):
-    """What followed the newest items of the history, in the training histories of everybody.
+    """What followed the newest items of the history in everybody's training histories.
 
     M[i, j] = sum over l = 1..lags of (1 / l) * #(j comes l steps after i in training),
     and score(j) = sum over k = 1..lags of (1 / k) * M[k-th newest item, j], ties by
@@ -261,17 +271,15 @@ class MarkovChain(_Personal):
             cells.append(cell)
             weights.append(times * (self._unit / lag))
         cell, which = np.unique(np.concatenate(cells), return_inverse=True)
-        entries = np.bincount(
-            which, np.concatenate(weights), len(cell)
-        )  # whole numbers, exact in float64
+        # Whole numbers, exact in float64.
+        entries = np.bincount(which, np.concatenate(weights), len(cell))
         source, self._follower = np.divmod(cell, size)
         if normalize:
             totals = np.bincount(source, entries, size)
             entries = np.rint(entries / totals[source] * 2**36)
         self._entries = entries
-        self._starts = np.searchsorted(
-            source, np.arange(size + 1)
-        )  # row i of M: starts[i] to starts[i + 1]
+        # Row i of M: starts[i] to starts[i + 1].
+        self._starts = np.searchsorted(source, np.arange(size + 1))
 
     def _counts(self, histories: Histories) -> np.ndarray:
         rows, items = len(histories), len(self.item_counts)
@@ -294,8 +302,9 @@ class MarkovChain(_Personal):
 
 
 class EASE:
-    """Which items go with which: each item regressed on all others, over whole training histories, in closed form.
+    """Which items go with which.
 
+    Each item regressed on all others, over whole training histories, in closed form.
     With X the users × items matrix of 0 and 1 and P = (XᵀX + penalty · I)⁻¹, item j
     weighs -P[j, i] / P[i, i] for item i, and nothing for itself; an item's score is the
     sum over the history. The order of events is of no account.
@@ -326,7 +335,10 @@ class EASE:
     def score(
         self, histories: Histories, users: np.ndarray | None = None
     ) -> torch.Tensor:
-        """Scores of the whole catalogue, float32 (rows, V); an empty history scores 0 throughout."""
+        """Scores of the whole catalogue, float32 (rows, V).
+
+        An empty history scores 0 throughout.
+        """
         return self._taken(histories) @ self._weights
 
     def _taken(self, histories: Histories) -> torch.Tensor:
@@ -340,7 +352,10 @@ class EASE:
 
 
 def _places(counts: np.ndarray) -> np.ndarray:
-    """Place of each count among the different counts, from 0; equal counts share a place."""
+    """Place of each count among the different counts, from 0.
+
+    Equal counts share a place.
+    """
     return np.unique(counts, return_inverse=True)[1].astype(np.int64)
 
 

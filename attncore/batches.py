@@ -1,4 +1,7 @@
-"""Stage 1b, continued: batches. Histories become padded tensors on the device that trains."""
+"""Stage 1b, continued: batches.
+
+Histories become padded tensors on the device that trains.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from attncore.sequences import Histories, Joined
 
 @dataclass(frozen=True)
 class Batch:
-    """Histories as tensors, padded with zeros on the right, and what the loss needs beside them.
+    """Histories as tensors, padded with zeros on the right, and what the loss needs.
 
     Attributes:
         items_BT: item indices, int64; 0 is padding.
@@ -99,14 +102,12 @@ class Windows:
     ) -> None:
         self.device, self.targets = torch.device(device), targets
         self.mapped = isinstance(histories.items, np.memmap | Joined)
-        self.home = (
-            torch.device("cpu") if self.mapped else self.device
-        )  # where the columns are
+        # Where the columns are.
+        self.home = torch.device("cpu") if self.mapped else self.device
         seen = np.minimum(histories.lengths, length + targets)
         self.lengths = np.maximum(seen - targets, 0)  # inputs per row
-        self.earlier = (
-            histories.lengths - seen
-        )  # events per row before the newest window
+        # Events per row before the newest window.
+        self.earlier = histories.lengths - seen
         users = (
             np.arange(len(histories)) if users is None else np.asarray(users, np.int64)
         )
@@ -150,7 +151,10 @@ class Windows:
     def gathered(
         self, rows_B: Tensor, width: int, count: int, back_B: Tensor | None = None
     ) -> Batch:
-        """The windows of rows, given where the log lies, padded to `width`; they hold `count` events together."""
+        """The windows of rows, given where the log lies, padded to `width`.
+
+        They hold `count` events together.
+        """
         starts_B, lengths_B, asked = (
             self._starts[rows_B],
             self._lengths[rows_B],
@@ -192,14 +196,20 @@ class Windows:
         return self._users.cpu().numpy()[rows]
 
     def parts(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Rows of one training step, sorted by length and cut into parts that pad less; one part on a GPU."""
+        """Rows of one training step, sorted by length and cut into parts that pad less.
+
+        One part on a GPU.
+        """
         order = rows[np.argsort(self.lengths[rows], kind="stable")]
         return np.array_split(
             order, max(1, min(4, len(rows))) if self.device.type == "cpu" else 1
         )
 
     def by_length(self, events: int) -> Iterator[np.ndarray]:
-        """Groups of rows of like length, each padded to at most `events` events (one row at least); for inference."""
+        """Groups of rows of like length, for inference.
+
+        Each is padded to at most `events` events, and has one row at least.
+        """
         order = np.argsort(-self.lengths, kind="stable")
         at = 0
         while at < len(order):
@@ -209,17 +219,22 @@ class Windows:
 
 
 class Drawable(Protocol):
-    """What a training can be drawn from, row by row: histories, or users with slates."""
+    """What a training can be drawn from, row by row.
+
+    Histories, or users with slates.
+    """
 
     mapped: bool  # on disk, so that the next batch is made while a step is computed
-    lengths: (
-        np.ndarray
-    )  # what each row trains on, in positions; 0 for a row to pass over
+    # What each row trains on, in positions; 0 for a row to pass over.
+    lengths: np.ndarray
 
     earlier: np.ndarray  # events of each row before the newest that it may show
 
     def batch(self, rows: np.ndarray, back: np.ndarray | None = None) -> Any:
-        """Some rows as tensors; `back` says how many events before the newest each ends."""
+        """Some rows as tensors.
+
+        `back` says how many events before the newest each ends.
+        """
 
     def parts(self, rows: np.ndarray) -> list[np.ndarray]:
         """Rows of one batch in parts that pad less."""
@@ -333,7 +348,10 @@ class Sampler:
 def shuffled_batches(
     rows: np.ndarray, batch_size: int, seed: int, epoch: int
 ) -> Iterator[np.ndarray]:
-    """The rows in a random order that depends on `seed` and `epoch` alone, `batch_size` at a time."""
+    """The rows in a random order, `batch_size` at a time.
+
+    The order depends on `seed` and `epoch` alone.
+    """
     order = np.random.default_rng((seed, epoch)).permutation(rows)
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
@@ -352,7 +370,10 @@ def prefetched(makes: Iterable[Callable[[], Any]]) -> Iterator[Any]:
 
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on the device; a copy to a GPU goes through pinned memory, and nobody waits for it."""
+    """The tensor on the device.
+
+    A copy to a GPU goes through pinned memory, and nobody waits for it.
+    """
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)

@@ -105,7 +105,9 @@ def measure(
     training: TrainingConfig | None = None,
     requests: int = 500,
 ) -> Benchmark:
-    """Train, evaluate and recommend on a log, left one out, in a fresh process, and time it.
+    """Train, evaluate and recommend on a log in a fresh process, and time it.
+
+    The log is split by leaving one out.
 
     Args:
         log: a log, of which users, items and times are used; or a file with these
@@ -145,7 +147,7 @@ def measure(
 
 
 def _ask(job: dict[str, Any]) -> Benchmark:
-    """Have a fresh process do the job, with this very package and not another in the working folder."""
+    """Have a fresh process do the job, with this very package and no other."""
     roots = [
         str(Path(__file__).parents[1]),
         *filter(None, [os.environ.get("PYTHONPATH")]),
@@ -175,7 +177,10 @@ def _ask(job: dict[str, Any]) -> Benchmark:
 
 
 def _work() -> None:
-    """What the fresh process runs: one JSON job in, one JSON result out; a user's mistake is status 2."""
+    """What the fresh process runs: one JSON job in, one JSON result out.
+
+    A user's mistake is status 2.
+    """
     job = json.loads(sys.argv[1])
     try:
         sys.stdout.write(json.dumps(asdict(_measure(**job))) + "\n")
@@ -249,12 +254,16 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def peak_memory() -> float | None:
-    """Most memory that this process has held so far, in MiB; None where the system does not say."""
+    """Most memory that this process has held so far, in MiB.
+
+    None where the system does not say.
+    """
     status = Path("/proc/self/status")
     peak = (
         re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
     )
-    if peak:  # better than getrusage, which on Linux also counts what the parent held when it forked
+    # Better than getrusage, which on Linux also counts what the parent held.
+    if peak:
         return int(peak[1]) / 1024
     try:
         import resource
@@ -265,7 +274,10 @@ def peak_memory() -> float | None:
 
 
 def describe_machine(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-    """What the figures depend on: CPU, cores, PyTorch's threads, device, precision, and versions."""
+    """What the figures depend on.
+
+    CPU, cores, PyTorch's threads, device, precision, and versions.
+    """
     info = Path("/proc/cpuinfo")
     model = (
         re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None

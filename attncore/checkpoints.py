@@ -23,7 +23,9 @@ from attncore.splits import Split
 
 @contextmanager
 def stop_requests(caught: bool) -> Iterator[Callable[[], bool]]:
-    """Within the block Ctrl-C and SIGTERM only set a flag, which the yielded function reads; a second Ctrl-C acts.
+    """Within the block Ctrl-C and SIGTERM only set a flag.
+
+    The yielded function reads it. A second Ctrl-C acts.
 
     Args:
         caught: False leaves the signals alone, as does a thread that may not handle
@@ -74,7 +76,9 @@ BROKEN = (
 
 
 class RunFolder:
-    """Where a training is kept. Without a folder nothing is, and only one process writes.
+    """Where a training is kept.
+
+    Without a folder nothing is, and only one process writes.
 
     Args:
         folder: a run folder, or None.
@@ -113,7 +117,9 @@ class RunFolder:
             yield
 
     def open(self, resume: bool) -> dict[str, Any] | None:
-        """Make the folder ready to be written; the newest state in it, if that is to be taken up.
+        """Make the folder ready to be written.
+
+        The newest state in it, if that is to be taken up.
 
         Raises:
             DataError: it cannot be written, holds an unfinished run that is not to be
@@ -153,7 +159,10 @@ class RunFolder:
     def save(
         self, model: Any, only_weights: bool = False, finished: bool = False
     ) -> None:
-        """Keep the model, as `load` reads it; `finished` says that nothing is left to train."""
+        """Keep the model, as `load` reads it.
+
+        `finished` says that nothing is left to train.
+        """
         if self.path is not None and self.writes:
             model.save(self.path, {**self.about, "finished": finished}, only_weights)
 
@@ -187,9 +196,8 @@ class RunFolder:
         path = paths[-1]
         try:
             with zipfile.ZipFile(path) as file:
-                if (
-                    part := file.testzip()
-                ) is not None:  # PyTorch itself does not look at the checksums
+                # PyTorch itself does not look at the checksums.
+                if (part := file.testzip()) is not None:
                     raise EOFError(f"the checksum of {part} differs")
             state: dict[str, Any] = torch.load(
                 path, map_location="cpu", weights_only=True
@@ -216,12 +224,14 @@ class RunFolder:
 def origin_of(
     split: Split, recommender: Mapping[str, Any], training: Mapping[str, Any], size: int
 ) -> dict[str, Any]:
-    """What a checkpoint must agree on with the training that resumes from it: data, model, options, processes."""
+    """What a checkpoint must agree on with the training that resumes from it.
+
+    Data, model, options, processes.
+    """
     data = 0
     for column in (split.train.offsets, split.train.items):
-        for part in getattr(
-            column, "parts", [column]
-        ):  # of a prepared log, one for each shard
+        # Of a prepared log, one for each shard.
+        for part in getattr(column, "parts", [column]):
             data = zlib.crc32(part, data)
     return {
         "data": {

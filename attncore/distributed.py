@@ -49,7 +49,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The dtype of matrix products: "auto" takes bfloat16 where the device's hardware multiplies it fast."""
+    """The dtype of matrix products.
+
+    "auto" takes bfloat16 where the device's hardware multiplies it fast.
+    """
     if name != "auto":
         return torch.bfloat16 if name == "bfloat16" else torch.float32
     if device.type == "cuda":
@@ -62,7 +65,10 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
 @contextmanager
 def tensor_float_32(device: torch.device) -> Iterator[None]:
-    """Let CUDA multiply float32 matrices as TF32 within the block; other devices are left alone."""
+    """Let CUDA multiply float32 matrices as TF32 within the block.
+
+    Other devices are left alone.
+    """
     before = torch.get_float32_matmul_precision()
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
@@ -92,7 +98,10 @@ class Group:
         return self.rank == 0
 
     def share(self, rows: np.ndarray) -> np.ndarray:
-        """This process's part of the rows; together the parts are all rows, each once."""
+        """This process's part of the rows.
+
+        Together the parts are all rows, each once.
+        """
         return rows[self.rank :: self.size]
 
     def total(self, value: Tensor) -> Tensor:
@@ -116,7 +125,7 @@ class Group:
         return values[0]
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """The module with gradients averaged over the processes in each backward pass."""
+        """The module with gradients averaged over the processes in a backward pass."""
         return (
             module
             if self.size == 1
@@ -125,7 +134,10 @@ class Group:
 
     @contextmanager
     def rank_0_first(self) -> Iterator[None]:
-        """The leader runs the block before the others do, so that it alone fetches what all can then read."""
+        """Rank 0 runs the block before the others do.
+
+        So it alone fetches what all can then read.
+        """
         if self.size > 1 and not self.is_rank_0:
             dist.barrier()
         yield
@@ -135,9 +147,9 @@ class Group:
 
 @contextmanager
 def processes(device: str = "auto") -> Iterator[Group]:
-    """Join the processes that `torchrun` started, each GPU with one of them; without `torchrun`, a group of one.
+    """Join the processes that `torchrun` started, each GPU with one of them.
 
-    Within another such block it is the same group.
+    Without `torchrun`, a group of one. Within another such block it is the same group.
 
     Raises:
         DataError: the device is missing.

@@ -47,13 +47,14 @@ class FeatureVector(nn.Module):
         self.norm = None
         if self.kind == "words":
             self.norm = nn.LayerNorm(width)
-            nn.init.constant_(
-                self.norm.weight, 0.02
-            )  # as small as all other vectors: the softmax is tied to them
+            # As small as all other vectors: the softmax is tied to them.
+            nn.init.constant_(self.norm.weight, 0.02)
 
     @torch.no_grad()
     def start_from(self, vectors: Mapping[str, Sequence[float] | np.ndarray]) -> int:
-        """Begin with vectors that were learned elsewhere (word2vec, GloVe); training goes on from them.
+        """Begin with vectors that were learned elsewhere (word2vec, GloVe).
+
+        Training goes on from them.
 
         Args:
             vectors: of each value by its text, words in lower case; what the feature
@@ -84,7 +85,7 @@ class FeatureVector(nn.Module):
         return len(known)
 
     def forward(self, codes: Tensor) -> Tensor:
-        """Vectors (..., D) of codes (...), or (..., M) where a feature has many values."""
+        """Vectors (..., D) of codes (...), or (..., M) where there are many."""
         if self.kind == "number":
             missing = codes.isnan()[..., None]
             return torch.where(
@@ -152,7 +153,9 @@ class FeatureEmbedding(nn.Module):
 
 
 class FeatureTable(nn.Module):
-    """The features of every item or every user: codes that are kept with the weights, and their vectors.
+    """The features of every item or every user.
+
+    Codes that are kept with the weights, and their vectors.
 
     Args:
         features: one or more.
@@ -170,9 +173,8 @@ class FeatureTable(nn.Module):
     ) -> None:
         super().__init__()
         self.embedding = FeatureEmbedding(features, width, hide)
-        for number, code in enumerate(
-            codes
-        ):  # names of columns may hold dots, which names of buffers may not
+        # Names of columns may hold dots, which names of buffers may not.
+        for number, code in enumerate(codes):
             self.register_buffer(f"codes_{number}", torch.tensor(code))
 
     def codes(self) -> list[Tensor]:
@@ -201,7 +203,9 @@ def feature_table(
 
 
 class ItemEmbedding(nn.Module):
-    """One learned vector per item, plus those of its features; padding (index 0) is zero and never learns.
+    """One learned vector per item, plus those of its features.
+
+    Padding (index 0) is zero and never learns.
 
     Args:
         items: size V of the catalogue.
@@ -254,7 +258,10 @@ class ItemEmbedding(nn.Module):
         return own + torch.where(items[..., None] > 0, vectors, 0)
 
     def catalogue(self) -> Tensor:
-        """Vectors of all items, (V, D), without the padding row: row j is item index j + 1."""
+        """Vectors of all items, (V, D), without the padding row.
+
+        Row j is item index j + 1.
+        """
         return (
             self.id.weight[1:]
             if self.features is None
@@ -263,7 +270,7 @@ class ItemEmbedding(nn.Module):
 
 
 class PositionEmbedding(nn.Module):
-    """A learned vector per place in the window, counted from the oldest event or from the newest.
+    """A learned vector per place in the window, from the oldest event or the newest.
 
     Args:
         length: number of places.
@@ -328,7 +335,9 @@ class EventEmbedding(nn.Module):
 
 
 class UserSide(nn.Module):
-    """What asks beside the history: the user's profile plus the situation of the moment.
+    """What asks beside the history.
+
+    The user's profile plus the situation of the moment.
 
     Args:
         profile: what is known of the users; its row 0 is the unknown user. A batch's

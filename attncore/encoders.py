@@ -1,8 +1,9 @@
-"""Stage 3 in the model: four ways to turn a history's context vectors into attended vectors.
+"""Stage 3 in the model.
 
-"self", "lstm" and "mean" give one attended vector per position, made from that position
-and its past. "target" gives one per candidate: the candidate itself is the query. Every
-kind can show its weights.
+Four ways to turn a history's context vectors into attended vectors. "self", "lstm" and
+"mean" give one attended vector per position, made from that position and its past.
+"target" gives one per candidate: the candidate itself is the query. Every kind can show
+its weights.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class SelfAttention(nn.Module):
         need_weights: bool = False,
         at_B: Tensor | None = None,
     ) -> tuple[Tensor, Weights]:
-        """Attended vectors (B, T, D), and a list of weights (B, H, T, T) when asked for.
+        """Attended vectors (B, T, D), and a list of weights (B, H, T, T) when asked.
 
         Padding needs no mask here: it lies to the right, and no event sees what is to
         its right.
@@ -96,7 +97,10 @@ class SelfAttention(nn.Module):
 
 
 class MeanPooling(nn.Module):
-    """Attention's simplest rival: the plain mean of the history up to each event; equal weights for all."""
+    """Attention's simplest rival: the plain mean of the history up to each event.
+
+    Equal weights for all.
+    """
 
     def forward(
         self,
@@ -104,7 +108,10 @@ class MeanPooling(nn.Module):
         times_BT: Tensor | None = None,
         need_weights: bool = False,
     ) -> tuple[Tensor, Weights]:
-        """Running means (B, T, D), and the equal weights (B, 1, T, T) when asked for; times do not matter."""
+        """Running means (B, T, D), and the equal weights (B, 1, T, T) when asked for.
+
+        Times do not matter.
+        """
         steps = context_BTD.shape[1]
         count_T1 = torch.arange(
             1, steps + 1, device=context_BTD.device, dtype=context_BTD.dtype
@@ -117,10 +124,10 @@ class MeanPooling(nn.Module):
 
 
 def xavier(module: nn.Module) -> None:
-    """Draw the matrices of linear maps and LSTMs by Xavier's rule, and set their biases to 0; norms stay as they are.
+    """Draw the matrices of linear maps and LSTMs by Xavier's rule.
 
-    An LSTM keeps the matrices of its four gates in one parameter: each is drawn for its
-    own size.
+    Their biases become 0; norms stay as they are. An LSTM keeps the matrices of its
+    four gates in one parameter: each is drawn for its own size.
 
     Source: Glorot and Bengio 2010, eq. 16.
     """
@@ -136,11 +143,12 @@ def xavier(module: nn.Module) -> None:
 
 
 class Transition(nn.Module):
-    """What each of the newest items says of the next one by itself: a Markov chain whose counts are learned.
+    """What each of the newest items says of the next one by itself.
 
-    The item l steps back adds its own vector, stretched by a learned vector for l that
-    starts at 1/l, as in `baselines.MarkovChain`. The vectors are not those of
-    attention: what an item is, and what tends to follow it, are two things.
+    A Markov chain whose counts are learned. The item l steps back adds its own vector,
+    stretched by a learned vector for l that starts at 1/l, as in
+    `baselines.MarkovChain`. The vectors are not those of attention: what an item is,
+    and what tends to follow it, are two things.
 
     Args:
         items: size V of the catalogue.
@@ -164,9 +172,8 @@ class Transition(nn.Module):
     def forward(self, items_BT: Tensor) -> Tensor:
         """What is added to the state after each event, (B, T, D)."""
         vectors_BTD, steps = self.item(items_BT), items_BT.shape[1]
-        past_BTD = F.pad(
-            vectors_BTD, (0, 0, len(self.lag_SD) - 1, 0)
-        )  # a history's first events look at zeros
+        # A history's first events look at zeros.
+        past_BTD = F.pad(vectors_BTD, (0, 0, len(self.lag_SD) - 1, 0))
         later = range(len(self.lag_SD) - 1, -1, -1)
         return sum(
             (
@@ -178,7 +185,9 @@ class Transition(nn.Module):
 
 
 class LSTMAttention(nn.Module):
-    """The classic recipe: an LSTM reads the history, then its states attend to its past.
+    """The classic recipe.
+
+    An LSTM reads the history, then its states attend to its past.
 
     Args:
         config: its width D of the context vectors and of the result, hidden (size of
@@ -206,7 +215,7 @@ class LSTMAttention(nn.Module):
         times_BT: Tensor | None = None,
         need_weights: bool = False,
     ) -> tuple[Tensor, Weights]:
-        """Attended vectors joined with the states that asked, (B, T, D), and the weights (B, 1, T, T).
+        """Attended vectors joined with the states that asked, (B, T, D), and weights.
 
         Times do not matter; all encoders of a sequence are called alike.
         """
@@ -248,7 +257,7 @@ class TargetAttention(nn.Module):
         need_weights: bool = False,
         bias: Tensor | None = None,
     ) -> tuple[Tensor, Weights]:
-        """One attended vector per candidate, (B, L, D), and the weights (B, H, L, K) when asked for.
+        """Attended vectors, one per candidate, (B, L, D), and weights if asked.
 
         Args:
             query_BLD: candidate vectors.

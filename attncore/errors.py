@@ -4,12 +4,14 @@ from __future__ import annotations
 
 
 class DataError(ValueError):
-    """A mistake in the data that the reader can mend; its text is one line and says how."""
+    """A mistake in the data that the reader can mend.
+
+    Its text is one line and says how.
+    """
 
     def __init__(self, text: str) -> None:
-        super().__init__(
-            " ".join(text.splitlines())
-        )  # names of columns and ids may hold line breaks
+        # Names of columns and ids may hold line breaks.
+        super().__init__(" ".join(text.splitlines()))
 
 
 def one_line(text: object) -> str:

@@ -1,4 +1,4 @@
-"""How good is a ranking? Metrics over the full catalogue, or over the slates that were shown.
+"""How good is a ranking, of the full catalogue or of the slates that were shown?
 
 Every question is ranked against the whole catalogue, never a sample. Equal scores are
 scored in expectation over random order: how a sort breaks ties never matters, and a
@@ -25,10 +25,10 @@ class Scorer(Protocol):
     """Whatever can be evaluated: every baseline and every model."""
 
     def score(self, histories: Histories, users: np.ndarray | None = None) -> Tensor:
-        """Scores of the whole catalogue, (rows, V); column j belongs to item index j + 1.
+        """Scores of the whole catalogue, (rows, V).
 
-        A scorer with a true `reads_situation` is also given `situation`: the target
-        events' attributes by name.
+        Column j belongs to item index j + 1. A scorer with a true `reads_situation` is
+        also given `situation`: the target events' attributes by name.
         """
 
 
@@ -60,7 +60,7 @@ def ranks(
 def rank_metrics(
     above: np.ndarray, tied: np.ndarray, k: int | Sequence[int]
 ) -> dict[str, np.ndarray]:
-    """Turn `ranks` into "hr@k", "ndcg@k" and "mrr", in expectation over the order of ties.
+    """Turn `ranks` into "hr@k", "ndcg@k" and "mrr", in expectation over ties.
 
     The target stands at each of the places above + 1 .. above + tied with equal chance.
     One relevant item makes the ideal DCG 1, so ndcg@k is 1 / log2(1 + place) within k
@@ -68,9 +68,8 @@ def rank_metrics(
     """
     last = above + tied
     place = np.arange(1, last.max(initial=0) + 1)
-    gain = np.concatenate(
-        ([0.0], np.cumsum(1 / np.log2(1 + place)))
-    )  # gain[n]: the first n places together
+    # Gain[n]: the first n places together.
+    gain = np.concatenate(([0.0], np.cumsum(1 / np.log2(1 + place))))
     reciprocal = np.concatenate(([0.0], np.cumsum(1 / place)))
     metrics = {f"hr@{c}": np.clip((c - above) / tied, 0.0, 1.0) for c in _cutoffs(k)}
     for c in _cutoffs(k):
@@ -81,7 +80,7 @@ def rank_metrics(
 
 
 def pooled_auc(scores: np.ndarray, clicked: np.ndarray) -> float:
-    """How often a clicked candidate has a higher score than one that was not clicked, in all slates together.
+    """How often a clicked candidate scores above another, in all slates together.
 
     Args:
         scores: of all candidates.
@@ -95,10 +94,10 @@ def pooled_auc(scores: np.ndarray, clicked: np.ndarray) -> float:
 
 
 def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k highest scores of each row, best first; equal scores in order of their column.
+    """The k highest scores of each row, best first.
 
-    `torch.topk` alone returns ties in any order and, at the k-th place, any of the tied
-    columns.
+    Equal scores in order of their column. `torch.topk` alone returns ties in any order
+    and, at the k-th place, any of the tied columns.
 
     Args:
         scores: (rows, V), without NaN.
@@ -113,9 +112,8 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
             f" k={k}"
         )
     items, k, block = scores.shape[1], min(k, scores.shape[1]), 128
-    if (
-        items > 4 * k * block
-    ):  # no item of the top k lies outside the k blocks with the highest maxima
+    # No item of the top k lies outside the k blocks with the highest maxima.
+    if items > 4 * k * block:
         whole = items - items % block
         highest = scores[:, :whole].unflatten(1, (-1, block)).amax(2)
         if whole < items:
@@ -133,12 +131,10 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if values.isnan().any():  # topk puts NaN first, so none can hide
         raise ValueError("scores hold NaN; a ranking needs numbers (or -inf)")
     last = values[:, -1:]
-    level = (values == last).sum(
-        1, keepdim=True
-    )  # places of the list that hold its lowest score
-    crowded = ((scores == last).sum(1, keepdim=True) > level).nonzero()[
-        :, 0
-    ]  # that score also stands outside
+    # Places of the list that hold its lowest score.
+    level = (values == last).sum(1, keepdim=True)
+    # That score also stands outside.
+    crowded = ((scores == last).sum(1, keepdim=True) > level).nonzero()[:, 0]
     if len(crowded):
         tied = torch.where(
             scores[crowded] == last[crowded],
@@ -158,7 +154,9 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def top_k_in_parts(
     score: Callable[[slice], Tensor], items: int, k: int, part: int
 ) -> tuple[Tensor, Tensor]:
-    """`top_k` of scores that are made a part at a time, so that a large catalogue's never exist together.
+    """`top_k` of scores that are made a part at a time.
+
+    So a large catalogue's scores never exist together.
 
     Args:
         score: gives the scores (rows, n) of a slice of n columns.
@@ -212,7 +210,8 @@ def evaluate(
         bootstrap, seed: resamples for the 95 % intervals (0 leaves them out) and their
             seed.
         group: processes that share the questions, each of which calls this; every one
-            gets the whole report. Where `holdout.sharded`, each brings its own questions.
+            gets the whole report. Where `holdout.sharded`, each brings its own
+            questions.
 
     Raises:
         ValueError: an empty holdout, scores of a wrong shape, or NaN among them.
@@ -226,9 +225,8 @@ def evaluate(
     if holdout.slates is not None:
         return _evaluate_slates(scorer, holdout, cutoffs, bootstrap, seed, group)
     counts = np.asarray(holdout.item_counts, np.float64)
-    bits = np.append(
-        np.log2(max(counts.sum(), 1.0) / np.maximum(counts, 1.0)), 0.0
-    )  # the last stands for no item
+    # The last stands for no item.
+    bits = np.append(np.log2(max(counts.sum(), 1.0) / np.maximum(counts, 1.0)), 0.0)
     shown = np.zeros((len(cutoffs), items + 1), bool)
     batches: list[dict[str, np.ndarray]] = []
     own = (
@@ -409,19 +407,16 @@ def _seen(histories: Histories, targets: Tensor, items: int) -> Tensor:
 class Report:
     """What one evaluation found."""
 
-    metrics: dict[
-        str, float
-    ]  # means over users; "coverage@k" is the share of the catalogue shown to anyone
-    interval: dict[
-        str, tuple[float, float]
-    ]  # 95 % bootstrap over users, of each per-user metric
+    # Means over users; "coverage@k" is the share of the catalogue shown to anyone.
+    metrics: dict[str, float]
+    # 95 % bootstrap over users, of each per-user metric.
+    interval: dict[str, tuple[float, float]]
     per_user: dict[str, np.ndarray]  # float64, an entry per row of the holdout
     users: int  # rows evaluated
     items: int  # size of the catalogue
     split: str  # "valid" or "test"
-    protocol: dict[
-        str, Any
-    ]  # how the questions were made; "questions" is a checksum of which they were
+    # How the questions were made; "questions" is a checksum of which they were.
+    protocol: dict[str, Any]
 
     def __str__(self) -> str:
         """One line per metric, with its interval."""
@@ -456,7 +451,8 @@ class Comparison:
     metric: str
     difference: float  # mean over users of a - b
     interval: tuple[float, float]  # 95 %, of the difference
-    p_value: float  # two-sided: how often resampling moves the difference to the other side of zero
+    # Two-sided: how often resampling moves the difference to the other side of zero.
+    p_value: float
     users: int
     seeds: tuple[int, int]  # reports on either side
 
@@ -495,7 +491,9 @@ def bootstrap_interval(
 def by_group(
     report: Report, groups: Sequence[Any], metric: str = "ndcg@10"
 ) -> dict[Any, tuple[float, float, float]]:
-    """A metric of a report for each group of its users: the mean, and its 95 % bootstrap interval.
+    """A metric of a report for each group of its users.
+
+    The mean, and its 95 % bootstrap interval.
 
     Args:
         report: what `evaluate` gave.
@@ -559,9 +557,8 @@ def compare(
     difference = mean_a - mean_b
     means = _resampled_means(difference, resamples, seed)
     low, high = np.quantile(means, [0.025, 0.975]).tolist()
-    p_value = (
-        2 * (int(min((means <= 0).sum(), (means >= 0).sum())) + 1) / (resamples + 1)
-    )
+    tail = int(min((means <= 0).sum(), (means >= 0).sum())) + 1
+    p_value = 2 * tail / (resamples + 1)
     seeds = (len(sides[0]), len(sides[1]))
     return Comparison(
         metric,

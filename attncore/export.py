@@ -1,7 +1,8 @@
-"""Out of PyTorch: a run becomes one ONNX file, which onnxruntime runs in Python, C++, Java, JavaScript and others.
+"""Out of PyTorch.
 
-What the graph takes, for B histories of T events (both may differ from call to call; T
-is at most the model's `length`):
+A run becomes one ONNX file, which onnxruntime runs in Python, C++, Java, JavaScript and
+others. What the graph takes, for B histories of T events (both may differ from call to
+call; T is at most the model's `length`):
 
 - `items`, int64 (B, T): item indices, oldest first, 0 where padded on the right. Index
   i + 1 is the i-th id of the list "items" in the file's metadata. Of longer histories
@@ -53,10 +54,11 @@ CLOSE = 1e-3  # how far the graph's scores may be from the model's
 
 
 def to_onnx(folder: str | Path, file: str | Path | None = None) -> Path:
-    """Write a run as one ONNX file: the model's own forward pass, traced, with batch and length left open.
+    """Write a run as one ONNX file.
 
-    The graph is run once and compared with the model before it gets its name. The
-    module's page says what it takes and gives.
+    The model's own forward pass, traced, with batch and length left open. The graph is
+    run once and compared with the model before it gets its name. The module's page says
+    what it takes and gives.
 
     Args:
         folder: a run folder.
@@ -110,10 +112,10 @@ def to_onnx(folder: str | Path, file: str | Path | None = None) -> Path:
 
 
 class OnnxRecommender(Recommender):
-    """A run that is scored by its ONNX file in onnxruntime: `recommend`, `score` and `erasure` are asked as ever.
+    """A run that is scored by its ONNX file in onnxruntime.
 
-    What looks at weights (`similar_items`, `attention`, `with_items`) needs the model
-    itself: see `load`.
+    `recommend`, `score` and `erasure` are asked as ever. What looks at weights
+    (`similar_items`, `attention`, `with_items`) needs the model itself: see `load`.
 
     Args:
         folder: a run folder.
@@ -222,7 +224,7 @@ class _Graph(nn.Module):
 
 @cache
 def _register_lstm() -> None:
-    """Make the operator that stands for an LSTM in a graph, the first time it is needed."""
+    """Make the operator that stands for an LSTM in a graph, when first needed."""
     arguments = "(Tensor x, Tensor into, Tensor hidden, Tensor bias) -> Tensor"
     torch.library.define("attncore::onnx_lstm", arguments)
 
@@ -241,7 +243,10 @@ def _translated_lstm(x_TBD: Any, in_14D: Any, hidden_14H: Any, bias_18: Any) -> 
 
 
 class _OnnxLSTM(nn.Module):
-    """An `nn.LSTM` as ONNX's own operator, to trace and not to run: traced as it is, it would have a fixed length."""
+    """An `nn.LSTM` as ONNX's own operator, to trace and not to run.
+
+    Traced as it is, it would have a fixed length.
+    """
 
     def __init__(self, lstm: nn.LSTM) -> None:
         super().__init__()
@@ -270,13 +275,19 @@ class _OnnxLSTM(nn.Module):
 
 
 def _regrouped(gates: Tensor) -> Tensor:
-    """From PyTorch's order of gates (input, forget, cell, output) to ONNX's (input, output, forget, cell)."""
+    """From PyTorch's order of gates to ONNX's.
+
+    PyTorch has input, forget, cell, output; ONNX input, output, forget, cell.
+    """
     gate_in, forget, cell, out = gates.chunk(4)
     return torch.cat([gate_in, out, forget, cell])
 
 
 def _example(model: Recommender) -> Batch:
-    """Three histories to trace with: one of the full length, a shorter one, and an empty one."""
+    """Three histories to trace with.
+
+    One of the full length, a shorter one, and an empty one.
+    """
     rows = [
         np.arange(min(model.config.length, 6)) % len(model.split.items) + 1,
         np.array([1]),
@@ -333,7 +344,10 @@ def _traced(model: Recommender, batch: Batch) -> Any:
 
 
 def _name_axes(graph: Any, of_events: Sequence[bool]) -> None:
-    """Call the open axes of what goes in and comes out by their names; the exporter numbers them."""
+    """Call the open axes of what goes in and comes out by their names.
+
+    The exporter numbers them.
+    """
     for value, each in zip(
         (*graph.inputs, *graph.outputs), (*of_events, False), strict=True
     ):

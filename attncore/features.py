@@ -27,9 +27,8 @@ Kind = Literal["category", "categories", "words", "number"]
 Transform = Literal["zscore", "quantile", "log"]
 
 
-WORD = re.compile(
-    r"[^\W_]+(?:['’][^\W_]+)*"
-)  # letters and digits, with the apostrophe of "don't"
+# Letters and digits, with the apostrophe of "don't".
+WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 
 
 MANY = (tuple, list, set, frozenset, np.ndarray)
@@ -98,14 +97,12 @@ class Feature:
             ).astype(np.float32)
         place, rows = _distinct(series, self.kind)
         texts = pd.Index([text for row in rows for text in row], dtype=object)
-        lengths = np.array(
-            [*map(len, rows), 1]
-        )  # the last row is for what is missing: its place is -1
+        # The last row is for what is missing: its place is -1.
+        lengths = np.array([*map(len, rows), 1])
         filled = np.arange(lengths.max()) < lengths[:, None]
         codes = np.zeros(filled.shape, np.int32)
-        found = pd.Index(self.values, dtype=object).get_indexer(
-            texts
-        )  # -1, not found, becomes 1
+        # -1, not found, becomes 1.
+        found = pd.Index(self.values, dtype=object).get_indexer(texts)
         codes[filled] = np.append(found + FIRST, UNKNOWN)
         return codes[place, 0] if self.kind == "category" else codes[place]
 
@@ -117,9 +114,8 @@ class Feature:
                 if len(self.statistics) > 1
                 else np.zeros(1)
             )
-            middle = np.bincount(same, steps) / np.bincount(
-                same
-            )  # of equal quantiles, the middle one
+            # Of equal quantiles, the middle one.
+            middle = np.bincount(same, steps) / np.bincount(same)
             return np.where(np.isnan(values), np.nan, np.interp(values, knots, middle))
         mean, deviation = self.statistics
         return (
@@ -199,7 +195,10 @@ def fit_features(
 def encode_columns(
     features: Sequence[Feature], columns: Mapping[str, Any], rows: int, label: str
 ) -> dict[str, np.ndarray]:
-    """Each feature's column encoded, `rows` long; a column that is absent is unknown throughout."""
+    """Each feature's column encoded, `rows` long.
+
+    A column that is absent is unknown throughout.
+    """
     return {
         feature.name: (
             feature.encode(columns[feature.name], label)
@@ -228,7 +227,10 @@ def _kind(values: pd.Series, label: str) -> Kind:
 
 
 def _distinct(values: pd.Series, kind: str) -> tuple[np.ndarray, list[list[str]]]:
-    """The texts of each distinct value, and each row's place among them; -1 where the value is missing."""
+    """The texts of each distinct value, and each row's place among them.
+
+    -1 where the value is missing.
+    """
     # tuples can be looked up, lists and sets cannot
     plain = pd.Series(
         [_tuple(value) if isinstance(value, MANY) else value for value in values],
@@ -301,26 +303,25 @@ def _statistics(values: np.ndarray, transform: Transform) -> tuple[float, ...]:
     if len(known) == 0:
         return 0.0, 1.0
     mean, deviation = float(known.mean()), float(known.std())
-    return mean, (
-        deviation if deviation > 1e-12 * max(1.0, abs(mean)) else 1.0
-    )  # less is rounding
+    # Less is rounding
+    return mean, (deviation if deviation > 1e-12 * max(1.0, abs(mean)) else 1.0)
 
 
 def _signed_log(values: np.ndarray) -> np.ndarray:
     return np.sign(values) * np.log1p(np.abs(values))
 
 
-PROFILE = (  # how the names of columns begin that say who asks, among those of the situation
-    "profile: "
-)
-
-
+# So begin the names of the columns, among those of the situation, that tell a profile.
+PROFILE = "profile: "
 WEIGHT = 5  # ratings at the overall mean that an item's own are joined with
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """The features of a model: of items, of users, of past events, and of the situation that is asked in."""
+    """The features of a model.
+
+    Of items, of users, of past events, and of the situation that is asked in.
+    """
 
     item: tuple[Feature, ...] = ()
     user: tuple[Feature, ...] = ()
@@ -336,10 +337,10 @@ class FeatureSet:
         event: Sequence[str] = (),
         situation: Sequence[str] = (),
     ) -> FeatureSet:
-        """Learn from the training part of a split; arguments name columns as `fit_features` reads them.
+        """Learn from the training part of a split.
 
-        A row of the item or user table counts once, and only if that item or user has a
-        training event.
+        Arguments name columns as `fit_features` reads them. A row of the item or user
+        table counts once, and only if that item or user has a training event.
 
         Args:
             split: gives the training events, and through its log the tables.
@@ -376,11 +377,12 @@ class FeatureSet:
     def table_codes(
         self, split: Split, part: Literal["item", "user"]
     ) -> list[np.ndarray]:
-        """The table of all items or users in codes: per feature an array whose row i + 1 is the i-th id.
+        """The table of all items or users in codes.
 
-        Row 0 is zero for items, whose index 0 is padding; for users it is the unknown
-        user. An id that the table lacks is unknown. Where the log is gone, arrays are
-        one row high: their content is in a run's weights.
+        Per feature an array whose row i + 1 is the i-th id. Row 0 is zero for items,
+        whose index 0 is padding; for users it is the unknown user. An id that the table
+        lacks is unknown. Where the log is gone, arrays are one row high: their content
+        is in a run's weights.
         """
         if split.log is None:
             return [feature.encode([None]) for feature in getattr(self, part)]
@@ -404,7 +406,9 @@ class FeatureSet:
     def situation_columns(
         self, given: Mapping[str, Any] | None, rows: int
     ) -> dict[str, list[Any]]:
-        """One situation for all of `rows` questions, as columns; what names a user feature is of the profile.
+        """One situation for all of `rows` questions, as columns.
+
+        What names a user feature is of the profile.
 
         Raises:
             DataError: a name is neither a situation feature of the model nor a user
@@ -463,11 +467,11 @@ def label(split: Split, part: str) -> str:
 
 
 def audience_means(split: Split, column: str) -> pd.Series:
-    """Each item's mean of a column of the events, over its training events alone, so that nothing held out leaks in.
+    """Each item's mean of a column of the events, over its training events alone.
 
-    It is drawn to the mean of all, as if the item had 5 more events with it: one rating
-    makes no masterpiece. An item without such an event has none. The mean of what an
-    event belongs to holds that event too.
+    So nothing held out leaks in. It is drawn to the mean of all, as if the item had 5
+    more events with it: one rating makes no masterpiece. An item without such an event
+    has none. The mean of what an event belongs to holds that event too.
 
     Raises:
         DataError: a value is not a finite number.

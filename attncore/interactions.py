@@ -58,9 +58,8 @@ class ReadSummary:
 
     read: int = 0  # rows in the source
     kept: int = 0  # events in the log
-    dropped: Mapping[str, int] = dataclasses.field(
-        default_factory=dict
-    )  # reason -> rows
+    # Reason -> rows
+    dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         """Every row that was read is kept or dropped for one reason."""
@@ -85,7 +84,8 @@ class Interactions:
         DataError: a column is absent, missing a value, or of the wrong type.
     """
 
-    events: pd.DataFrame  # "user", "item" (int64 or str), "time" (int64 Unix seconds), then event attributes
+    # "user", "item" (int64 or str), "time" (int64 Unix seconds), then attributes.
+    events: pd.DataFrame
     users: pd.DataFrame | None = (
         None  # indexed by user id; need not hold every user, may hold others
     )
@@ -156,7 +156,10 @@ class Interactions:
         time: str | None = "time",
         **how: Any,
     ) -> Interactions:
-        """Clean a pandas frame into a log: :func:`read_interactions`, with its options, on a frame."""
+        """Clean a pandas frame into a log.
+
+        :func:`read_interactions`, with its options, on a frame.
+        """
         return read_interactions(frame, user, item, time, **how)
 
     @property
@@ -171,10 +174,10 @@ class Interactions:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 of the events as text, a line each: user, item, rating if there is one, time.
+        """SHA-256 of the events as text, a line each.
 
-        Tab-separated in row order, so that of MovieLens-100K is the SHA-256 of
-        GroupLens' own file u.data.
+        User, item, rating if there is one, time. Tab-separated in row order, so that of
+        MovieLens-100K is the SHA-256 of GroupLens' own file u.data.
         """
         columns = [
             "user",
@@ -193,7 +196,7 @@ class Interactions:
         return digest.hexdigest()
 
     def k_core(self, min_count: int) -> Interactions:
-        """Keep the largest part in which every user and every item has at least `min_count` events.
+        """Keep the largest part in which every user and item has `min_count` events.
 
         Dropping a rare item may make a user rare, so this repeats until nothing
         changes. Attributes of an event that point into the user's history (planted's
@@ -230,7 +233,9 @@ class Interactions:
         )
 
     def only_users(self, users: Sequence[Any]) -> Interactions:
-        """The log of some users alone: their events and slates; the tables of users and items stay as they are.
+        """The log of some users alone: their events and slates.
+
+        The tables of users and items stay as they are.
 
         Raises:
             DataError: none of them has an event.
@@ -267,7 +272,7 @@ def read_interactions(
     time_unit: str = "s",
     kinds: Mapping[str, str] | None = None,
 ) -> Interactions:
-    """Read a log of events from a file, a folder of parts or a pandas frame, and clean it.
+    """Read a log of events from a file, a folder of parts or a frame, and clean it.
 
     - Ids are kept exactly. In .csv and .tsv a column becomes int64 if every value is
       written as an int64 would be, else it is text ("007" stays "007"; among whole

@@ -23,9 +23,9 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 def learning_rate(
     step: int, steps: int, warmup: int = 0, schedule: str = "cosine"
 ) -> float:
-    """The learning rate of a step, as a share of the highest: linear warm-up, then a schedule.
+    """The learning rate of a step, as a share of the highest.
 
-    "cosine" ends at a tenth of the highest.
+    Linear warm-up, then a schedule. "cosine" ends at a tenth of the highest.
 
     Args:
         step: counted from 0.
@@ -91,10 +91,10 @@ def backward(
 
 
 def adamw(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW that decays matrices of linear maps, and leaves biases, norms and embeddings alone.
+    """AdamW that decays matrices of linear maps alone.
 
-    It is fused, one kernel for all weights, where PyTorch has that for the model's
-    device.
+    Biases, norms and embeddings do not decay. It is fused, one kernel for all weights,
+    where PyTorch has that for the model's device.
 
     Source: Loshchilov and Hutter 2019.
     """
@@ -114,9 +114,10 @@ def adamw(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.AdamW
 def update(
     model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, clip: float = 0.0
 ) -> Tensor:
-    """Clip the gradient and take a step, unless loss or gradient is not finite: then the weights stay as they are.
+    """Clip the gradient and take a step, unless loss or gradient is not finite.
 
-    Which of both is decided on the device, so nothing waits for it.
+    Then the weights stay as they are. Which of both is decided on the device, so
+    nothing waits for it.
 
     Args:
         model: what is trained.
@@ -139,9 +140,10 @@ def update(
 
 
 class MovingAverage:
-    """An exponential moving average of the weights: after each step, `decay` of it stays.
+    """An exponential moving average of the weights.
 
-    With decay 0 it is the weights themselves, and costs nothing.
+    After each step, `decay` of it stays. With decay 0 it is the weights themselves, and
+    costs nothing.
 
     Args:
         model: whose weights.

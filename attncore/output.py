@@ -45,13 +45,15 @@ class Output(nn.Module):
             self.attended = nn.Linear(width, width, bias=False)
         if combine == "pooled":
             self.pooled = nn.Linear(width, width)
-        if (
-            combine == "whole"
-        ):  # one D × D map per place counted from the newest: a convolution over the past
+        # One D × D map per place counted from the newest: a convolution over the past.
+        if combine == "whole":
             self.whole = nn.Conv1d(width, width, length)
 
     def connected(self, context_BTD: Tensor) -> Tensor | None:
-        """What the context up to each event adds to the state there, (B, T, D); None for "attended"."""
+        """What the context up to each event adds to the state there, (B, T, D).
+
+        None for "attended".
+        """
         if self.combine == "pooled":
             count_T1 = torch.arange(
                 1, context_BTD.shape[1] + 1, device=context_BTD.device
@@ -65,11 +67,14 @@ class Output(nn.Module):
         return None
 
     def forward(self, attended: Tensor, connected: Tensor | None) -> Tensor:
-        """States (..., D) from attended vectors and what `connected` gave at the same places."""
+        """States (..., D) from attended vectors and what `connected` gave there."""
         return attended if connected is None else self.attended(attended) + connected
 
     def scaled(self, x: Tensor) -> Tensor:
-        """States or item vectors (..., D) whose dot products are scores: as they are, or of length 1/√temperature."""
+        """States or item vectors (..., D) whose dot products are scores.
+
+        As they are, or of length 1/√temperature.
+        """
         return (
             F.normalize(x, dim=-1) / math.sqrt(self.temperature)
             if self.temperature
@@ -84,7 +89,10 @@ class Output(nn.Module):
 def catalogue_scores(
     state_ND: Tensor, catalogue_VD: Tensor, bias_V: Tensor | None
 ) -> Tensor:
-    """Score of every item for every state, (N, V): their dot product, plus the item's bias."""
+    """Score of every item for every state, (N, V).
+
+    Their dot product, plus the item's bias.
+    """
     scores_NV = state_ND @ catalogue_VD.T
     return scores_NV if bias_V is None else scores_NV + bias_V
 
@@ -92,10 +100,10 @@ def catalogue_scores(
 def cross_entropy(
     state_ND: Tensor, catalogue_VD: Tensor, bias_V: Tensor | None, target_N: Tensor
 ) -> Tensor:
-    """Full cross-entropy, summed over N: -log of the softmax over the whole catalogue at each target.
+    """Full cross-entropy, summed over N.
 
-    Holds all N × V scores; `lean_cross_entropy` gives the same value and gradients
-    without.
+    -log of the softmax over the whole catalogue at each target. Holds all N × V scores;
+    `lean_cross_entropy` gives the same value and gradients without.
 
     Args:
         state_ND: states.
@@ -116,11 +124,12 @@ def lean_cross_entropy(
     chunk: int = 256,
     smoothing: float = 0.0,
 ) -> Tensor:
-    """`cross_entropy` in chunks of rows: no more than `chunk` × V scores exist at any time.
+    """`cross_entropy` in chunks of rows.
 
-    A chunk's gradient is a by-product of its softmax, so both are made at once and
-    nothing of size N × V waits for the backward pass. Under autocast the matrix
-    products run in its dtype, the softmax in float32.
+    No more than `chunk` × V scores exist at any time. A chunk's gradient is a
+    by-product of its softmax, so both are made at once and nothing of size N × V waits
+    for the backward pass. Under autocast the matrix products run in its dtype, the
+    softmax in float32.
 
     Args:
         state_ND, catalogue_VD, bias_V, target_N: as for `cross_entropy`.
@@ -223,7 +232,10 @@ class NegativeSampler(nn.Module):
         )
 
     def log_expected(self, items: Tensor, count: int) -> Tensor:
-        """Log of how often each of `items` is expected among `count` draws; the logQ correction."""
+        """Log of how often each of `items` is expected among `count` draws.
+
+        The logQ correction.
+        """
         return self.log_share[items - 1] + math.log(count)
 
 
@@ -234,10 +246,10 @@ def sampled_softmax(
     negative_log_q_NM: Tensor,
     hit_NM: Tensor,
 ) -> Tensor:
-    """Cross-entropy against sampled negatives, corrected for how they were drawn; one loss per position, (N,).
+    """Cross-entropy against sampled negatives, corrected for how they were drawn.
 
-    Subtracting the log of each item's expected count makes the sampled sum an estimate
-    of the full one.
+    One loss per position, (N,). Subtracting the log of each item's expected count makes
+    the sampled sum an estimate of the full one.
 
     Args:
         positive_N, negative_NM: scores.
@@ -256,7 +268,9 @@ def sampled_softmax(
 def binary_cross_entropy(
     positive_N: Tensor, negative_NM: Tensor, hit_NM: Tensor
 ) -> Tensor:
-    """Each candidate judged alone: taken or not clicked? One loss per position, (N,), negatives averaged.
+    """Each candidate judged alone.
+
+    Taken or not clicked? One loss per position, (N,), negatives averaged.
 
     Args:
         positive_N, negative_NM, hit_NM: as for `sampled_softmax`.
@@ -276,7 +290,9 @@ def generalized_bce(
     catalogue: int,
     calibration: float = 0.75,
 ) -> Tensor:
-    """gBCE: binary cross-entropy with the positive's probability raised to a power that undoes overconfidence.
+    """gBCE: binary cross-entropy with the positive's probability raised to a power.
+
+    The power undoes overconfidence.
 
     Args:
         positive_N, negative_NM, hit_NM: as for `sampled_softmax`.
@@ -292,11 +308,11 @@ def generalized_bce(
 
 
 def slate_softmax(scores_BN: Tensor, clicked_BN: Tensor, real_BN: Tensor) -> Tensor:
-    """How far clicked candidates stand from the top of their slates: the summed cross-entropy of each against others.
+    """How far clicked candidates stand from the top of their slates.
 
-    Each clicked candidate is the right answer of a softmax over itself and those
-    candidates of its slate that were not clicked. A slate with nothing clicked, or with
-    nothing else, adds 0.
+    The summed cross-entropy of each against others. Each clicked candidate is the right
+    answer of a softmax over itself and those candidates of its slate that were not
+    clicked. A slate with nothing clicked, or with nothing else, adds 0.
 
     Args:
         scores_BN: a row of candidates for each slate, (B, N).
@@ -357,7 +373,7 @@ class Criterion(nn.Module):
         target_N: Tensor,
         negatives_M: Tensor,
     ) -> Tensor:
-        """Loss per position, (N,), from the scores of the targets and of the drawn negatives."""
+        """Loss per position, (N,), from scores of targets and of drawn negatives."""
         hit_NM = target_N[:, None] == negatives_M
         if self.loss == "sampled":
             expected = self.sampler.log_expected

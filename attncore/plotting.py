@@ -1,7 +1,7 @@
-"""Pictures of attention weights, and of how a training went. See the chapter "Query, key, value and context vectors".
+"""Pictures of attention weights, and of how a training went.
 
-Needs matplotlib, which `import attncore` does not: it is imported when the first
-picture is drawn.
+See the chapter "Query, key, value and context vectors". Needs matplotlib, which `import
+attncore` does not: it is imported when the first picture is drawn.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 BLUE = PALETTE[0]
 
 
+# An opaque page, so that a picture can be read on a dark one too.
 INK, PAPER = (
     "#111111",
     "#ffffff",
-)  # an opaque page, so that a picture can be read on a dark one too
+)
 
 
 def heat_map(
@@ -44,9 +45,10 @@ def heat_map(
     most: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw attention weights as a table of colours: a row for each query, a column for each event.
+    """Draw attention weights as a table of colours.
 
-    The numbers are written into the cells where there are at most 80 of them.
+    A row for each query, a column for each event. The numbers are written into the
+    cells where there are at most 80 of them.
 
     Args:
         weights: (L, K), a tensor or an array.
@@ -164,7 +166,7 @@ def learning_curve(
     title: str = "",
     metric: str = "ndcg@10",
 ) -> Axes:
-    """Draw the training loss and a validation metric of every epoch, and mark the best one.
+    """Draw the training loss and a validation metric of every epoch; mark the best.
 
     Args:
         run: a run folder, or the `epochs` of a `Run`.
@@ -198,10 +200,8 @@ def learning_curve(
     )
     above.set_ylabel("training loss (nats)")
     above.tick_params(labelbottom=False)
-    above.set_title(
-        title
-        or f"Best of {len(epochs)} epochs: epoch {number[best]}, {metric} {values[best]:.3f}"
-    )
+    found = f"epoch {number[best]}, {metric} {values[best]:.3f}"
+    above.set_title(title or f"Best of {len(epochs)} epochs: {found}")
     ax.plot(number, values, color=BLUE, marker="." if len(epochs) < 40 else "")
     ax.axvline(
         number[best],
@@ -232,7 +232,7 @@ def epochs_of(run: str | Path | Sequence[Mapping[str, Any]]) -> list[Mapping[str
 
 
 def _numbers(weights: Any, axes: int) -> np.ndarray:
-    """Weights as float64 with that many axes, whether they are a tensor (on any device) or an array."""
+    """Weights as float64 with that many axes, from a tensor or an array."""
     if hasattr(weights, "detach"):
         weights = weights.detach().float().cpu().numpy()
     table = np.asarray(weights, np.float64)

@@ -1,4 +1,7 @@
-"""Stage 1a, the smallest part: columns as they come become exact ids and whole seconds, or one clear error."""
+"""Stage 1a, the smallest part.
+
+Columns as they come become exact ids and whole seconds, or one clear error.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +49,7 @@ LATEST = 4_102_444_800  # 2100-01-01; times from 1970 to here are believed
 KINDS = ("number", "category", "categories", "words")
 
 
+# What stands for nothing among whole numbers.
 GAPS = (
     "",
     "nan",
@@ -56,7 +60,7 @@ GAPS = (
     "NULL",
     "None",
     "<NA>",
-)  # what stands for nothing among whole numbers
+)
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,10 @@ class Source:
 
 
 def as_number(values: pd.Series, decimals: bool) -> pd.Series:
-    """Text as int64 (or, with `decimals`, float64) where each filled cell is such a number, else as it is.
+    """Text as int64, or with `decimals` float64, where each filled cell is a number.
 
-    Among whole numbers a word such as NaN or NULL is an empty cell; among other text it
-    is text.
+    Else it stays as it is. Among whole numbers a word such as NaN or NULL is an empty
+    cell; among other text it is text.
     """
     filled = values[values.str.strip() != ""]
     whole = filled.str.fullmatch(INTEGER)
@@ -110,10 +114,11 @@ def as_number(values: pd.Series, decimals: bool) -> pd.Series:
 
 
 def from_json(values: pd.Series, decimals: bool) -> pd.Series:
-    """A column of JSON values as numbers, text or tuples where all that are there are such, else as it is.
+    """A column of JSON values as numbers, text or tuples, where all are such.
 
-    Whole numbers wider than int64 are text, as in a .csv file. Without `decimals` a
-    column of both whole and other numbers becomes float64 only where that rounds none.
+    Else it stays as it is. Whole numbers wider than int64 are text, as in a .csv file.
+    Without `decimals` a column of both whole and other numbers becomes float64 only
+    where that rounds none.
     """
     known = values[values.notna()]
     kinds = {type(value) for value in known}
@@ -139,9 +144,10 @@ def _survives_float64(value: Any) -> bool:
 
 
 def declared(values: pd.Series, kind: str, where: Source) -> pd.Series:
-    """A column as its declared kind: "number" is float64, "category" and "words" text, "categories" tuples.
+    """A column as its declared kind.
 
-    As categories, text is split at each "|". What is missing stays so.
+    "number" is float64, "category" and "words" text, "categories" tuples. As
+    categories, text is split at each "|". What is missing stays so.
 
     Raises:
         DataError: a number is not one, or not finite.
@@ -181,7 +187,9 @@ def blank(values: pd.Series) -> pd.Series:
 
 
 def plain_values(values: pd.Series, where: Source | None = None) -> pd.Series:
-    """Free a column of its wrapping: categories, objects that are all text, nullable types without nulls.
+    """Free a column of its wrapping.
+
+    Categories, objects that are all text, nullable types without nulls.
 
     Raises:
         DataError: text that no file could hold, half of a character.
@@ -219,7 +227,10 @@ def _encodes(text: str) -> bool:
 
 
 def exact_ids(values: pd.Series, where: Source) -> pd.Series:
-    """Ids as int64 or str, exactly as given; UUIDs are text, whole decimals are whole numbers."""
+    """Ids as int64 or str, exactly as given.
+
+    UUIDs are text, whole decimals are whole numbers.
+    """
     values = plain_values(values)
     kind = types.infer_dtype(values, skipna=False)
     if kind == "string":
@@ -265,11 +276,12 @@ def _is_whole(value: Any) -> bool:
 def whole_seconds(
     values: pd.Series, where: Source, time_format: str | None, ticks: int
 ) -> tuple[pd.Series, np.ndarray]:
-    """Times as int64 Unix seconds, and the order of rows: as they are, or by what is finer than a second.
+    """Times as int64 Unix seconds, and the order of rows.
 
-    `ticks` is the number of units in a second. Integers stay integers all the way. A
-    time before 1970 or after 2100 is refused: it is a fault in the log, or milliseconds
-    taken for seconds, and would upset every split by time.
+    As they are, or by what is finer than a second. `ticks` is the number of units in a
+    second. Integers stay integers all the way. A time before 1970 or after 2100 is
+    refused: it is a fault in the log, or milliseconds taken for seconds, and would
+    upset every split by time.
     """
     given = values = plain_values(values)
     values = values.astype("str") if time_format is not None else values
@@ -326,7 +338,7 @@ def whole_seconds(
 def require_believable(
     given: pd.Series, whole: np.ndarray, ticks: int, where: Source, are_numbers: bool
 ) -> None:
-    """Refuse times before 1970 or after 2100, given in units of which a second has `ticks`."""
+    """Refuse times before 1970 or after 2100; a second has `ticks` of their units."""
     early = "lies before 1970; mend it, or leave the cell empty and the row is dropped"
     require(pd.Series(whole >= 0, given.index), given, where, early)
     late = pd.Series(whole > LATEST * ticks, given.index)
@@ -347,7 +359,7 @@ def require_believable(
 
 
 def require_exact(values: pd.Series, where: Source) -> None:
-    """Refuse integers wider than int64, and floats so large that they may have been rounded."""
+    """Refuse integers wider than int64, and floats that may have been rounded."""
     least, most = -(2**63), 2**63 - 1
     if types.is_float_dtype(values):  # 2**53 itself may be 2**53 + 1, rounded
         most = 2 ** (np.finfo(str(values.dtype)).nmant + 1) - 1
@@ -433,7 +445,9 @@ def read_known(
     ids: pd.Series,
     kinds: Mapping[str, str],
 ) -> pd.DataFrame:
-    """What is known about users or items: a table indexed by ids of the type that the events have.
+    """What is known about users or items.
+
+    A table indexed by ids of the type that the events have.
 
     Args:
         source: a file, or a frame with a column or an index of ids.
@@ -483,9 +497,10 @@ def read_known(
 
 
 def file_kind(path: Path) -> tuple[str, bool]:
-    """The kind of a file by its ending, ".csv", ".tsv", ".jsonl" or ".parquet", and whether it is gzipped.
+    """The kind of a file by its ending, and whether it is gzipped.
 
-    A folder is ".parquet": the parts of one table.
+    It is ".csv", ".tsv", ".jsonl" or ".parquet". A folder is ".parquet": the parts of
+    one table.
 
     Raises:
         DataError: there is no such file, or its ending is another.
@@ -506,7 +521,9 @@ def file_kind(path: Path) -> tuple[str, bool]:
 
 
 def parquet_parts(path: Path) -> list[Path]:
-    """The file itself, or a folder's Parquet parts in order of their names; names that begin with _ or . are not.
+    """The file itself, or a folder's Parquet parts in order of their names.
+
+    Names that begin with _ or . are not.
 
     Raises:
         DataError: the folder has none.
@@ -528,7 +545,9 @@ def parquet_parts(path: Path) -> list[Path]:
 
 
 def column_names(path: Path) -> list[str]:
-    """The names of a log's columns, from the header of a .csv or .tsv file or the schema of the first Parquet part.
+    """The names of a log's columns.
+
+    They stand in the header of a .csv or .tsv file, or in the first Parquet part.
 
     Raises:
         DataError: there is none, or two columns have one name.
@@ -624,12 +643,10 @@ def _read_text(path: Path, separator: str, packed: bool) -> pd.DataFrame:
         "compression": "gzip" if packed else None,
     }
     try:
-        header = pd.read_csv(path, header=None, nrows=1, **options).iloc[
-            0
-        ]  # pandas renames duplicates
-        with (
-            warnings.catch_warnings()
-        ):  # and only warns where it cuts off columns without a name
+        # Pandas renames duplicates
+        header = pd.read_csv(path, header=None, nrows=1, **options).iloc[0]
+        # And only warns where it cuts off columns without a name.
+        with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
             frame = pd.read_csv(path, index_col=False, **options)
     except pd.errors.EmptyDataError:
@@ -708,7 +725,10 @@ def _refuse_halves(record: dict[str, Any], where: str) -> None:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose names are all different; JSON's own reader keeps the last of two and says nothing."""
+    """An object whose names are all different.
+
+    JSON's own reader keeps the last of two and says nothing.
+    """
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a name is there twice")
@@ -716,7 +736,10 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _read_parquet(path: Path) -> tuple[pd.DataFrame, Source]:
-    """A Parquet file, or a folder of parts with the same columns; rows count from 1 in each."""
+    """A Parquet file, or a folder of parts with the same columns.
+
+    Rows count from 1 in each.
+    """
     tables: list[pa.Table] = []
     parts = parquet_parts(path)
     for part in parts:
@@ -732,9 +755,8 @@ def _read_parquet(path: Path) -> tuple[pd.DataFrame, Source]:
         if len(parts) > 1:
             tables[-1] = tables[-1].select(first)
     try:
-        table = pa.concat_tables(
-            tables, promote_options="default"
-        )  # a column of nulls alone takes any type
+        # A column of nulls alone takes any type.
+        table = pa.concat_tables(tables, promote_options="default")
     except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
         raise DataError(
             f"{path}: its parts differ in type ({one_line(error)}); write them alike"

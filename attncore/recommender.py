@@ -109,7 +109,7 @@ class Recommender(nn.Module):
     # The plain path.
 
     def states(self, batch: Batch) -> Tensor:
-        """The state after each event, (B, T, D), whose scores are those of the next item.
+        """The state after each event, (B, T, D); its scores are those of the next item.
 
         Not for "target".
         """
@@ -158,7 +158,7 @@ class Recommender(nn.Module):
         return criterion(positive_N, negative_NM, target_N, negatives_M).sum()
 
     def scorer(self, batch: Batch) -> Callable[[slice | Tensor], Tensor]:
-        """A function that gives scores (B, n) after each whole history, of some n items.
+        """A function that gives scores (B, n) of some n items after each whole history.
 
         It takes their places in the catalogue: an item's is its index less 1. What does
         not depend on the items is computed once.
@@ -359,7 +359,10 @@ class Recommender(nn.Module):
 
     @property
     def item(self) -> ItemEmbedding:
-        """The item vectors: stage 2 looks them up, stage 4 compares states with them."""
+        """The item vectors.
+
+        Stage 2 looks them up, stage 4 compares states with them.
+        """
         return self.embedding.item
 
     @property
@@ -573,10 +576,10 @@ def candidate_scores(
     at_BP: Tensor,
     user_BPD: Tensor | None = None,
 ) -> Tensor:
-    """Scores (B, P, N) of candidates asked at P moments: after event `at_BP` of the row.
+    """Scores (B, P, N) of candidates asked at P moments.
 
-    The user side joins the candidate in the query, and the state that is compared with
-    the candidate.
+    After event `at_BP` of the row. The user side joins the candidate in the query, and
+    the state that is compared with the candidate.
     """
     output, many = model.output, candidates_BPN.shape[2]
 

@@ -1,4 +1,7 @@
-"""Run folders: what a trained model is on disk. Nothing is pickled; nothing half-written replaces a whole file."""
+"""Run folders: what a trained model is on disk. Nothing is pickled.
+
+Nothing half-written replaces a whole file.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,9 @@ def write_run(
     attributes: Sequence[str] = (),
     only_weights: bool = False,
 ) -> None:
-    """Write a run folder, made if missing; `config.json`, which holds the other files' checksums, comes last.
+    """Write a run folder, made if missing.
+
+    `config.json`, which holds the other files' checksums, comes last.
 
     Args:
         folder: what becomes a run folder.
@@ -154,9 +159,10 @@ def take_weights(model: Any, weights: Mapping[str, Tensor]) -> None:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing a folder, made if missing, until the block ends or this process dies.
+    """Keep other processes from writing a folder until the block ends.
 
-    Where the system has no such locks, as Windows, nobody is kept out.
+    It is made if missing. The lock also ends when this process dies. Where the system
+    has no such locks, as Windows, nobody is kept out.
 
     Raises:
         DataError: another process is writing it.
@@ -198,7 +204,10 @@ def on_disk(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; what is there replaces `path` if the block ends well, else it goes."""
+    """A name beside `path` to write to.
+
+    What is there replaces `path` if the block ends well, else it goes.
+    """
     fresh = path.with_name(f"{UNFINISHED}{os.getpid()}-{path.name}")
     try:
         yield fresh
@@ -210,7 +219,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def prepare(folder: Path, clear: bool = True) -> None:
-    """Make a folder ready to be written: it exists, nothing unfinished lies in it, and writing was tried.
+    """Make a folder ready to be written.
+
+    It exists, nothing unfinished lies in it, and writing was tried.
 
     Args:
         folder: what is to be written.
@@ -266,7 +277,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 
 
 def read_whole(folder: Path, read: Callable[[Path, dict[str, Any]], Found]) -> Found:
-    """What `read` makes of a run folder and its configuration, all files being of one run.
+    """What `read` makes of a run folder and its configuration, all of one run.
 
     They are checked before and after. While somebody replaces them, they are read
     again.

@@ -1,4 +1,7 @@
-"""Stage 1b: from a log to histories. Ids become indices 1..V, 0 is padding; each user is a row of a flat array."""
+"""Stage 1b: from a log to histories. Ids become indices 1..V, 0 is padding.
+
+Each user is a row of a flat array.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,9 @@ class Vocabulary:
         return index
 
     def known(self, ids: Sequence[Any] | np.ndarray) -> np.ndarray:
-        """Indices of those `ids` that are in the vocabulary, int32; the others are passed over.
+        """Indices of those `ids` that are in the vocabulary, int32.
+
+        The others are passed over.
 
         Raises:
             DataError: the ids are of another type than the log's.
@@ -99,7 +104,7 @@ class Vocabulary:
 
 
 class Joined:
-    """Arrays one behind the other, read as one, so that files of several shards need not become one.
+    """Arrays one behind the other, read as one, as are the files of several shards.
 
     Args:
         parts: one-dimensional arrays of one type.
@@ -115,7 +120,10 @@ class Joined:
         return self.shape[0]
 
     def __getitem__(self, at: Any) -> np.ndarray:
-        """The entries at some places, in memory; `at` is an array of integers or a slice."""
+        """The entries at some places, in memory.
+
+        `at` is an array of integers or a slice.
+        """
         if isinstance(at, slice):
             at = np.arange(*at.indices(len(self)))
         found = np.empty(at.shape, self.dtype)
@@ -128,7 +136,9 @@ class Joined:
 
 @dataclass(frozen=True)
 class Histories:
-    """Many histories in one flat array: row r is `items[offsets[r]:offsets[r + 1]]`, oldest event first.
+    """Many histories in one flat array.
+
+    Row r is `items[offsets[r]:offsets[r + 1]]`, oldest event first.
 
     Attributes:
         items: item indices 1..V, int32, one per event.
@@ -160,7 +170,10 @@ class Histories:
         return np.diff(self.offsets)
 
     def take(self, rows: np.ndarray, stops: np.ndarray | None = None) -> Histories:
-        """The given rows in the given order; `stops` cuts each to its first so many events (None keeps all)."""
+        """The given rows in the given order.
+
+        `stops` cuts each to its first so many events (None keeps all).
+        """
         rows = np.asarray(rows, np.int64)
         lengths = self.lengths[rows] if stops is None else np.asarray(stops)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -168,7 +181,10 @@ class Histories:
         return self._gathered(at, offsets)
 
     def erased(self, row: int) -> Histories:
-        """One history n + 1 times: whole, then without each of its n events; times and attributes are kept."""
+        """One history n + 1 times: whole, then without each of its n events.
+
+        Times and attributes are kept.
+        """
         events = np.arange(self.offsets[row], self.offsets[row + 1])
         at = np.concatenate(
             [events, *(np.delete(events, event) for event in range(len(events)))]
@@ -183,7 +199,9 @@ class Histories:
         return Histories(self.items[at], offsets, self.times[at], attributes)
 
     def memory_mapped(self, folder: Path) -> Histories:
-        """The same histories with their events in files of a folder instead of in memory; training reads them there.
+        """The same histories with their events in files of a folder, not in memory.
+
+        Training reads them there.
 
         Raises:
             DataError: an attribute is not a number.
@@ -212,7 +230,10 @@ class Histories:
 
     @classmethod
     def from_lists(cls, rows: Sequence[Sequence[int] | np.ndarray]) -> Histories:
-        """Histories from lists of item indices; times count the events of a row from 0."""
+        """Histories from lists of item indices.
+
+        Times count the events of a row from 0.
+        """
         lengths = [len(row) for row in rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         empty = np.zeros(0, np.int32)

@@ -24,9 +24,8 @@ from attncore.readers import plain_values
 from attncore.sequences import Histories, Vocabulary, plain_ids
 from attncore.splits import Split
 
-PART = (
-    2**20
-)  # scores that exist at a time, whatever the catalogue: 4 MiB stay in a cache
+# Scores that exist at a time, whatever the catalogue: 4 MiB stay in a cache.
+PART = 2**20
 EVENTS = 4096  # events that are scored at a time: what fits a cache is quickest
 CODES = "embedding.item.features.codes_"  # so begin the names of tables of items' codes
 
@@ -243,8 +242,8 @@ def with_items(model: Any, table: pd.DataFrame) -> Any:
     known = model.split.items
     if not model.features.item:
         raise DataError(
-            "new items need a model trained with item_features: nothing else is known of"
-            " them"
+            "new items need a model trained with item_features: nothing else is known"
+            " of them"
         )
     ids = plain_ids(table.index)
     if len(known.known(ids)) or table.index.has_duplicates:

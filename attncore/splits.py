@@ -89,7 +89,10 @@ class Holdout:
         return len(self.targets)
 
     def first_of_users(self, most: int) -> Holdout:
-        """A small part of the questions: the first of each user, for at most `most` users, evenly chosen."""
+        """A small part of the questions.
+
+        The first of each user, for at most `most` users, evenly chosen.
+        """
         first = np.sort(np.unique(self.users, return_index=True)[1])
         rows = first[np.linspace(0, len(first) - 1, min(most, len(first))).astype(int)]
         return replace(
@@ -104,7 +107,7 @@ class Holdout:
 
 @dataclass(frozen=True)
 class Split:
-    """A log divided into training, validation and test, with the vocabularies that all three share.
+    """A log divided into training, validation and test, which share vocabularies.
 
     Attributes:
         name: the log's name.
@@ -137,7 +140,10 @@ class Split:
 
     @property
     def item_counts(self) -> np.ndarray:
-        """How often each item occurs in training, int64 (V,); entry j is item index j + 1."""
+        """How often each item occurs in training, int64 (V,).
+
+        Entry j is item index j + 1.
+        """
         return self.valid.item_counts
 
     def label(self, item: Any) -> str:
@@ -146,7 +152,7 @@ class Split:
         return str(item) if self.titles is None else str(self.titles[index - 1])
 
     def save(self, folder: Path, attributes: Sequence[str] = ()) -> None:
-        """Write `vocabulary.json` and `histories.safetensors` into a folder that exists.
+        """Write `vocabulary.json` and `histories.safetensors` into a folder.
 
         Of the events' attributes only those named in `attributes` are kept.
         """
@@ -192,7 +198,10 @@ class Split:
     def load(
         cls, folder: Path, indexed_slates: Callable[..., AskedSlates] | None = None
     ) -> Split:
-        """Read what `save` wrote; `indexed_slates` makes slates of what was kept of them."""
+        """Read what `save` wrote.
+
+        `indexed_slates` makes slates of what was kept of them.
+        """
         about = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
         arrays = load_file(folder / "histories.safetensors")
         attributes = {
@@ -227,7 +236,10 @@ class Split:
 
 
 def _packed(column: np.ndarray) -> tuple[np.ndarray, list[Any] | None]:
-    """An event attribute as an array of numbers, and, where those are places in a list of values, that list."""
+    """An event attribute as an array of numbers.
+
+    Where those are places in a list of values, that list too.
+    """
     if column.dtype.kind in "biuf":
         return column, None
     plain = [
@@ -260,12 +272,12 @@ def split_at(
     counts: np.ndarray | None = None,
     slates: AskedSlates | None = None,
 ) -> Split:
-    """A split that trains on each row up to `train_stops` and asks `questions[name] = rows, places`.
+    """A split that trains on each row up to `train_stops` and asks some questions.
 
-    A question is: which item stands at that place of that row, given all before it?
-    With `slates` it is: which of a slate's candidates were clicked, given all before its
-    moment? `counts` are the training events of each item, where there are more than
-    those of `histories`.
+    They are `questions[name] = rows, places`. A question is: which item stands at that
+    place of that row, given all before it? With `slates` it is: which of a slate's
+    candidates were clicked, given all before its moment? `counts` are the training
+    events of each item, where there are more than those of `histories`.
     """
     train = histories.take(np.arange(len(users)), stops=train_stops)
     if counts is None:
@@ -388,11 +400,12 @@ def leave_one_out(log: Interactions) -> Split:
 
 
 def split_by_time(log: Interactions, valid: float = 0.1, test: float = 0.1) -> Split:
-    """Two moments cut the log for everyone: training before the first, testing from the second on.
+    """Two moments cut the log for everyone.
 
-    `valid` and `test` are shares of the log's events. Asked is each user's first event
-    in the period, if they have a history before it; the history ends where the period
-    begins. Events of one time are never parted.
+    Training before the first, testing from the second on. `valid` and `test` are shares
+    of the log's events. Asked is each user's first event in the period, if they have a
+    history before it; the history ends where the period begins. Events of one time are
+    never parted.
 
     Of a log with slates every slate in the period is asked, and its history is all
     before the slate's own moment, as it would be in a shop; what is learned is learned
@@ -447,10 +460,10 @@ def split_by_user(
     seed: int = 0,
     opening: int | None = None,
 ) -> Split:
-    """Held-out users show their first `known` events and are asked for the next; nothing of them trains.
+    """Held-out users show their first `known` events and are asked for the next.
 
-    Users are dealt to `folds` folds at random by `seed`: fold `fold` tests, the one
-    after it validates, the others train.
+    Nothing of them trains. Users are dealt to `folds` folds at random by `seed`: fold
+    `fold` tests, the one after it validates, the others train.
 
     Args:
         log: what to divide.
@@ -506,9 +519,10 @@ def split_by_user(
 
 
 def index_log(log: Interactions) -> tuple[Vocabulary, Vocabulary, Histories]:
-    """Vocabularies and histories; events of equal time keep the order of the log's rows.
+    """Vocabularies and histories.
 
-    Candidates of slates are items of the log, even those that nobody took.
+    Events of equal time keep the order of the log's rows. Candidates of slates are
+    items of the log, even those that nobody took.
     """
     events = log.events
     user, user_ids = pd.factorize(events["user"], sort=True)
@@ -517,9 +531,8 @@ def index_log(log: Interactions) -> tuple[Vocabulary, Vocabulary, Histories]:
         every = item_ids.union(log.slates.candidates)
         item, item_ids = every.get_indexer(item_ids)[item], every
     time = events["time"].to_numpy(np.int64)
-    order = np.lexsort(
-        (time, user)
-    )  # a stable sort: rows of one user and one time stay as loaded
+    # A stable sort: rows of one user and one time stay as loaded.
+    order = np.lexsort((time, user))
     offsets = np.concatenate(
         [[0], np.cumsum(np.bincount(user, minlength=len(user_ids)))]
     ).astype(np.int64)

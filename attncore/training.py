@@ -29,6 +29,7 @@ from attncore.splits import Split
 logger = logging.getLogger(__name__)
 
 
+# Those of them that there are.
 EPOCH_METRICS = (
     "hr@10",
     "ndcg@10",
@@ -36,7 +37,7 @@ EPOCH_METRICS = (
     "recall@10",
     "gauc",
     "logloss",
-)  # those of them that there are
+)
 
 
 LOOK_EVERY = 50  # steps between readings of the loss, for each of which the loop waits
@@ -90,7 +91,10 @@ class Run:
 
     @property
     def best_epoch(self) -> int:
-        """The first epoch with the highest validation NDCG@10; 0 before the first ends."""
+        """The first epoch with the highest validation NDCG@10.
+
+        0 before the first ends.
+        """
         return (
             max(self.epochs, key=lambda entry: entry["ndcg@10"])["epoch"]
             if self.epochs
@@ -111,16 +115,16 @@ def fit(
     about: dict[str, Any] | None = None,
     resume: bool = False,
 ) -> Run:
-    """Train the model in place on `split.train`, choosing the best epoch by NDCG@10 on `split.valid`.
+    """Train the model in place on `split.train`.
 
-    A step's users are drawn at random. They are sorted by length only within the step
-    and worked through in parts, each padded to its own longest history: the gradient is
-    that of the whole step, without the padding. Where the split has slates, an epoch
-    shows 8 random ones of each user, and the best epoch is chosen on the first
-    validation slate of 1,000 users; the report in the end is on all. Under `torchrun`
-    each process works on its own users of the step, and the first one writes. Where a
-    split holds the users of this process alone (`split.sharded`), a step takes the
-    same share of them from each.
+    The best epoch is chosen by NDCG@10 on `split.valid`. A step's users are drawn at
+    random. They are sorted by length only within the step and worked through in parts,
+    each padded to its own longest history: the gradient is that of the whole step,
+    without the padding. Where the split has slates, an epoch shows 8 random ones of
+    each user, and the best epoch is chosen on the first validation slate of 1,000
+    users; the report in the end is on all. Under `torchrun` each process works on its
+    own users of the step, and the first one writes. Where a split holds the users of
+    this process alone (`split.sharded`), a step takes the same share of them from each.
 
     Args:
         model: what to train; it ends with the weights of the best epoch, in evaluation
@@ -273,7 +277,7 @@ class Trainer:
         self.step += 1
 
     def _after_step(self, bar: Any, stop_wanted: Callable[[], bool]) -> None:
-        """Look at the loss, validate, keep a checkpoint and stop, each when it is time."""
+        """Look at the loss, validate, keep a checkpoint, stop: each when it is time."""
         epoch_ends = self._epoch_ends()
         looks = epoch_ends or self.step % LOOK_EVERY == 0
         if self.group.size == 1:
@@ -364,7 +368,10 @@ class Trainer:
         return self.step >= self.steps or 0 < self.config.patience <= since
 
     def state(self) -> dict[str, Any]:
-        """All that `restore` needs to go on from here; the processes' random states are gathered."""
+        """All that `restore` needs to go on from here.
+
+        The processes' random states are gathered.
+        """
         random_state = {"cpu": torch.get_rng_state()}
         if self.group.device.type == "cuda":
             random_state["cuda"] = torch.cuda.get_rng_state(self.group.device)
@@ -382,7 +389,10 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave; the order of the users needs nothing, it depends on seed and step alone."""
+        """Go on from what `state` gave.
+
+        The order of the users needs nothing, it depends on seed and step alone.
+        """
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         for average, kept in zip(self.average.average, state["average"], strict=True):

@@ -109,9 +109,8 @@ def paired_p(my_p: Callable[[np.ndarray, np.ndarray, int, int], float]) -> str:
     rng = np.random.default_rng(1)
     easy, noise = rng.normal(0, 5, 200), rng.normal(0, 1, 200)
     noise = (noise - noise.mean()) / noise.std()
-    a = (
-        easy + noise + 0.11
-    )  # a difference of 0.11, 1.56 standard errors: two-sided p is about .12
+    # A difference of 0.11, 1.56 standard errors: two-sided p is about .12.
+    a = easy + noise + 0.11
     answer = float(my_p(a.copy(), easy.copy(), 4000, 0))
     assert 0 <= answer <= 1, f"p = {answer:.3f} is no chance: cut it off at 1"
     assert answer < 0.5, (

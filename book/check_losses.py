@@ -224,10 +224,11 @@ def rate(my_rate: Callable[[int, int, int], float]) -> str:
 
 def clip(my_clip: Callable[[list[Tensor], float], list[Tensor]]) -> str:
     """`my_clip(gradients, most)`: all tensors as one vector, shortened to `most`."""
+    # Length 5
     gradients = [
         torch.tensor([[2.0, 0], [2, 0]]),
         torch.tensor([1.0, -4.0]),
-    ]  # length 5
+    ]
     answer = [torch.as_tensor(g) for g in my_clip([g.clone() for g in gradients], 2.0)]
     assert [g.shape for g in answer] == [g.shape for g in gradients], (
         "the shapes of the gradients must stay"

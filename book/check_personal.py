@@ -12,9 +12,8 @@ from torch import Tensor
 def masked_mean(my_masked_mean: Callable[[Tensor, Tensor], Tensor]) -> str:
     """`my_masked_mean(table, codes)`: the mean of the rows that the codes (..., M)
     name; code 0 is padding."""
-    table = torch.tensor(
-        [[9.0, 9, 9], [3, 0, 0], [0, 2, 0], [0, 1, 3]]
-    )  # row 0 must not matter
+    # Row 0 must not matter.
+    table = torch.tensor([[9.0, 9, 9], [3, 0, 0], [0, 2, 0], [0, 1, 3]])
     codes = torch.tensor([[1, 0], [2, 3], [0, 0], [2, 2]])
     right = torch.tensor([[3.0, 0, 0], [0, 1.5, 1.5], [0, 0, 0], [0, 2, 0]])
     answer = _ask(my_masked_mean, table, codes)

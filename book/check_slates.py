@@ -109,11 +109,10 @@ def review_ranking(my_rank: Callable[[Tensor, list[Tensor]], list[int]]) -> str:
     user over each one's words."""
     user = torch.tensor([2.0, 0.0, 0.5])
     dull, sharp = torch.tensor([0.0, 1.0, 0.0]), torch.tensor([3.0, 0.0, 0.0])
+    # One word that speaks to this user, among five.
     reviews = [
         torch.stack([dull, dull, dull]),
-        torch.stack(
-            [dull, dull, dull, dull, dull, sharp]
-        ),  # one word that speaks to this user, among five
+        torch.stack([dull, dull, dull, dull, dull, sharp]),
         torch.tensor([[0.9, 0.0, 0.0], [0.9, 0.2, 0.0]]),
         torch.tensor([[-2.0, 0.0, 1.0]]),
     ]

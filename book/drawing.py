@@ -14,11 +14,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+# Of a picture, of the names on its left, of one row; in units of the SVG.
 WIDTH, LEFT, ROW = (
     440,
     168,
     22,
-)  # of a picture, of the names on its left, of one row; in units of the SVG
+)
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,8 @@ class Control:
     """One thing that a reader can choose."""
 
     name: str
-    labels: list[
-        Any
-    ]  # its choices; or a list of them for each choice of the first control
+    # Its choices; or a list of them for each choice of the first control.
+    labels: list[Any]
     kind: str = "choose"  # "choose" from a list, "slide", or "point" at one of them
     start: int = 0
 
@@ -40,9 +40,8 @@ class Panel:
     title: str
     kind: str  # "bars", "table" or "lines"
     says: str  # what begins the sentence under the picture
-    names: list[
-        Any
-    ]  # what the rows are called; or a list of them for each choice of the first control
+    # What the rows are called; or a list of them for each choice of the first control.
+    names: list[Any]
     values: list[Any]
     by: list[int]
     digits: int = 2

@@ -109,9 +109,8 @@ def pack_notebooks(app: Sphinx, exception: Exception | None) -> None:
     ) as archive:
         for path in sorted(wanted):
             if path != Path(__file__).resolve():
-                entry = zipfile.ZipInfo(
-                    f"attncore/{path.relative_to(ROOT).as_posix()}"
-                )  # no time: the same bytes
+                # No time: the same bytes.
+                entry = zipfile.ZipInfo(f"attncore/{path.relative_to(ROOT).as_posix()}")
                 archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
 
 

@@ -19,9 +19,8 @@ PRELOADED = [  # by the server, once; torch.testing imports torch.distributed.te
     ],
     *["torch.distributed.tensor", "hypothesis", "pytest"],
 ]
-CONTEXT = multiprocessing.get_context(
-    "forkserver"
-)  # a fresh process, most imports done; all tests share its server
+# A fresh process, most imports done; all tests share its server.
+CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(PRELOADED)
 
 

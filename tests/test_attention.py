@@ -284,9 +284,8 @@ def test_raw_weights_are_the_scores_and_masked_ones_are_zero():
     expected = scaled_dot_product(query, key) * keep
     torch.testing.assert_close(weights, expected)
     torch.testing.assert_close(attended, expected @ value)
-    past = causal_keep(
-        2, 3
-    )  # the newest event is hidden from one query and not from the other
+    # The newest event is hidden from one query and not from the other.
+    past = causal_keep(2, 3)
     attended, weights = attend(query, key, value, past, normalize=False)
     torch.testing.assert_close(weights, scaled_dot_product(query, key) * past)
     torch.testing.assert_close(attended, weights @ value)
@@ -316,9 +315,8 @@ def test_additive_attention_equals_dot_product_on_signs():
         score.key.weight[:] = torch.cat([eye, eye])
         score.query.bias[:] = torch.cat([torch.ones(width), -torch.ones(width)])
         differ, agree = 2 * math.tanh(1), math.tanh(3) - math.tanh(1)
-        unit = (
-            2 / (agree - differ) / math.sqrt(width)
-        )  # a change of agreement moves the dot product by 2
+        # A change of agreement moves the dot product by 2.
+        unit = 2 / (agree - differ) / math.sqrt(width)
         score.unit.weight[:] = torch.cat([torch.ones(width), -torch.ones(width)]) * unit
     query, key, value = (
         draw(0, 1, 3, width).sign(),
@@ -375,9 +373,8 @@ def test_many_heads_equal_pytorch_with_copied_weights_forward_and_backward(
     ours = MultiHeadAttention(12, 3).to(dtype)
     theirs = pytorch_twin(ours)
     query, context = draw(0, 2, 4, 12, dtype=dtype), draw(1, 2, 6, 12, dtype=dtype)
-    padding = torch.tensor(
-        [[False] * 6, [False] * 4 + [True] * 2]
-    )  # True hides, in PyTorch's module
+    # True hides, in PyTorch's module.
+    padding = torch.tensor([[False] * 6, [False] * 4 + [True] * 2])
     attended, weights = ours(query, context, ~padding, need_weights=True)
     expected, expected_weights = theirs(
         query, context, context, padding, average_attn_weights=False

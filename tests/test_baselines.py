@@ -152,9 +152,8 @@ def test_popularity_never_overrules_a_real_difference_in_the_chain():
 
 def test_normalizing_lets_a_rare_item_speak_as_loudly_as_a_common_one():
     split = with_catalogue(4, *[[1, 3]] * 9, [2, 4])
-    asked = Histories.from_lists(
-        [[1, 2]]
-    )  # newest: 2, which 4 always follows; before: 1, which 3 always follows
+    # Newest: 2, which 4 always follows; before: 1, which 3 always follows.
+    asked = Histories.from_lists([[1, 2]])
     plain, normalized = (
         MarkovChain(split, normalize=n).score(asked)[0] for n in (False, True)
     )
@@ -165,9 +164,8 @@ def test_normalizing_lets_a_rare_item_speak_as_loudly_as_a_common_one():
 def test_the_chain_crosses_no_user_and_reads_no_held_out_event():
     split = split_of([[1, 2, 5, 6], [3, 4, 6, 5]])  # training is 1 2 and 3 4
     found = MarkovChain(split).score(Histories.from_lists([[2], [4], [1]]))
-    assert (
-        found.tolist()[0] == found.tolist()[1] == [1, 1, 1, 1, 0, 0]
-    )  # nothing follows 2 or 4
+    # Nothing follows 2 or 4.
+    assert found.tolist()[0] == found.tolist()[1] == [1, 1, 1, 1, 0, 0]
     assert found.tolist()[2] == [1, 2, 1, 1, 0, 0]
 
 
@@ -244,6 +242,7 @@ PEOPLE = pd.DataFrame(
     },
     index=pd.Index([1, 2, 3, 4, 5, 6], name="user"),
 )
+# 7 is in no table.
 TAKEN = {
     1: [1, 1, 2],
     2: [1],
@@ -252,7 +251,7 @@ TAKEN = {
     5: [2],
     6: [1],
     7: [3],
-}  # 7 is in no table
+}
 
 
 def of_people(
@@ -304,9 +303,8 @@ def test_much_smoothing_gives_popularity_and_little_gives_the_group_alone():
     much, _ = of_people(1e12)
     np.testing.assert_allclose(much, np.tile([0.4, 0.2, 0.4, 0, 0], (7, 1)), rtol=1e-5)
     little, _ = of_people(1e-9)
-    np.testing.assert_allclose(
-        little[2], [0, 0, 1, 0, 0], atol=1e-6
-    )  # the only red one in Oslo
+    # The only red one in Oslo.
+    np.testing.assert_allclose(little[2], [0, 0, 1, 0, 0], atol=1e-6)
 
 
 def test_a_number_is_cut_where_equally_many_training_users_are_on_either_side():
@@ -411,13 +409,11 @@ def test_every_baseline_keeps_the_scorer_contract(baseline):
     assert scores.isfinite().all()
     for row in range(4):
         alone = scorer.score(Histories.from_lists(rows[row : row + 1]))
-        assert torch.equal(
-            alone[0], scores[row]
-        )  # no row depends on who shares the batch
+        # No row depends on who shares the batch.
+        assert torch.equal(alone[0], scores[row])
     scores.zero_()
-    assert scorer.score(
-        Histories.from_lists(rows)
-    ).any()  # what was returned belongs to the caller
+    # What was returned belongs to the caller.
+    assert scorer.score(Histories.from_lists(rows)).any()
     assert scorer.score(Histories.from_lists([])).shape == (0, 7)
 
 

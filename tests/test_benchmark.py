@@ -15,9 +15,8 @@ import attncore as ac
 from attncore.benchmark import Benchmark, describe_machine, measure, peak_memory
 
 BENCH = Path(__file__).parent / "bench"
-BALLAST = np.ones(
-    700 * 2**17
-)  # 700 MiB of float64, which the measured process must not be charged with
+# 700 MiB of float64, which the measured process must not be charged with.
+BALLAST = np.ones(700 * 2**17)
 SMALL = ac.RecommenderConfig(width=16, blocks=1, length=8)
 QUICK = ac.TrainingConfig(
     epochs=3, batch_size=16, patience=1, device="cpu", precision="float32"
@@ -68,9 +67,8 @@ def test_the_positions_are_the_splits_real_ones_and_nothing_stops_early(found):
 
 def test_a_figure_of_ten_milliseconds_is_not_called_ten_seconds(found):
     assert 0.01 < found.latency_ms["p50"] < 60_000
-    assert (
-        0.3 < found.start_up_s < 600
-    )  # importing PyTorch alone takes longer than 0.3 s
+    # Importing PyTorch alone takes longer than 0.3 s.
+    assert 0.3 < found.start_up_s < 600
 
 
 def test_memory_is_the_measuring_process_own(found):
@@ -143,11 +141,12 @@ def test_a_ratio_compares_each_turn_with_its_own_round():
             "latency_ms": {"p50": 1, "p99": 2},
         } | figures
 
+    # The machine was slow in the second round, and slower for us.
     pairs = [
         (80, 10),
         (8, 2),
         (90, 10),
-    ]  # the machine was slow in the second round, and slower for us
+    ]
     turns = [
         turn(*one)
         for n, (a, b) in enumerate(pairs)
@@ -161,9 +160,8 @@ def test_a_ratio_compares_each_turn_with_its_own_round():
 def test_a_turn_beside_busy_neighbours_is_taken_again(monkeypatch):
     clock = iter(range(0, 1000, 10))  # every turn takes ten seconds
     monkeypatch.setattr(harness.time, "perf_counter", lambda: next(clock))
-    busy = iter(
-        [0, 9, 9, 9.5]
-    )  # seconds that others computed: nine in the first turn, half a second in the second
+    # Seconds that others computed: nine in the first turn, half a second in the second.
+    busy = iter([0, 9, 9, 9.5])
     monkeypatch.setattr(harness, "_busy_seconds", lambda: next(busy))
     turns = iter([{"speed": 1}, {"speed": 2}])
     assert harness.quietly(lambda: next(turns)) == {"speed": 2, "others": 0.05}

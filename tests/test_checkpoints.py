@@ -105,10 +105,11 @@ def test_a_kill_in_the_middle_of_writing_changes_no_bit_of_the_result(
 
 def test_the_last_two_checkpoints_are_kept(split, small, config, tmp_path):
     ac.fit(ac.Recommender(small, split), split, config, out=tmp_path)
+    # 40 users, 16 a step: 3 steps an epoch.
     assert [state["step"] for state in states(tmp_path)] == [
         8,
         9,
-    ]  # 40 users, 16 a step: 3 steps an epoch
+    ]
 
 
 def test_resuming_a_finished_run_changes_nothing(split, small, config, tmp_path):
@@ -331,9 +332,8 @@ def test_a_request_to_stop_saves_and_says_how_to_go_on(
         KeyboardInterrupt, match=r"stopped in epoch 2; .* with --resume goes on from"
     ):
         ac.fit(ac.Recommender(small, split), split, config, out=tmp_path / "run")
-    assert (
-        states(tmp_path / "run")[-1]["step"] == 4
-    )  # the step that was interrupted is whole
+    # The step that was interrupted is whole.
+    assert states(tmp_path / "run")[-1]["step"] == 4
     assert [
         signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)
     ] == handlers

@@ -201,9 +201,8 @@ def test_ml_1m_is_cut_to_its_five_core_and_its_codes_are_words(tmp_path, monkeyp
         "genres": ("Action", "Comedy"),
     }
     path.unlink()
-    same(
-        datasets.load("ml-1m"), log
-    )  # from the cache, held against the checksum noted there
+    # From the cache, held against the checksum noted there.
+    same(datasets.load("ml-1m"), log)
 
 
 # Sources and the cache
@@ -278,9 +277,8 @@ def test_data_dir_comes_before_the_environment_and_the_environment_before_the_us
     os.renames(
         tmp_path / "mine" / "ml-100k", tmp_path / "cache" / "attncore" / "ml-100k"
     )
-    assert (
-        len(datasets.load("ml-100k")) == 4
-    )  # the user's cache is read though the environment names another
+    # The user's cache is read though the environment names another.
+    assert len(datasets.load("ml-100k")) == 4
     monkeypatch.delenv("ATTNCORE_DATA")
     assert len(datasets.load("ml-100k")) == 4
 
@@ -335,9 +333,8 @@ def test_a_damaged_cache_is_never_used(tmp_path, monkeypatch, expect_tiny, damag
         fetching, "_download", lambda url, folder: grouplens_100k(folder)
     )
     same(datasets.load("ml-100k"), tiny_log())
-    same(
-        fetching._read_cache(tmp_path / "data" / "ml-100k"), tiny_log()
-    )  # and it replaced what was damaged
+    # And it replaced what was damaged.
+    same(fetching._read_cache(tmp_path / "data" / "ml-100k"), tiny_log())
 
 
 def test_a_failed_write_leaves_no_half_cache_and_still_gives_the_log(
@@ -363,9 +360,8 @@ def test_a_failed_write_leaves_no_half_cache_and_still_gives_the_log(
 def test_a_source_that_says_nothing_is_given_up_in_time(tmp_path, monkeypatch, silent):
     monkeypatch.undo()
     monkeypatch.setattr(fetching, "PATIENCE", 0.3)
-    monkeypatch.setattr(
-        *silent, lambda *args, **kwargs: time.sleep(20)
-    )  # a look-up that hangs takes no timeout
+    # A look-up that hangs takes no timeout.
+    monkeypatch.setattr(*silent, lambda *args, **kwargs: time.sleep(20))
     began = time.monotonic()
     with pytest.raises(OSError, match=r"no answer for 0\.3 s"):
         fetching._download("http://films.invalid/ml-100k.zip", tmp_path)
@@ -603,9 +599,8 @@ def test_every_planted_event_follows_the_rule_from_its_cause(options):
 
 @pytest.mark.parametrize("noise", [0.0, 0.1, 0.5, 1.0])
 def test_noise_is_the_share_of_events_without_a_cause(noise):
-    late = histories(datasets.planted(noise=noise)).query(
-        "place >= 20"
-    )  # by then every colour was seen
+    # By then every colour was seen.
+    late = histories(datasets.planted(noise=noise)).query("place >= 20")
     share = (late["cause"] < 0).mean()
     spread = math.sqrt(max(noise * (1 - noise), 0.01) / len(late))
     assert abs(share - noise) < 4 * spread + 0.01
@@ -615,9 +610,8 @@ def test_planted_partners_are_equally_likely_and_never_the_item_itself():
     log = datasets.planted(noise=0.0)
     partners = np.array(log.items["partners"].tolist())
     assert (partners != log.items.index.to_numpy()[:, None]).all()
-    assert (
-        np.sort(partners, axis=0) == np.arange(1, 201)[:, None]
-    ).all()  # each is a partner three times
+    # Each is a partner three times.
+    assert (np.sort(partners, axis=0) == np.arange(1, 201)[:, None]).all()
     events = histories(log)
     caused = events[events["cause"] >= 0]
     lag = (caused["place"] - caused["cause"]).to_numpy()

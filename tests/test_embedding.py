@@ -225,17 +225,19 @@ def test_padding_and_company_change_no_score(model, known):
 def test_only_the_profile_changes_and_so_do_the_scores(model):
     histories = Histories.from_lists([[1, 2, 3], [1, 2, 3], [1, 2, 3], [], []])
     scores = model.score(histories, np.array([5, 6, -1, 5, 6]))
+    # A profile speaks even where the history is empty.
     for a, b in (
         (0, 1),
         (0, 2),
         (3, 4),
-    ):  # a profile speaks even where the history is empty
+    ):
         assert (scores[a] - scores[b]).abs().max() > 1e-3
     unknown = model.score(histories)
     torch.testing.assert_close(unknown[2], scores[2])
+    # 100 has no row.
     torch.testing.assert_close(
         model.score(histories, np.array([0, 0, 0, 0, 0]))[0], scores[2]
-    )  # 100 has no row
+    )
 
 
 def test_only_the_situation_changes_and_so_do_the_scores(model):
@@ -338,9 +340,8 @@ def test_no_position_sees_what_comes_after_the_item_it_predicts(known):
         for held in (columns, late)
     ]
     assert torch.equal(states[0][:2], states[1][:2])
-    assert not torch.equal(
-        states[0][2], states[1][2]
-    )  # it predicts the changed event: its situation is known
+    # It predicts the changed event: its situation is known.
+    assert not torch.equal(states[0][2], states[1][2])
     assert not torch.equal(states[0][3], states[1][3])
 
 

@@ -61,9 +61,8 @@ def saved(folder, split, kind="self", **options):
         seed=3,
     )
     with torch.no_grad():
-        for (
-            parameter
-        ) in model.parameters():  # nothing stays 0, so that everything matters
+        # Nothing stays 0, so that everything matters.
+        for parameter in model.parameters():
             parameter.add_(
                 torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
                 / 5

@@ -125,9 +125,8 @@ def test_a_number_is_normalized_by_hand():
 
 def test_numbers_that_say_nothing_stay_finite():
     assert fitted([7, 7, 7]).encode([7, 8]).tolist() == [0, 1]
-    assert (
-        fitted([0.1, 0.1, 0.1]).statistics[1] == 1
-    )  # their deviation, computed, is 1e-17
+    # Their deviation, computed, is 1e-17.
+    assert fitted([0.1, 0.1, 0.1]).statistics[1] == 1
     for how in ("zscore", "log", "quantile"):
         nothing = fitted([None, None], how).encode([None, 3])
         assert np.isnan(nothing[0])
@@ -252,9 +251,8 @@ def test_tables_hold_every_id_and_start_with_padding_or_the_unknown_user():
     assert kind.tolist() == [0, 2, 3, 1, 1]
     assert price.tolist() == [0, -1, 1, 3, 7]
     (age,) = features.table_codes(split, "user")
-    np.testing.assert_array_equal(
-        age, np.array([np.nan, -1, 1, np.nan], np.float32)
-    )  # user 3 is not in the table
+    # User 3 is not in the table.
+    np.testing.assert_array_equal(age, np.array([np.nan, -1, 1, np.nan], np.float32))
 
 
 def test_an_item_outside_the_table_is_unknown_whatever_the_kind():

@@ -46,9 +46,8 @@ def test_a_training_step_never_waits_for_the_device(
         RunFolder(None, {}, {}, True),
     )
     batches = trainer._batches()
-    trainer.train_step(
-        *next(batches)
-    )  # the first step may wait: kernels are chosen, memory is found
+    # The first step may wait: kernels are chosen, memory is found.
+    trainer.train_step(*next(batches))
     torch.cuda.set_sync_debug_mode("error")
     try:
         trainer.train_step(*next(batches))

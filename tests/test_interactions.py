@@ -312,9 +312,8 @@ def test_times_finer_than_a_second_still_decide_the_order(tmp_path):
 
 
 def test_fractions_of_a_second_are_divided_in_integers(tmp_path):
-    path = write(
-        tmp_path, f"user,item,time\n1,2,{4_000_000_001 * 10**9 - 1}\n"
-    )  # a float64 would round it up
+    # A float64 would round it up.
+    path = write(tmp_path, f"user,item,time\n1,2,{4_000_000_001 * 10**9 - 1}\n")
     assert read_interactions(path, time_unit="ns").events["time"].tolist() == [
         4_000_000_000
     ]

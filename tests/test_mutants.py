@@ -9,6 +9,7 @@ tests, or the catches would prove nothing.
 import contextlib
 import io
 import os
+import re
 import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -206,10 +207,10 @@ MUTANTS = [
         ),
         (
             "the norm comes after the network",
-            "return x_BTD + self._branch(self.network(normed_BTD), normed_BTD, 1), w",
+            "return x_BTD + self._branch(self.network(normed_BTD), normed_BTD, 1),",
             (
                 "return self.norm_network(x_BTD + self._branch(self.network(x_BTD),"
-                " normed_BTD, 1)), w"
+                " normed_BTD, 1)),"
             ),
             "test_a_block_is_pre_norm_with_residuals",
         ),
@@ -398,7 +399,7 @@ MUTANTS = [
         ),
     ),
     *of(
-        "ranking",
+        "evaluation",
         (
             "the target stands above itself",
             "scores > wanted",
@@ -497,7 +498,7 @@ MUTANTS = [
         ),
     ),
     *of(
-        "reports",
+        "evaluation",
         (
             "the comparison is not paired",
             "_resampled_means(difference, resamples, seed)",
@@ -505,35 +506,63 @@ MUTANTS = [
                 "_resampled_means(mean_a, resamples, seed) - _resampled_means(mean_b,"
                 " resamples, seed + 1)"
             ),
-            "test_ranking.py::test_comparing_is_paired",
+            "test_evaluation.py::test_comparing_is_paired",
         ),
         (
             "the interval is one of 90 %",
             "(values, resamples, seed), [0.025, 0.975]",
             "(values, resamples, seed), [0.05, 0.95]",
-            "test_ranking.py::test_the_interval_has_the_width_of_the_standard_error",
+            "test_evaluation.py::test_the_interval_has_the_width_of_the_standard_error",
         ),
         (
             "the p-value is one-sided",
-            "p_value = 2 * (",
-            "p_value = (",
-            "test_ranking.py::test_the_p_value_agrees_with_a_normal_test",
+            "2 * tail",
+            "tail",
+            "test_evaluation.py::test_the_p_value_agrees_with_a_normal_test",
         ),
         (
             "users are drawn without replacement",
             "generator.integers(users, size=(len(row), users))",
             "generator.permuted(np.tile(np.arange(users), (len(row), 1)), axis=1)",
-            "test_ranking.py::test_the_interval_has_the_width_of_the_standard_error",
+            "test_evaluation.py::test_the_interval_has_the_width_of_the_standard_error",
         ),
     ),
 ]
+
+
+TOKEN = re.compile(r'"""[\s\S]*?"""|"[^"\n]*"|#[^\n]*|\w+|[^\w\s]')
+
+
+def tokens(text):
+    """The tokens of some code with their places, however its lines are broken.
+
+    Comments do not count, nor does a comma before a closing bracket.
+    """
+    found = [m for m in TOKEN.finditer(text) if not m[0].startswith("#")]
+    ends = [m[0] for m in found[1:]] + [""]
+    return [
+        (m[0], m.start(), m.end())
+        for m, following in zip(found, ends, strict=True)
+        if not (m[0] == "," and following in (")", "]", "}"))
+    ]
+
+
+def places(text, old):
+    """Where some code stands in a text, token by token."""
+    have, want = tokens(text), [word for word, *_ in tokens(old)]
+    words = [word for word, *_ in have]
+    return [
+        (have[at][1], have[at + len(want) - 1][2])
+        for at in range(len(have) - len(want) + 1)
+        if words[at : at + len(want)] == want
+    ]
 
 
 def selector(mutant):
     return (
         f"tests/{mutant.tests}"
         if "::" in mutant.tests
-        else f"tests/test_{mutant.file}.py::{mutant.tests}"
+        else f"tests/test_{mutant.file.replace('/', '_')}.py::{mutant.tests}"
     )
 
 
@@ -555,15 +584,12 @@ def run(folder, mutant, selectors):
     if mutant is not None:
         source = folder / "attncore" / f"{mutant.file}.py"
         text = source.read_text(encoding="utf-8")
-        if text.count(mutant.old) != 1:
-            return (
-                -1,
-                (
-                    f"{mutant.file}.py holds {mutant.old!r} {text.count(mutant.old)}"
-                    " times; it must be there once"
-                ),
-            )
-        source.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+        found = places(text, mutant.old)
+        if len(found) != 1:
+            many = f"{len(found)} times; it must be there once"
+            return -1, f"{mutant.file}.py holds {mutant.old!r} {many}"
+        start, stop = found[0]
+        source.write_text(text[:start] + mutant.new + text[stop:], encoding="utf-8")
     import torch
 
     torch.set_num_threads(1)
@@ -636,7 +662,6 @@ def test_there_are_enough_bugs_and_no_two_alike():
     assert {m.file for m in MUTANTS} == {
         "attention",
         "encoders",
+        "evaluation",
         "output",
-        "ranking",
-        "reports",
     }

@@ -262,9 +262,8 @@ def test_an_item_that_training_never_shows_is_scored_by_its_attributes(
         model.score(Histories.from_lists([split.items.encode(h)]))[0]
         for h in ([1, 3, 5], [0, 2, 4])
     )
-    assert (
-        odd[index - 1] > odd[:8:2].max()
-    )  # above all of the other kind, which were trained
+    # Above all of the other kind, which were trained.
+    assert odd[index - 1] > odd[:8:2].max()
     assert even[index - 1] < even[:8:2].min()
 
 

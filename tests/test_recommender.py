@@ -164,10 +164,11 @@ def test_training_learns_the_rhythm_and_repeats_to_the_bit(split, model):
     popularity = ac.evaluate(
         ac.baselines.Popularity(split), split.valid, k=(1, 10)
     ).metrics["hr@1"]
+    # The next item depends on the newest one, which a mean cannot tell.
     if kind in (
         "self",
         "lstm",
-    ):  # the next item depends on the newest one, which a mean cannot tell
+    ):
         assert runs[0][0].valid.metrics["hr@1"] > popularity + 0.2
 
 
@@ -340,9 +341,8 @@ def test_self_attention_shares_one_query_and_says_so():
     frame = model.attention(histories=[history])
     assert set(frame["query"]) == {"next"}
     assert set(frame["layer"]) == set(frame["head"]) == {0, 1}
-    assert (
-        frame["event"].min() == 2
-    )  # length is 8: the two oldest events are out of sight
+    # Length is 8: the two oldest events are out of sight.
+    assert frame["event"].min() == 2
     assert frame["item"].iloc[0] == 502
     every = model.attention(histories=[history[:3]], every_query=True)
     assert len(every) == 2 * 2 * 3 * 3
@@ -654,9 +654,8 @@ def test_settings_that_do_not_go_together_are_refused(wrong, hint):
 def test_with_a_temperature_no_score_is_larger_than_its_inverse(split, kind):
     model = build(split, kind, temperature=0.1, item_bias=False)
     with torch.no_grad():
-        for parameter in (
-            model.parameters()
-        ):  # long vectors, whose plain products would be far larger
+        # Long vectors, whose plain products would be far larger.
+        for parameter in model.parameters():
             parameter.mul_(30)
     scores = model.score(Histories.from_lists([[1, 2, 3], [4]]))
     assert scores.abs().max() <= 10 + 1e-3

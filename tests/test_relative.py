@@ -85,9 +85,8 @@ def test_time_buckets_by_hand_are_exact_at_any_date(seconds, bucket):
     for start in (0, NOW, -NOW):
         found = bias(2, torch.tensor([[start, start + seconds]]))[0, 0]
         assert found[1, 0].item() == 1 + 1000 * bucket
-        assert (
-            found[0, 0].item() == found[0, 1].item() == 0
-        )  # nothing lies before its own past
+        # Nothing lies before its own past.
+        assert found[0, 0].item() == found[0, 1].item() == 0
 
 
 @pytest.mark.parametrize(
@@ -140,9 +139,8 @@ def test_position_buckets_by_hand(buckets, farthest, table):
     assert bias.shape == (1, 2, 300, 300)
     for distance, bucket in table.items():
         assert bias[0, :, 299, 299 - distance].tolist() == [bucket] * 2, distance
-    assert (
-        bias[0, 0].diagonal(1) == 0
-    ).all()  # the future, which the mask hides, is looked up in no wrong place
+    # The future, which the mask hides, is looked up in no wrong place.
+    assert (bias[0, 0].diagonal(1) == 0).all()
 
 
 def test_each_head_has_numbers_of_its_own():
@@ -181,9 +179,8 @@ def test_a_bias_reaches_weights_and_gradients_alike_on_both_paths():
     attention = MultiHeadAttention(8, 2).double()
     bias = random_bias(RelativeBias(2, time_buckets=32).double())
     x = torch.randn(2, 5, 8, dtype=torch.float64)
-    times = NOW + torch.tensor(
-        [[0, 0, 5, 90, DAY], [0, 3, 3, 4, 0]]
-    )  # the last of row 1 is out of order
+    # The last of row 1 is out of order.
+    times = NOW + torch.tensor([[0, 0, 5, 90, DAY], [0, 3, 3, 4, 0]])
     gradients = []
     for need_weights in (True, False):
         bias.zero_grad()
@@ -309,9 +306,8 @@ def test_a_bias_learns_which_event_matters_where_only_order_or_time_can_tell():
     contents are random and tell nothing."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(128, 6, 4, generator=generator)
-    gaps = torch.rand(128, 6, generator=generator).argsort(
-        1
-    )  # one gap of a minute at a random place
+    # One gap of a minute at a random place.
+    gaps = torch.rand(128, 6, generator=generator).argsort(1)
     times = NOW + torch.where(gaps == 0, 60, 0).cumsum(1)
     answers = {
         "position": x[:, 3],

@@ -102,9 +102,8 @@ def test_leave_one_out_by_hand():
         [10, 11, 12],
         [11, 12],
     ]
-    assert (
-        len(split.items) == 6
-    )  # 15 is asked for but never trained: still in the catalogue
+    # 15 is asked for but never trained: still in the catalogue.
+    assert len(split.items) == 6
     assert split.item_counts.tolist() == [2, 2, 0, 0, 1, 0]
 
 

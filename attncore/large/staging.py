@@ -1,8 +1,9 @@
-"""Preparing, the first half: DuckDB reads a log of any size, checks it, and gives back shards of it, sorted.
+"""Preparing, the first half.
 
-The rules are those of :func:`attncore.interactions.read_interactions`; where a value
-cannot be read, the very code of that function writes the message. Only what a query
-returns is ever in Python's memory.
+DuckDB reads a log of any size, checks it, and gives back shards of it, sorted. The
+rules are those of :func:`attncore.interactions.read_interactions`; where a value cannot
+be read, the very code of that function writes the message. Only what a query returns is
+ever in Python's memory.
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ PLACES = 2**33  # rows that a sort key has room for, beside the nanoseconds of a
 
 @dataclass(frozen=True)
 class Log:
-    """A log inside DuckDB, checked: table `kept` has user, item, time in seconds, and `place`, the order of rows.
+    """A log inside DuckDB, checked.
+
+    Table `kept` has user, item, time in seconds, and `place`, the order of rows.
 
     Attributes:
         database: the open connection.
@@ -84,7 +87,7 @@ class Log:
     def shard(
         self, number: int, users: Path
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """Write the user ids of a shard, ascending, to a Parquet file, and return its events, user by user.
+        """Write the user ids of a shard, ascending, to a file, and return its events.
 
         Returns:
             item indices (int32), times (int64), offsets (int64) of the users, and how
@@ -145,7 +148,9 @@ def staged(
     memory: str = "1GB",
     threads: int | None = None,
 ) -> Iterator[Log]:
-    """Read a log into DuckDB, on disk in `scratch`, within `memory` and a few hundred megabytes more.
+    """Read a log into DuckDB, on disk in `scratch`.
+
+    It takes `memory` and a few hundred megabytes more.
 
     Args:
         source: .csv or .tsv, plain or .gz, .parquet, or a folder of .parquet parts.
@@ -336,7 +341,7 @@ class _Staging:
         )
 
     def _bounds(self, read: int, shards: int) -> list[Any]:
-        """User ids at which shards of about equally many events begin, from a sample of the rows."""
+        """User ids at which shards of about equally many events begin, by a sample."""
         step = max(1, read // 100_000)
         sample = self.run(
             f'SELECT "user" FROM kept WHERE hash(place) % {step} = 0 ORDER BY "user"'
@@ -352,7 +357,10 @@ class _Staging:
         return int(self.run(query).fetchone()[0] or 0)
 
     def _written(self) -> dict[str, tuple[int, ...]]:
-        """Of each text column, in one pass: cells that are filled, whole numbers, words for nothing, and numbers."""
+        """Of each text column, in one pass.
+
+        Cells that are filled, whole numbers, words for nothing, and numbers.
+        """
         roles = [
             role
             for role, column in self.roles.items()
@@ -393,7 +401,10 @@ class _Staging:
         return {role: tuple(found[4 * n : 4 * n + 4]) for n, role in enumerate(roles)}
 
     def _id_kind(self, role: str) -> str:
-        """Whether ids are "whole" numbers or "text": .csv says so by how it is written, .parquet by the type."""
+        """Whether ids are "whole" numbers or "text".
+
+        .csv says so by how it is written, .parquet by the type.
+        """
         if self.is_text:
             filled, whole, words, _ = self.written[role]
             return "whole" if whole and whole + words == filled else "text"
@@ -408,7 +419,10 @@ class _Staging:
         return "text"
 
     def _id(self, role: str, kind: str) -> str:
-        """The id in SQL: NULL where it is missing; what should be a whole number and is none is `LEAST`."""
+        """The id in SQL: NULL where it is missing.
+
+        What should be a whole number and is none is `LEAST`.
+        """
         column, sql_type = _name(self.roles[role]), self.types[self.roles[role]]
         if self.is_text:
             text = f"CASE WHEN NOT {_blank(column)} THEN {column} END"
@@ -431,7 +445,10 @@ class _Staging:
         )
 
     def _time(self) -> dict[str, str]:
-        """Seconds, and nanoseconds beyond them, in SQL: NULL where missing, -1 where not readable or believable."""
+        """Seconds, and nanoseconds beyond them, in SQL.
+
+        NULL where missing, -1 where not readable or believable.
+        """
         column, sql_type = _name(self.roles["time"]), self.types[self.roles["time"]]
         self.time_numbers = sql_type in (*WHOLE, "FLOAT", "DOUBLE")
         if sql_type == "VARCHAR":
@@ -489,7 +506,10 @@ class _Staging:
         }
 
     def _refuse_bad(self, kinds: dict[str, str]) -> None:
-        """Raise for the first id or time that could not be read, in the words of the reader that has it in memory."""
+        """Raise for the first id or time that could not be read.
+
+        The words are those of the reader that has it in memory.
+        """
         tests = {
             role: f'"{role}" = {LEAST}'
             for role, kind in kinds.items()

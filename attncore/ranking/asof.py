@@ -1,7 +1,8 @@
-"""Stage 1b, continued: slates in indices, and what was known at the moment each of them was shown.
+"""Stage 1b, continued.
 
-Everything here looks strictly before the moment of asking: purchases of that very
-second, which are the answer, are neither in a history nor in a count.
+Slates in indices, and what was known at the moment each of them was shown. Everything
+here looks strictly before the moment of asking: purchases of that very second, which
+are the answer, are neither in a history nor in a count.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ DAY = 86_400  # seconds
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of several users at a moment each: their past items, each item once, the latest last.
+    """What is known of several users at a moment each.
+
+    Their past items, each item once, the latest last.
 
     Attributes:
         items: item indices, int32, (rows, K); 0 is padding, on the right. K may be 0.
@@ -89,7 +92,7 @@ class IndexedSlates:
         return places - self.offsets[self.lists[slate]]
 
     def only(self, slates: np.ndarray) -> IndexedSlates:
-        """The same histories with some of the slates, and of the lists those that they need."""
+        """The same histories with some of the slates, and the lists that they need."""
         slates = np.asarray(slates)
         lists, where = np.unique(self.lists[slates], return_inverse=True)
         lengths = np.diff(self.offsets)[lists]
@@ -124,7 +127,9 @@ class IndexedSlates:
     def figures(
         self, scorer: Any, rows: np.ndarray, k: Sequence[int]
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-        """The metrics of some slates, a value per row; "logloss" where scores are logits.
+        """The metrics of some slates, a value per row.
+
+        "logloss" where scores are logits.
 
         Args:
             scorer: see `SlateScorer`.
@@ -165,17 +170,17 @@ class IndexedSlates:
 
     @cached_property
     def _runs(self) -> tuple[np.ndarray, np.ndarray]:
-        """For every event: the how-manieth of its user and item it is, and the place in the row of the next such.
+        """For every event.
 
-        An event is the latest of its item before place p of the row exactly if it lies
-        before p and the next does not; then the count is how often the item was taken
-        before p.
+        The how-manieth of its user and item it is, and the place in the row of the next
+        such. An event is the latest of its item before place p of the row exactly if it
+        lies before p and the next does not; then the count is how often the item was
+        taken before p.
         """
         h = self.histories
         row = np.repeat(np.arange(len(h)), h.lengths)
-        order = np.lexsort(
-            (h.items, row)
-        )  # stable: events of one user and item stay in their order
+        # Stable: events of one user and item stay in their order.
+        order = np.lexsort((h.items, row))
         starts = np.ones(len(order), bool)
         starts[1:] = (row[order][1:] != row[order][:-1]) | (
             h.items[order][1:] != h.items[order][:-1]
@@ -191,7 +196,7 @@ class IndexedSlates:
     def known(
         self, users: np.ndarray, stops: np.ndarray, times: np.ndarray, length: int
     ) -> Known:
-        """The newest `length` distinct items of users' first `stops` events, seen from `times`.
+        """The newest `length` distinct items of users' first `stops` events.
 
         Args:
             users: user rows; -1 is a user with no history.
@@ -225,10 +230,10 @@ class IndexedSlates:
 
     @cached_property
     def _clock(self) -> tuple[int, int]:
-        """The first time of an event, and the span: a key and a time are one number, key * span + time - first.
+        """The first time of an event, and the span.
 
-        The span goes to just behind the last event; whoever asks later is told of all
-        events.
+        A key and a time are one number, key * span + time - first. The span goes to
+        just behind the last event; whoever asks later is told of all events.
         """
         times = self.histories.times
         first = int(times.min(initial=0))
@@ -244,7 +249,10 @@ class IndexedSlates:
 
     @cached_property
     def _by_user(self) -> tuple[np.ndarray, int]:
-        """All events sorted by user, item and time as one number each, whose key is user * the int + item."""
+        """All events sorted by user, item and time as one number each.
+
+        The key is user * the int + item.
+        """
         h, (first, span) = self.histories, self._clock
         many = int(max(h.items.max(initial=0), self.items.max(initial=0))) + 1
         users = np.repeat(np.arange(len(h), dtype=np.int64), h.lengths)
@@ -253,7 +261,7 @@ class IndexedSlates:
     def _before(
         self, number: np.ndarray, keys: np.ndarray, times: np.ndarray, days: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Where among sorted numbers those of each key stand, from `days` before a time to just before it."""
+        """Where among sorted numbers those of a key in the `days` before a time are."""
         first, span = self._clock
         base = keys.astype(np.int64) * span - first
         low, high = (
@@ -265,14 +273,20 @@ class IndexedSlates:
     def count_lately(
         self, items: np.ndarray, times: np.ndarray, days: float
     ) -> np.ndarray:
-        """How often anybody took each item in the `days` before each moment; arrays of one shape."""
+        """How often anybody took each item in the `days` before each moment.
+
+        Arrays of one shape.
+        """
         low, high = self._before(self._by_item[0], items, times, days)
         return high - low
 
     def own_lately(
         self, users: np.ndarray, items: np.ndarray, times: np.ndarray, days: float
     ) -> np.ndarray:
-        """How often each user took each item in the `days` before the moment, all of one shape; 0 for user -1."""
+        """How often each user took each item in the `days` before the moment.
+
+        All arrays are of one shape; user -1 took nothing.
+        """
         number, many = self._by_user
         low, high = self._before(
             number, users.astype(np.int64) * many + items, times, days
@@ -286,9 +300,10 @@ class IndexedSlates:
     def mean_lately(
         self, name: str, items: np.ndarray, times: np.ndarray, days: float
     ) -> np.ndarray:
-        """The mean of an event attribute (a number) over what anybody took of each item in the `days` before.
+        """The mean of an event attribute over what anybody took of each item lately.
 
-        NaN where nobody took it.
+        That is in the `days` before; the attribute is a number. NaN where nobody took
+        it.
 
         Raises:
             DataError: the events have no such attribute.

@@ -1,4 +1,7 @@
-"""What ranking slates has to beat: what everybody buys this week, and what this household always buys."""
+"""What ranking slates has to beat.
+
+What everybody buys this week, and what this household always buys.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from attncore.ranking.asof import IndexedSlates
 
 
 class PopularLately:
-    """How often anybody took the candidate in the last `days`, ties by how often in the last 90.
+    """How often anybody took the candidate in the last `days`, ties by the last 90.
 
     Args:
         days: 7 is "this week".
@@ -18,7 +21,10 @@ class PopularLately:
         self.days = days
 
     def score_slate(self, slates: IndexedSlates, row: int) -> np.ndarray:
-        """Places of a slate's candidates, float32: 0 is the lowest, ties share a place."""
+        """Places of a slate's candidates, float32.
+
+        0 is the lowest, ties share a place.
+        """
         items, time = slates.items[slates.list_of(row)], slates.times[row]
         return _places(
             slates.count_lately(items, time, self.days),
@@ -27,10 +33,13 @@ class PopularLately:
 
 
 class PersonalHabit:
-    """How often this user took the candidate before, ties by how often anybody did in the last 7 days."""
+    """How often this user took the candidate, ties by what was taken this week."""
 
     def score_slate(self, slates: IndexedSlates, row: int) -> np.ndarray:
-        """Places of a slate's candidates, float32: 0 is the lowest, ties share a place."""
+        """Places of a slate's candidates, float32.
+
+        0 is the lowest, ties share a place.
+        """
         items, time = slates.items[slates.list_of(row)], slates.times[row]
         user, stop = slates.users[row], int(slates.stops[row])
         start = slates.histories.offsets[user]
@@ -40,6 +49,9 @@ class PersonalHabit:
 
 
 def _places(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Place of each pair of counts in their order, first counts first; float32 holds places exactly."""
+    """Place of each pair of counts in their order, first counts first.
+
+    Float32 holds places exactly.
+    """
     both = first.astype(np.int64) * (int(second.max(initial=0)) + 1) + second
     return np.unique(both, return_inverse=True)[1].astype(np.float32)

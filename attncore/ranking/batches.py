@@ -1,4 +1,7 @@
-"""Stage 1b, continued: slates become tensors, with all their candidates or, to train on, a few drawn ones."""
+"""Stage 1b, continued.
+
+Slates become tensors, with all their candidates or, to train on, a few drawn ones.
+"""
 
 from __future__ import annotations
 
@@ -35,14 +38,12 @@ EACH = 8  # slates of a user that an epoch shows
 CLICKED_AT_MOST = 8  # clicked candidates of a slate that one batch shows
 
 
-COUNTS = torch.tensor(
-    [1, 2, 3, 4, 6, 9, 14, 22]
-)  # a bucket of counts begins at each; bucket 0 is unknown
+# A bucket of counts begins at each; bucket 0 is unknown.
+COUNTS = torch.tensor([1, 2, 3, 4, 6, 9, 14, 22])
 
 
-AGES = (
-    torch.tensor([0, 1, 2, 4, 8, 15, 29, 57, 113, 226]) * DAY
-)  # the same for seconds since
+# The same for seconds since.
+AGES = torch.tensor([0, 1, 2, 4, 8, 15, 29, 57, 113, 226]) * DAY
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,10 @@ class SlateBatch:
         popularity_BN2: log(1 + how often anybody took the candidate) in the last 7 and
             28 days.
         situation: encoded features of slate and candidate by name, (B, N).
-        clicked_BN: 1 where the candidate was taken, else 0, float32; None when nothing is
-            known of it.
-        correction_BN: log of how much likelier clicked candidates were drawn than others; 0
-            for all of a slate.
+        clicked_BN: 1 where the candidate was clicked, else 0, float32; None when
+            nothing is known of it.
+        correction_BN: log of how much likelier clicked candidates were drawn than
+            others; 0 for all of a slate.
     """
 
     items_BT: Tensor
@@ -104,12 +105,12 @@ class SlateBatch:
 
 
 class Situations:
-    """The situation of slates, encoded: what holds for a list, how each candidate was shown, and recent means.
+    """The situation of slates, encoded.
 
-    A feature that the slates have for each candidate is read there, one that they have
-    for a list is the same for all its candidates, and one that is a number of the
-    events (a price cut) is the mean over what anybody took of the candidate in the last
-    7 days.
+    What holds for a list, how each candidate was shown, and recent means. A feature
+    that the slates have for each candidate is read there, one that they have for a list
+    is the same for all its candidates, and one that is a number of the events (a price
+    cut) is the mean over what anybody took of the candidate in the last 7 days.
 
     Args:
         features: what to read.
@@ -136,7 +137,7 @@ class Situations:
         items: np.ndarray,
         times: np.ndarray,
     ) -> dict[str, Tensor]:
-        """Codes (B, N), or normalized numbers, of candidates at `places` of lists (B, 1) at times (B, 1)."""
+        """Codes or numbers (B, N) of candidates at `places` of lists (B, 1)."""
         found = {}
         for feature in self.features:
             if feature.name in self.slates.shown:
@@ -153,7 +154,9 @@ class Situations:
 
 
 def fit_situation(split: Split, columns: Sequence[str]) -> tuple[Feature, ...]:
-    """Features of the situation, learned from the slates and events of training; `columns` as for `fit_features`.
+    """Features of the situation, learned from the slates and events of training.
+
+    `columns` as for `fit_features`.
 
     Raises:
         DataError: neither the slates nor the events have such a column.
@@ -286,7 +289,10 @@ class SlateWindows:
         return self._made(np.array([row]), places, real).to(self.device)
 
     def parts(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Rows of one training step in parts that pad less: by what their users took."""
+        """Rows of one training step in parts that pad less.
+
+        By what their users took.
+        """
         lengths = self.slates.histories.lengths[self.users_of(rows)]
         parts = max(1, min(2, len(rows))) if self.device.type == "cpu" else 1
         return np.array_split(rows[np.argsort(lengths, kind="stable")], parts)

@@ -12,7 +12,7 @@ from attncore.layers import Dropout
 
 
 class MatchBias(nn.Module):
-    """What is added to the score of a candidate and a past item for each thing that they share.
+    """What is added to the score of a candidate and a past item for what they share.
 
     One learned number per head and thing: to be the same item, to be of the same
     category, of the same brand, and so on. All start at 1, so that a candidate first
@@ -37,11 +37,12 @@ class MatchBias(nn.Module):
         self.register_buffer("bits", bits.float(), persistent=False)
 
     def forward(self, candidates: Sequence[Tensor], past: Sequence[Tensor]) -> Tensor:
-        """The bias (B, H, N, K) from codes (B, N) and (B, K), a pair of tensors a thing; a code below 0 matches none.
+        """The bias (B, H, N, K) from codes (B, N) and (B, K), a pair a thing.
 
-        Most pairs share little, and all that a pair shares is one small whole number, a
-        bit a thing. So the sums are made once for each such number and looked up: a few
-        operations on bytes instead of a sum of N × K floats each.
+        A code below 0 matches none. Most pairs share little, and all that a pair shares
+        is one small whole number, a bit a thing. So the sums are made once for each
+        such number and looked up: a few operations on bytes instead of a sum of N × K
+        floats each.
         """
         shared_BNK = torch.zeros((), dtype=torch.uint8, device=self.shared.device)
         for number, (code_BN, code_BK) in enumerate(zip(candidates, past, strict=True)):

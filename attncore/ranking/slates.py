@@ -1,8 +1,9 @@
-"""Stage 1a, continued: slates, the candidates that were shown at a moment, and which of them were clicked.
+"""Stage 1a, continued.
 
-What is shown depends on where and when, not on who looks: all baskets of one store in
-one week saw the same promotions. So a list of candidates is kept once, in flat arrays
-of small integers, and slates point to it.
+Slates, the candidates that were shown at a moment, and which of them were clicked. What
+is shown depends on where and when, not on who looks: all baskets of one store in one
+week saw the same promotions. So a list of candidates is kept once, in flat arrays of
+small integers, and slates point to it.
 """
 
 from __future__ import annotations
@@ -118,7 +119,10 @@ class Slates:
         )
 
     def only_users(self, users: Sequence[Any]) -> Slates:
-        """The slates that were shown to some users alone; the lists stay as they are."""
+        """The slates that were shown to some users alone.
+
+        The lists stay as they are.
+        """
         kept = np.isin(self.users, np.asarray(users))
         many = np.diff(self.clicked_offsets)
         return replace(

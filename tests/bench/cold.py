@@ -131,9 +131,8 @@ class Recipe:
     opening: int | None = (
         None  # cold users: how many first events of a training user count; None is all
     )
-    choices: Sequence[
-        dict[str, Any]
-    ] = ()  # options and openings, of which validation chooses
+    # Options and openings, of which validation chooses.
+    choices: Sequence[dict[str, Any]] = ()
 
     def scorer(self, split: ac.Split, seed: int) -> tuple[Scorer, dict[str, Any]]:
         """What answers, and its configuration."""
@@ -182,6 +181,7 @@ def grid(
 
 
 B = ac.baselines
+# Nobody has taken a new film, so all are alike.
 RECIPES = {
     "cold-popularity": Recipe("cold", baseline=B.Popularity),
     "cold-popularity-opening": Recipe(
@@ -200,9 +200,7 @@ RECIPES = {
     "warm-profile-popularity": Recipe(
         "warm", baseline=B.ProfilePopularity, choices=grid((None,), SMOOTHINGS)
     ),
-    "new-chance": Recipe(
-        "new", baseline=B.Popularity
-    ),  # nobody has taken a new film, so all are alike
+    "new-chance": Recipe("new", baseline=B.Popularity),
     "new-genres": Recipe("new", baseline=GenreMatch),
     "new-year": Recipe("new", baseline=GenreMatch, options={"by": "year"}),
     **variants("cold", COLD, OPENING),
@@ -225,9 +223,8 @@ def new_films(log: ac.Interactions) -> ac.Split:
     held, events = held_films(len(whole.items)), whole.histories
     row = np.repeat(np.arange(len(events)), events.lengths)
     kept = ~(held["test"] | held["valid"])[events.items - 1]
-    before = np.concatenate(
-        [[0], np.cumsum(kept)]
-    )  # kept events before each place of the flat array
+    # Kept events before each place of the flat array.
+    before = np.concatenate([[0], np.cumsum(kept)])
     train = Histories(
         events.items[kept],
         before[events.offsets],
@@ -276,9 +273,8 @@ def figures(scorer: Scorer, holdout: Holdout, question: str) -> dict[str, list[f
     else:
         whole = ac.evaluate(scorer, holdout, bootstrap=0).per_user
         parts, users = {"": whole}, holdout.users
-    if (
-        question == "cold"
-    ):  # everybody has more than 5 events, so each is asked once after each number of them
+    # Everybody has more than 5 events, so each is asked once after each number of them.
+    if question == "cold":
         known = holdout.histories.lengths
         parts = {
             f" after {n}": {name: values[known == n] for name, values in whole.items()}
@@ -378,9 +374,8 @@ def keep_run(name: str, seed: int, log: ac.Interactions) -> None:
         users.pop("users")
         mean = np.array([values.mean() for values in users.values()])
         low, high = bootstrap_interval(np.stack([*users.values()], axis=1))
-        ends = np.stack(
-            [np.minimum(low, mean), np.maximum(high, mean)], axis=1
-        )  # of a constant they differ by rounding
+        # Of a constant they differ by rounding.
+        ends = np.stack([np.minimum(low, mean), np.maximum(high, mean)], axis=1)
         run[part] = {
             "metrics": dict(zip(users, mean.tolist(), strict=True)),
             "interval": dict(zip(users, ends.tolist(), strict=True)),
@@ -472,9 +467,8 @@ def main() -> None:
     for seed in args.seeds:
         for name in names:
             missing = not path_of(name, seed).exists()
-            if missing and (
-                RECIPES[name].baseline is None or seed == 0
-            ):  # what only counts needs one seed
+            # What only counts needs one seed.
+            if missing and (RECIPES[name].baseline is None or seed == 0):
                 keep_run(name, seed, log)
     print(table())
 

@@ -92,9 +92,8 @@ class LogisticRegression:
             likelier.append(np.log((where.stop - where.start) / others))
         self.model = make_pipeline(StandardScaler(), Regression(C=1.0, max_iter=300))
         self.model.fit(np.concatenate(columns), np.concatenate(marks))
-        self.intercept = float(
-            np.mean(likelier)
-        )  # taken ones were drawn so much likelier (King and Zeng 2001)
+        # Taken ones were drawn so much likelier (King and Zeng 2001)
+        self.intercept = float(np.mean(likelier))
 
     def _features(
         self, slates: IndexedSlates, row: int, places: np.ndarray

@@ -70,10 +70,17 @@ def rectools(log: str, epochs: int, started: float, precision: str) -> dict[str,
             "enable_progress_bar": False,
             "enable_model_summary": False,
         }
+        # Fmt: skip
         return Trainer(
-            max_epochs=epochs, min_epochs=epochs, precision=precision, accelerator="cpu", devices=1,
-            enable_checkpointing=False, callbacks=[Timer()], **quiet,
-        )  # fmt: skip
+            max_epochs=epochs,
+            min_epochs=epochs,
+            precision=precision,
+            accelerator="cpu",
+            devices=1,
+            enable_checkpointing=False,
+            callbacks=[Timer()],
+            **quiet,
+        )
 
     events = pd.read_csv(log).query("part == 'train'")
     frame = pd.DataFrame(
@@ -85,10 +92,19 @@ def rectools(log: str, epochs: int, started: float, precision: str) -> dict[str,
         }
     )
     dataset = Dataset.construct(frame)
+    # Fmt: skip
     model = SASRecModel(
-        n_factors=WIDTH, n_blocks=BLOCKS, n_heads=HEADS, session_max_len=LENGTH, batch_size=BATCH,
-        dropout_rate=DROPOUT, lr=RATE, loss="softmax", epochs=epochs, get_trainer_func=trainer,
-    )  # fmt: skip
+        n_factors=WIDTH,
+        n_blocks=BLOCKS,
+        n_heads=HEADS,
+        session_max_len=LENGTH,
+        batch_size=BATCH,
+        dropout_rate=DROPOUT,
+        lr=RATE,
+        loss="softmax",
+        epochs=epochs,
+        get_trainer_func=trainer,
+    )
     model.fit(dataset)
     users = frame[Columns.User].unique()
     rank = timed(
@@ -134,9 +150,8 @@ def loop(log: str, epochs: int, started: float) -> dict[str, Any]:
             return self.encoder(context, mask=mask, is_causal=True)
 
     def padded(rows: list[torch.Tensor]) -> torch.Tensor:
-        return nn.utils.rnn.pad_sequence(
-            rows, batch_first=True
-        )  # on the right, so no padding mask is needed
+        # On the right, so no padding mask is needed.
+        return nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
     model = Model()
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
@@ -171,9 +186,8 @@ def loop(log: str, epochs: int, started: float) -> dict[str, Any]:
             scores_BV = (
                 states_BTD[torch.arange(len(chosen)), last] @ model.item.weight.T
             )
-            scores_BV.scatter_(
-                1, padded(chosen), -torch.inf
-            )  # what was seen; padding is item 0
+            # What was seen; padding is item 0.
+            scores_BV.scatter_(1, padded(chosen), -torch.inf)
             scores_BV[:, 0] = -torch.inf
             best.append(scores_BV.topk(K).indices)
         return best
@@ -211,9 +225,8 @@ class Clock:
             count / seconds
             for count, seconds in zip(self.positions, self.seconds, strict=True)
         ]
-        status = Path(
-            "/proc/self/status"
-        ).read_text()  # not getrusage: it also counts the parent's memory at the fork
+        # Not getrusage: it also counts the parent's memory at the fork.
+        status = Path("/proc/self/status").read_text()
         peak = re.search(r"VmHWM:\s+(\d+) kB", status)
         assert peak
         return {

@@ -64,9 +64,8 @@ def replaced(share: float, catalogue: int) -> Change:
     def change(items: np.ndarray, target: int, rng: np.random.Generator) -> np.ndarray:
         items = items.copy()
         places = rng.permutation(len(items))[: round(share * len(items))]
-        drawn = rng.integers(
-            1, catalogue, len(places)
-        )  # one item fewer: those from the answer on move up
+        # One item fewer: those from the answer on move up.
+        drawn = rng.integers(1, catalogue, len(places))
         items[places] = drawn + (drawn >= target)
         return items
 
@@ -225,10 +224,11 @@ def main() -> None:
             for s in seeds
         ]
         one, kept = measure(scorers, split.test, shares)
+        # Above 0: it keeps a larger share than the chain does.
         for (
             name,
             samples,
-        ) in kept.items():  # above 0: it keeps a larger share than the chain does
+        ) in kept.items():
             apart = (
                 one["changed"][name]["kept"]["value"]
                 - chain["changed"][name]["kept"]["value"]

@@ -339,9 +339,8 @@ def from_disk(log: ac.Interactions) -> Iterator[str]:
                 )
             )
         split = ac.leave_one_out(log)
-        numbers = {
-            "mood": split.train.attributes["mood"]
-        }  # text cannot be memory-mapped
+        # Text cannot be memory-mapped.
+        numbers = {"mood": split.train.attributes["mood"]}
         train = dataclasses.replace(split.train, attributes=numbers).memory_mapped(
             folder / "mapped"
         )

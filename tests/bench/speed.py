@@ -44,9 +44,8 @@ def write_log(folder: Path) -> tuple[Path, int]:
     positions of an epoch."""
     log = ac.datasets.load("ml-100k")
     events = log.events[["user", "item", "time"]]
-    events = events.iloc[
-        np.lexsort((events["time"], events["user"]))
-    ]  # stable, as ours breaks ties
+    # Stable, as ours breaks ties.
+    events = events.iloc[np.lexsort((events["time"], events["user"]))]
     left = events.groupby("user").cumcount(ascending=False)
     part = np.select([left == 0, left == 1], ["test", "valid"], "train")
     path = folder / "log.csv"

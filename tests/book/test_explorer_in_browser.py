@@ -197,9 +197,8 @@ def test_another_history_brings_its_own_events_and_candidates(show):
         == "Largest change: Casablanca -0.60, An Affair to Remember, once more 0.20,"
         " Groundhog Day 0.10."
     )
-    page.locator("select").first.select_option(
-        "0"
-    )  # it has no third candidate: the last one is chosen
+    # It has no third candidate: the last one is chosen.
+    page.locator("select").first.select_option("0")
     assert said(page) == "Most weight: Star Wars 0.60, Alien 0.40."
     assert page.locator("label:visible input[type=radio]").count() == 2
 

@@ -50,9 +50,8 @@ def build(source, out):
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     need(CHROMIUM is not None, "Chromium (apt-get install chromium)")
-    if given := os.environ.get(
-        "ATTNCORE_BOOK"
-    ):  # a book that is built already, while a page is being written
+    # A book that is built already, while a page is being written.
+    if given := os.environ.get("ATTNCORE_BOOK"):
         return Path(given), None
     return build(ROOT, tmp_path_factory.mktemp("book"))
 
@@ -456,15 +455,13 @@ def test_the_whole_book_is_one_pdf_with_its_chinese_terms_and_formulas(tmp_path)
     assert "查询向量" in whole
     for title in ("Softmax and attention weights", "A first recommender", "Glossary"):
         assert title in whole
-    assert not re.search(
-        r"\\(frac|softmax|sum|operatorname)", whole
-    )  # no formula is left as it was typed
+    # No formula is left as it was typed.
+    assert not re.search(r"\\(frac|softmax|sum|operatorname)", whole)
     blank = []
     for i in range(len(document)):
         image = document[i].render(scale=0.5).to_numpy()
-        if (
-            image[: int(len(image) * 0.93)].min() > 200
-        ):  # nothing above the page's number
+        # Nothing above the page's number.
+        if image[: int(len(image) * 0.93)].min() > 200:
             blank.append(i + 1)
     assert blank == []
 

@@ -82,9 +82,8 @@ def test_how_often_a_user_took_an_item_lately_is_counted_before_the_moment_alone
     rng = np.random.default_rng(0)
     users = rng.integers(0, len(histories), 300)
     items = rng.integers(1, len(split.items) + 1, 300)
-    last = (
-        histories.times.argmax()
-    )  # the log's last event is among those that are asked for
+    # The log's last event is among those that are asked for.
+    last = histories.times.argmax()
     users[0], items[0] = (
         np.searchsorted(histories.offsets, last, side="right") - 1,
         histories.items[last],

@@ -103,12 +103,13 @@ def test_every_user_counts_alike(split):
     assert report.metrics["ndcg@10"] == pytest.approx(report.per_user["ndcg@10"].mean())
     low, high = report.interval["gauc"]
     assert low < report.metrics["gauc"] < high
+    # No logits, no loss.
     assert set(report.metrics) == {
         "ndcg@10",
         "recall@10",
         "gauc",
         "auc",
-    }  # no logits, no loss
+    }
 
 
 def test_reports_of_slates_can_be_compared(split):

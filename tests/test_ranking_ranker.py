@@ -364,12 +364,10 @@ def test_recommend_after_a_history_prefers_what_it_holds(split, trained):
             np.mean([score[item] for item in candidates[:3]])
             - np.mean([score[item] for item in candidates[3:]])
         )
-    assert (
-        is_rank_0[0] > is_rank_0[1] + 0.1
-    )  # items of kind 2 lead by more after themselves
-    assert (
-        trained["target"].recommend(histories=[[]], k=3)[0].items
-    )  # with nothing known there is still an answer
+    # Items of kind 2 lead by more after themselves.
+    assert is_rank_0[0] > is_rank_0[1] + 0.1
+    # With nothing known there is still an answer.
+    assert trained["target"].recommend(histories=[[]], k=3)[0].items
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from torch import nn
 
 import attncore as ac
 from attncore.batches import Windows
-from attncore.optim import LossOf, MovingAverage, adamw, backward, update
+from attncore.optim import LossOf, MovingAverage, adamw, backward, learning_rate, update
 from attncore.output import Criterion
 
 
@@ -159,3 +159,26 @@ def test_a_process_without_users_gives_every_weight_a_gradient_of_zero(
     batch = model.windows(split.train, targets=True).batch(np.zeros(0, int))
     assert backward(full_loss(model, split), [batch], 40, torch.float32).item() == 0
     assert all(torch.equal(p.grad, torch.zeros_like(p)) for p in model.parameters())
+
+
+def test_the_schedule_equals_a_table():
+    shares = [learning_rate(step, 14, warmup=4) for step in range(14)]
+    assert shares[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert shares[4:10] == pytest.approx(
+        [1.0, 0.97798, 0.91406, 0.81450, 0.68906, 0.55], abs=1e-5
+    )
+    assert learning_rate(14, 14, warmup=4) == pytest.approx(0.1)
+    assert learning_rate(500, 14, warmup=4) == pytest.approx(0.1)
+    assert learning_rate(500, 14, warmup=4, schedule="constant") == 1.0
+
+
+def test_training_follows_the_schedule_that_is_named(split, small):
+    with pytest.raises(
+        ValueError, match="schedule='falling': must be one of cosine, constant"
+    ):
+        ac.TrainingConfig(schedule="falling")
+    config = ac.TrainingConfig(
+        epochs=4, warmup=0, lr=1e-2, schedule="constant", progress=False
+    )
+    run = ac.fit(ac.Recommender(small, split), split, config)
+    assert [entry["lr"] for entry in run.epochs] == pytest.approx([1e-2] * 4)

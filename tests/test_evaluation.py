@@ -138,9 +138,8 @@ def test_a_rising_transform_of_the_scores_changes_nothing(question):
 
 def test_the_seen_filter_covers_the_whole_history_however_long():
     items, seen = 2000, 1500
-    scores = np.arange(items, 0, -1, dtype=np.float32)[
-        None
-    ]  # all that was seen stands above the target
+    # All that was seen stands above the target.
+    scores = np.arange(items, 0, -1, dtype=np.float32)[None]
     asked = holdout([np.arange(1, seen + 1)], [seen + 1], items)
     report = evaluate(Fixed(scores), asked, k=1)
     assert report.metrics["hr@1"] == 1
@@ -189,9 +188,8 @@ def test_coverage_and_novelty_equal_a_hand_worked_example():
     assert [report.metrics[f"coverage@{k}"] for k in (1, 2, 9)] == [1 / 4, 3 / 4, 1]
     assert report.metrics["novelty@1"] == pytest.approx(1)
     assert report.metrics["novelty@2"] == pytest.approx(1.5)
-    assert report.metrics["novelty@9"] == pytest.approx(
-        (1 + 2 + 2 + 4) / 4
-    )  # never seen counts as once
+    # Never seen counts as once.
+    assert report.metrics["novelty@9"] == pytest.approx((1 + 2 + 2 + 4) / 4)
 
 
 def test_loss_is_over_the_whole_catalogue_and_only_for_logits():
@@ -414,9 +412,8 @@ def test_a_report_compared_with_itself_differs_by_nothing():
 
 
 def test_comparing_is_paired():
-    base = np.random.default_rng(0).normal(
-        0, 10, 300
-    )  # users differ far more than the scorers do
+    # Users differ far more than the scorers do.
+    base = np.random.default_rng(0).normal(0, 10, 300)
     found = compare(report_of(base + 0.1), report_of(base))
     assert found.difference == pytest.approx(0.1)
     assert found.interval == pytest.approx((0.1, 0.1))
