@@ -75,7 +75,7 @@ def gathered(windows: Windows, rows: list[int]):
 
 
 def train_step(trainer):
-    batch = gathered(trainer.windows, [0, 2, 5])
+    batch = gathered(trainer.sampler.windows, [0, 2, 5])
     trainer.model.train()
     with OneDevice():
         trainer.train_step([batch(), batch()], 40)

@@ -10,6 +10,7 @@ from torch import nn
 
 import attncore as ac
 from attncore.__main__ import main
+from attncore.distributed import Group
 from attncore.output import Criterion
 from attncore.ranking.asof import DAY, Known
 from attncore.ranking.batches import CLICKED_AT_MOST, SlateWindows, own_habit
@@ -250,7 +251,7 @@ def test_drawn_candidates_are_of_the_list_and_marked_rightly(split):
 
 def test_training_draws_no_slate_from_after_training(split):
     model = ac.Ranker(SMALL, split)
-    windows = model.training_windows(split, QUICK)
+    windows = model.sampler(split, QUICK, Group(torch.device("cpu"))).windows
     seen, rows = [], np.flatnonzero(windows.lengths)
     windows.drawn_from = lambda slates: seen.extend(slates.tolist())
     for _ in range(10):
@@ -282,7 +283,7 @@ def test_match_bias_adds_one_number_for_each_thing_shared():
 def test_weights_sum_to_one_and_are_labelled_with_the_past(split, trained):
     slates, row = split.test.slates, 5
     candidates = split.items.decode(slates.items[slates.list_of(row)])[:3].tolist()
-    frame = trained["target"].attention(slates, row, candidates)
+    frame = trained["target"].slate_attention(slates, row, candidates)
     assert frame.groupby(["head", "candidate"])[
         "weight"
     ].sum().to_numpy() == pytest.approx(1, abs=1e-5)
@@ -295,7 +296,7 @@ def test_weights_sum_to_one_and_are_labelled_with_the_past(split, trained):
     shown = split.items.decode(slates.items[slates.list_of(row)])
     gone = next(item for item in split.items.ids.tolist() if item not in shown)
     with pytest.raises(ac.DataError, match="is not among the 17 candidates of slate 5"):
-        trained["target"].attention(slates, row, [gone])
+        trained["target"].slate_attention(slates, row, [gone])
 
 
 def test_a_past_item_of_the_candidates_kind_gets_more_weight(split, trained):
@@ -305,7 +306,7 @@ def test_a_past_item_of_the_candidates_kind_gets_more_weight(split, trained):
         candidate = split.items.decode(slates.items[slates.list_of(row)])[0]
         frame = (
             trained["target"]
-            .attention(slates, row, [candidate])
+            .slate_attention(slates, row, [candidate])
             .dropna(subset=["item"])
         )
         same = kinds[frame["item"]].to_numpy() == kinds[candidate]
@@ -424,7 +425,9 @@ def test_hidden_ids_reach_the_embedding(split):
 
 def test_a_loss_of_catalogues_is_refused(split):
     model = ac.Ranker(SMALL, split)
-    batch = model.training_windows(split, QUICK).batch(np.arange(4))
+    batch = model.sampler(split, QUICK, Group(torch.device("cpu"))).windows.batch(
+        np.arange(4)
+    )
     with pytest.raises(
         ValueError, match="loss='full': slates are trained with 'bce' or 'combined'"
     ):
@@ -434,7 +437,9 @@ def test_a_loss_of_catalogues_is_refused(split):
 def test_the_combined_loss_adds_the_order_within_each_slate(split):
     model = ac.Ranker(SMALL, split).eval()
     assert model.default_loss == "combined"
-    batch = model.training_windows(split, QUICK).batch(np.arange(6))
+    batch = model.sampler(split, QUICK, Group(torch.device("cpu"))).windows.batch(
+        np.arange(6)
+    )
     alone, both = (
         model.loss(batch, criterion(split, loss)) for loss in ("bce", "combined")
     )
@@ -590,3 +595,39 @@ def test_a_candidates_own_past_reaches_its_score_without_a_detour(split, kind):
         found, batch.own_BN6 @ model.again.weight[0] + model.again.bias
     )
     assert found.std() > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_after_the_log_are_labelled_and_sum_to_one_for_each_candidate(
+    split, trained, kind
+):
+    model = trained[kind]
+    frame = model.attention(users=[3, 4], candidates=[100, 101])
+    assert set(frame["history"]) == {0, 1}
+    sums = frame.groupby(["history", "head", "candidate"])["weight"].sum()
+    assert sums.to_numpy() == pytest.approx(1.0, abs=1e-5)
+    taken = set(split.log.events.query("user == 3")["item"])
+    assert set(frame.query("history == 0")["item"].dropna()) == taken
+    (best,) = model.recommend(histories=[[100, 105]])
+    asks = model.attention(histories=[[100, 105]])["candidate"]
+    assert list(dict.fromkeys(asks)) == best.items
+
+
+def test_erasure_is_the_fall_of_the_score_without_all_that_was_taken_of_an_item(
+    split, trained
+):
+    model = trained["target"]
+    frame = model.erasure(histories=[[100, 105, 100]], candidates=[100, 110])
+    whole, without = (
+        model.recommend(histories=[past], candidates=[100, 110], exclude_seen=False)[0]
+        for past in ([100, 105, 100], [105])
+    )
+    before, after = (
+        dict(zip(p.items, p.scores, strict=True)) for p in (whole, without)
+    )
+    drops = frame.query("item == 100").set_index("candidate")["drop"]
+    assert sorted(frame["item"].unique()) == [100, 105]
+    for item in (100, 110):
+        assert drops[item] == pytest.approx(before[item] - after[item], abs=1e-5)
+    known = model.erasure(users=[3], candidates=[100])
+    assert set(known["item"]) == set(split.log.events.query("user == 3")["item"])

@@ -79,7 +79,7 @@ def test_what_happens_in_other_orders_of_rows_is_the_same(slates):
         ["display"],
     )
     assert list(again.items) == list(slates.items)
-    assert again.taken.tolist() == slates.clicked.tolist()
+    assert again.clicked.tolist() == slates.clicked.tolist()
     assert again.times.tolist() == slates.times.tolist()
 
 
@@ -115,7 +115,7 @@ def test_no_promotion_gives_no_slate():
 
 def test_arrays_that_do_not_fit_together_are_refused(slates):
     for name, wrong in (
-        ("taken", slates.clicked + 9),
+        ("clicked", slates.clicked + 9),
         ("times", slates.times[::-1]),
         ("users", slates.users[:1]),
     ):

@@ -37,7 +37,7 @@ from attncore.recipes import RECIPES
 DATA = "complete-journey"
 CONFIG = RECIPES[DATA].recommender
 TRAINING = replace(RECIPES[DATA].training, precision="float32")
-MODELS: dict[str, tuple[ac.RecommenderConfig, ac.TrainingConfig]] = {
+MODELS: dict[str, tuple[ac.RankerConfig, ac.TrainingConfig]] = {
     "mean": (replace(CONFIG, attention="mean"), TRAINING),
     "target": (CONFIG, TRAINING),
 }

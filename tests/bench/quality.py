@@ -128,7 +128,8 @@ def trained(
     """A model, trained in `runs/quality` under that name unless it was trained there
     before, and how it was made."""
     training = replace(configs[1], seed=seed)
-    model = ac.Recommender(configs[0], split, seed=seed)
+    kind = ac.Recommender if split.slates is None else ac.Ranker
+    model = kind(configs[0], split, seed=seed)
     run = ac.fit(model, split, training, out=RUNS / name, resume=True)
     config = {
         "recommender": asdict(configs[0]),
