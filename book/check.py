@@ -104,7 +104,7 @@ def query_for(my_query: Tensor, key: Tensor, event: int, least: float = 0.9) -> 
         " does not?"
     )
     assert weights[event] >= least, (
-        f"event {event} is_rank_0 with {weights[event]:.2f}: the direction is right, now"
+        f"event {event} leads with {weights[event]:.2f}: the direction is right, now"
         " make the query longer"
     )
     return f"Right: event {event} gets a weight of at least {least:.2f}."

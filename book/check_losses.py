@@ -235,7 +235,8 @@ def clip(my_clip: Callable[[list[Tensor], float], list[Tensor]]) -> str:
     )
     each = [g / g.norm() * 2 for g in gradients]
     assert not all(_same(a, g) for a, g in zip(answer, each, strict=True)), (
-        "each tensor is clipped by itself, which turns the direction: one length for all"
+        "each tensor is clipped by itself, which turns the direction: one length for"
+        " all"
     )
     assert not all(
         _same(a, g.clamp(-2, 2)) for a, g in zip(answer, gradients, strict=True)

@@ -46,7 +46,8 @@ def allowed_top_k(
         if sorted(answer) == sorted(right) and len(right) > 1:
             assert answer == right, f"{case}: {answer} is not best first"
         assert answer == right, (
-            f"{case}: {answer}, not {right}; of equal scores the lower place comes first"
+            f"{case}: {answer}, not {right}; of equal scores the lower place comes"
+            " first"
         )
     return "Right: the best of what may be shown, however little that is."
 
@@ -77,7 +78,8 @@ def merged(
         )
         if sorted(answer) == sorted(right) and len(right) > 1:
             assert answer == right, (
-                f"{case}: {answer}; of equal values the lower place comes first: {right}"
+                f"{case}: {answer}; of equal values the lower place comes first:"
+                f" {right}"
             )
         assert answer == right, f"{case}: {answer}, not {right}"
     return "Right: the best of the parts' best are the best of all."

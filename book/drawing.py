@@ -1,4 +1,4 @@
-"""How the explorers of `explorers` are drawn: SVG for what is chosen at first, which explorer.js redraws.
+"""How the explorers are drawn: SVG of what is chosen at first; explorer.js redraws.
 
 The script repeats the arithmetic of `_bars`, `_table` and `_lines`; a test in a browser
 holds the two together.
@@ -35,7 +35,7 @@ class Control:
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture: its values are nested lists, indexed by the controls `by`, then by what is drawn."""
+    """One picture: nested lists, indexed by the controls `by`, then by place."""
 
     title: str
     kind: str  # "bars", "table" or "lines"
@@ -59,7 +59,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Explorer:
-    """An interactive picture. In a notebook it is shown; elsewhere `html` can be put into a page."""
+    """An interactive picture, shown in a notebook; `html` can be put into a page."""
 
     title: str
     controls: list[Control]
@@ -67,7 +67,7 @@ class Explorer:
 
     @property
     def html(self) -> str:
-        """The whole explorer as one piece of HTML, with its style, first picture, numbers and script."""
+        """The whole explorer as HTML: style, first picture, numbers, script."""
         data = json.dumps(
             {
                 "controls": [asdict(c) for c in self.controls],
@@ -127,7 +127,7 @@ def _file(name: str) -> str:
 
 
 def _panel(panel: Panel, state: Sequence[int]) -> str:
-    """One picture as it stands at first, with its title above and its sentence below."""
+    """One picture as it is at first, its title above and its sentence below."""
     draw = {"bars": _bars, "table": _table, "lines": _lines}[panel.kind]
     height, inside, said = draw(
         panel, _pick(panel.values, panel.by, state), _of(panel.names, state), state
@@ -166,8 +166,9 @@ def _bars(
         name, value = (names[i], values[i]) if i < len(names) else ("", 0.0)
         begin, end, y = place(min(value, 0)), place(max(value, 0)), i * ROW
         hidden = "" if i < len(names) else ' style="display:none"'
+        label = _short(name, panel.letters)
         rows.append(
-            f"<g{hidden}>{_text(panel.left - 6, y + 15, _short(name, panel.letters), anchor='end')}"
+            f"<g{hidden}>{_text(panel.left - 6, y + 15, label, anchor='end')}"
             f'<rect class="{"ac-less" if value < 0 else "ac-more"}" x="{begin:g}"'
             f' y="{y + 3}" '
             f'width="{end - begin:g}" height="{ROW - 6}"/>'

@@ -1,4 +1,4 @@
-"""The attention explorer: pictures that answer to a mouse or a keyboard, without a kernel and without a network.
+"""The explorers: pictures that answer to mouse and keyboard, without a kernel.
 
 Each function returns an `Explorer`, which a notebook shows as its output when it is a
 cell's last line. The picture is SVG, drawn here and redrawn by a script when the reader
@@ -73,7 +73,7 @@ def explore_temperature(
 def explore_mask(
     scores: Any, events: Sequence[str], title: str, padding: int = 1
 ) -> Explorer:
-    """The weights of T events that ask each other, with and without masks; one row at a time can be read out.
+    """The weights of T events that ask each other, with and without masks.
 
     The masks are those of the module: none, causal, and causal with the oldest
     `padding` events hidden as well.
@@ -128,7 +128,7 @@ def explore_attention(
     newest: int = 12,
     marked: Mapping[str, int] | None = None,
 ) -> Explorer:
-    """Choose a history, a layer and a head to see what is looked at, and a candidate to see what matters to it.
+    """Choose a history, a layer and a head to see what is looked at, and what matters.
 
     With target attention each candidate has weights of its own. With the other kinds of
     attention all candidates share one row of weights; what differs between them is
@@ -216,7 +216,7 @@ def explore_runs(
     title: str,
     metrics: Sequence[str] = ("loss", "ndcg@10"),
 ) -> Explorer:
-    """The learning curves of up to four runs: choose what is drawn, and walk through the epochs.
+    """The learning curves of up to four runs, to walk through their epochs.
 
     Args:
         runs: run folders, or the `epochs` of a `Run`, by what the run is called.
@@ -277,11 +277,11 @@ def _nested(table: Any, column: str, queries: Sequence[Any]) -> np.ndarray:
 def _erased(
     model: Recommender, history: Sequence[Any], candidates: Sequence[Any]
 ) -> np.ndarray:
-    """How much each candidate's score falls without each event, (candidates, events)."""
+    """How much each candidate's score falls without an event, (candidates, events)."""
     table = model.erasure(histories=[list(history)], candidates=list(candidates))
     return table["drop"].to_numpy().reshape(len(history), len(candidates)).T
 
 
 def _rounded(values: Any, digits: int) -> list[Any]:
-    """Nested lists of rounded numbers; 0.0 for -0.0, so that the text is one and the same."""
+    """Nested lists of rounded numbers; 0.0 for -0.0, so the text is the same."""
     return (np.round(np.asarray(values, np.float64), digits) + 0.0).tolist()

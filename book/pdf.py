@@ -14,15 +14,17 @@ from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 PRINT = """
-  .bd-header, .bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article, .bd-footer, .prev-next-footer,
-  .headerlink, .copybtn, .toggle-button, #pst-back-to-top, .skip-link { display: none !important; }
+  .bd-header, .bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article,
+  .bd-footer, .prev-next-footer, .headerlink, .copybtn, .toggle-button,
+  #pst-back-to-top, .skip-link { display: none !important; }
   .bd-main .bd-content .bd-article-container { max-width: none; padding: 0; }
   details > summary { list-style: none; }
   span[id^="document-"] { display: block; break-before: page; }
   section > :last-child, .toctree-wrapper { margin-bottom: 0 !important; }
   h1, h2, h3, h4, figcaption { break-after: avoid; }
   mjx-container[jax="SVG"] * { stroke: none !important; }
-  figure, table, img, svg, .cell_input, .admonition:not(.solution), div.math { break-inside: avoid; }
+  figure, table, img, svg, .cell_input, .admonition:not(.solution), div.math {
+    break-inside: avoid; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; }
   a { text-decoration: none; }
 """

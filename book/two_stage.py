@@ -1,4 +1,4 @@
-"""Two stages, as large catalogues need them: a quick scorer proposes a few items, a careful one ranks those."""
+"""Two stages, for large catalogues: a quick scorer proposes, a careful one ranks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attncore.sequences import Histories
 
 
 class TwoStage:
-    """A `Scorer` made of two: what is not among the proposed items comes after all that is.
+    """A `Scorer` made of two: what is not proposed comes after all that is.
 
     Items anywhere in the history are not proposed where they are no candidates. The
     items that were not proposed keep the first scorer's order below the others, so the
@@ -61,7 +61,7 @@ class TwoStage:
     def score(
         self, histories: Histories, users: np.ndarray | None = None
     ) -> torch.Tensor:
-        """Scores of the whole catalogue, (rows, V): the second scorer's for what is proposed, all else below."""
+        """Scores (rows, V): the second scorer's of what is proposed, others below."""
         first = self.proposes.score(histories, users)
         second = self.ranks.score(histories, users).to(first.device)
         proposed = self._proposed(histories, first)

@@ -7,7 +7,9 @@ import signal
 import time
 from pathlib import Path
 
-PRELOADED = [  # by the server, once; torch.testing imports torch.distributed.tensor, which takes a second
+# By the server, once; torch.testing imports torch.distributed.tensor, which takes a
+# second.
+PRELOADED = [
     *[
         "numpy",
         "pandas",

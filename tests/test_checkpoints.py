@@ -353,7 +353,7 @@ def test_a_second_ctrl_c_acts_at_once():
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_signals_are_left_alone_where_nothing_can_be_saved_and_outside_the_main_thread():
+def test_signals_are_left_alone_where_nothing_is_saved_and_outside_the_main_thread():
     before = signal.getsignal(signal.SIGTERM)
     with stop_requests(False) as wanted:
         assert signal.getsignal(signal.SIGTERM) is before

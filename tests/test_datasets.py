@@ -40,7 +40,8 @@ FLAGS = {
 }
 FILMS = (
     "1|Tigre, Le (The Tiger), É "
-    f" (1995)|01-Jan-1995||http://films/1|{FLAGS['Comedy', 'Western']}\n2|unknown||||{FLAGS[()]}\n3|Tiger"
+    f" (1995)|01-Jan-1995||http://films/1|{FLAGS['Comedy', 'Western']}"
+    f"\n2|unknown||||{FLAGS[()]}\n3|Tiger"
     f" III (1995) (V)|01-Jan-1995||http://films/3|{FLAGS['Comedy', 'Western']}\n"
 )
 
@@ -265,7 +266,7 @@ def test_an_archive_put_into_the_folder_by_hand_is_read(tmp_path, make, expect_t
     same(datasets.load("ml-100k"), tiny_log())
 
 
-def test_data_dir_comes_before_the_environment_and_the_environment_before_the_users_cache(
+def test_data_dir_comes_before_the_environment_and_that_before_the_users_cache(
     tmp_path, monkeypatch, expect_tiny
 ):
     grouplens_100k(tmp_path / "mine")

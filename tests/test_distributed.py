@@ -191,7 +191,7 @@ def test_each_process_reads_its_own_shards_and_all_learn_and_report_the_same():
     np.testing.assert_array_equal(first["weight"], second["weight"])
 
 
-def test_metrics_are_the_same_on_one_and_two_processes_for_a_count_that_does_not_divide():
+def test_metrics_are_the_same_on_one_and_two_processes_for_an_odd_count():
     (alone,) = on(1, "figures")
     assert on(2, "figures") == [alone, alone]
     model, split = small_model()

@@ -87,7 +87,7 @@ def model(request, known):
 
 
 # --- one feature
-# -------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 
 
 def test_the_mean_of_many_values_counts_real_ones_only():
@@ -113,7 +113,7 @@ def test_words_are_averaged_then_layer_normalized_and_no_words_are_zero():
     assert not found[1].any()
 
 
-def test_a_number_stretches_a_vector_and_a_missing_one_has_its_own_with_finite_gradients():
+def test_a_number_stretches_a_vector_and_a_missing_one_has_its_own():
     vector = FeatureVector(Feature("x", "number", statistics=(0.0, 1.0)), 4)
     with torch.no_grad():
         vector.missing.fill_(5.0)
@@ -159,7 +159,7 @@ def test_hiding_makes_all_features_of_a_place_unknown_together_at_its_share():
 
 
 # --- items
-# -------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 
 
 def test_an_items_vector_is_its_id_plus_its_features_and_padding_is_zero(model, known):
@@ -219,7 +219,7 @@ def test_padding_and_company_change_no_score(model, known):
 
 
 # --- who asks, and when
-# ------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 
 
 def test_only_the_profile_changes_and_so_do_the_scores(model):
@@ -359,7 +359,7 @@ def test_target_scores_alike_alone_among_others_and_at_an_earlier_moment(known):
 
 
 # --- the whole
-# ---------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 
 
 def test_every_kind_trains_with_features(model, known, quick):

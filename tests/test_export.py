@@ -179,7 +179,7 @@ def test_an_export_that_fails_leaves_the_model_as_it_was(split, tmp_path, monkey
 
 
 # --- what goes wrong
-# -----------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 
 
 def test_a_model_that_cannot_be_exported_is_refused_in_one_line(

@@ -323,7 +323,7 @@ MUTANTS = [
             "gBCE's sampling rate counts the positive",
             "negative_NM.shape[1] / (catalogue - 1)",
             "negative_NM.shape[1] / catalogue",
-            "test_gbce_is_bce_at_calibration_zero_and_weighs_the_positive_by_the_sampling_rate_at_one",
+            "test_gbce_is_bce_at_calibration_0_and_weighs_by_the_sampling_rate_at_1",
         ),
         (
             "the plain loss is off by one target",

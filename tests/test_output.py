@@ -63,7 +63,7 @@ def test_lean_cross_entropy_passes_gradcheck_and_stays_close_in_bfloat16():
     ) < 1e-2
 
 
-def test_lean_cross_entropy_is_exact_where_the_targets_weight_is_too_small_for_a_float():
+def test_lean_cross_entropy_is_exact_where_the_targets_weight_is_tiny():
     state, catalogue = (
         torch.tensor([[1.0, 0], [0, 500.0]]).requires_grad_(),
         torch.tensor([[-1000.0, 1], [0, -1]]),
@@ -241,7 +241,7 @@ def test_a_slate_in_which_all_is_taken_has_no_order_and_no_gradient():
     assert (scores.grad == 0).all()
 
 
-def test_gbce_is_bce_at_calibration_zero_and_weighs_the_positive_by_the_sampling_rate_at_one():
+def test_gbce_is_bce_at_calibration_0_and_weighs_by_the_sampling_rate_at_1():
     positive, negative = torch.tensor([2.0]), torch.tensor([[0.0, 1.0]])
     none = torch.zeros(1, 2, dtype=torch.bool)
     negatives = math.log(2) + math.log(1 + math.e)

@@ -62,7 +62,7 @@ def build(split, kind="self", **changes):
 
 
 # --- who asks
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -99,7 +99,7 @@ def test_what_is_left_out_of_a_profile_is_unknown(known, kind):
     assert some != model.recommend(histories=[history])[0]
 
 
-def test_a_profile_moves_the_weights_of_target_attention_and_not_those_of_self_attention(
+def test_a_profile_moves_the_weights_of_target_attention_not_of_self_attention(
     known,
 ):
     told = [{"age": 20, "team": "red"}, {"age": 58, "team": "blue"}]
@@ -138,7 +138,7 @@ def test_a_column_of_the_events_is_never_taken_for_the_profile():
 
 
 # --- cold users
-# --------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -212,7 +212,7 @@ def test_cold_refuses_situation_features():
 
 
 # --- new items
-# ---------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 
 
 def with_new_item(kind_of_new):
@@ -354,7 +354,7 @@ def test_a_mean_of_what_is_no_number_or_not_there_is_one_clear_line(columns, hin
 
 
 # --- bad tables
-# --------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 
 
 def test_who_is_not_in_the_table_is_the_unknown_user(known):
@@ -475,7 +475,7 @@ def test_a_bad_table_is_one_clear_line(change, hint):
 
 
 # --- the command line
-# --------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -115,7 +115,7 @@ def test_bars_refuse_a_row_of_another_length_and_no_row_at_all():
         weights_bars([], [], "empty")
 
 
-def test_importing_attncore_does_not_import_matplotlib_and_drawing_without_it_names_the_mend():
+def test_attncore_does_not_import_matplotlib_and_names_the_mend_where_it_is_absent():
     script = """
 import sys
 import attncore, attncore.plotting
@@ -158,7 +158,7 @@ def test_a_learning_curve_says_what_is_missing(tmp_path):
         learning_curve([{"epoch": 1, "loss": 2.0}], metric="recall")
 
 
-def test_figures_pages_and_explorers_share_one_palette_that_colour_blind_readers_can_tell_apart():
+def test_figures_pages_and_explorers_share_one_palette_for_any_eye():
     root = Path(__file__).parent.parent
     style = (root / "book" / "attncore.mplstyle").read_text(encoding="utf-8")
     page = (root / "book" / "_static" / "book.css").read_text(encoding="utf-8")

@@ -355,18 +355,18 @@ def test_exclude_and_only_narrow_the_list(trained, kind):
 
 
 def test_recommend_after_a_history_prefers_what_it_holds(split, trained):
-    candidates, is_rank_0 = [102, 107, 112, 103, 108, 113], []
+    candidates, leads = [102, 107, 112, 103, 108, 113], []
     for history in ([102, 107, 112, 102, 107, 112], [103, 108, 113, 103, 108, 113]):
         picks = trained["target"].recommend(
             histories=[history], candidates=candidates, k=6
         )[0]
         score = dict(zip(picks.items, picks.scores, strict=True))
-        is_rank_0.append(
+        leads.append(
             np.mean([score[item] for item in candidates[:3]])
             - np.mean([score[item] for item in candidates[3:]])
         )
     # Items of kind 2 lead by more after themselves.
-    assert is_rank_0[0] > is_rank_0[1] + 0.1
+    assert leads[0] > leads[1] + 0.1
     # With nothing known there is still an answer.
     assert trained["target"].recommend(histories=[[]], k=3)[0].items
 

@@ -42,7 +42,7 @@ def slates():
     )
 
 
-def test_a_slate_is_a_basket_with_a_promoted_item_and_its_list_is_that_of_its_store_and_week(
+def test_a_slate_is_a_basket_with_a_promoted_item_and_the_list_of_store_and_week(
     slates,
 ):
     assert slates.users.tolist() == [7, 8]

@@ -58,7 +58,7 @@ def build(split, relative, **changes):
 
 
 # --- buckets
-# ---------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_wrong_buckets_and_missing_times_are_refused():
 
 
 # --- in attention
-# ----------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 
 
 def test_a_bias_reaches_weights_and_gradients_alike_on_both_paths():
@@ -233,7 +233,7 @@ def test_no_position_sees_the_future_nor_its_times_to_the_bit(relative, length):
 
 
 # --- in the model
-# ----------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("relative", ["position", "time"])
@@ -357,7 +357,7 @@ def test_a_relative_bias_is_for_self_attention_alone(kind):
 
 
 # --- erasure
-# ---------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 
 
 def test_an_erased_history_keeps_the_times_and_attributes_of_what_is_left():

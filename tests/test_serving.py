@@ -37,7 +37,7 @@ def by_hand(model, history, k, shown):
 
 
 # --- what may be shown
-# -----------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 
 
 def test_excluded_items_are_not_shown_and_the_next_best_move_up(model):
@@ -115,7 +115,7 @@ def test_somebody_new_is_answered_by_the_item_biases(model):
 
 
 # --- who shares the call
-# -----------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 
 
 def same(a, b):
@@ -197,7 +197,7 @@ def test_similar_items_say_what_is_wrong_with_a_question(split):
 
 
 # --- new items
-# -----------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 
 
 def table_of(ids):
@@ -242,7 +242,8 @@ def featured(described, kind="self"):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_new_item_is_scored_by_its_attributes_alone(described, kind):
     model = featured(described, kind)
-    with torch.no_grad():  # an item that is known by its attributes alone, and a new one of the same attributes
+    # An item that is known by its attributes alone, and a new one of the same.
+    with torch.no_grad():
         model.item.id.weight[4] = 0
         model.output.bias[4] = 0
     new = table_of([503]).set_axis([900])

@@ -437,7 +437,8 @@ def table() -> str:
                 [run["test"]["interval"]["ndcg@10"] for run in runs], axis=0
             )
             lines.append(
-                f"{name:<34}{len(runs):>6}{mean('valid'):>9.4f}{mean('test'):>9.4f}{f'{low:.4f} to {high:.4f}':>18}"
+                f"{name:<34}{len(runs):>6}{mean('valid'):>9.4f}{mean('test'):>9.4f}"
+                f"{f'{low:.4f} to {high:.4f}':>18}"
                 + "".join(f"{mean('test', 'ndcg@10' + also):>11.4f}" for also in parts)
             )
     return "\n".join(lines)

@@ -45,7 +45,7 @@ def make(events: int, path: Path) -> None:
     query = f"""
         SELECT CAST(hash(range) % {users} AS BIGINT) + 1 AS "user",
                CAST(floor({items} * pow({chance.format(1)}, 3)) AS BIGINT) + 1 AS item,
-               1600000000 + CAST(floor(100000000 * {chance.format(2)}) AS BIGINT) AS "time"
+               1600000000 + CAST(floor(1e8 * {chance.format(2)}) AS BIGINT) AS "time"
         FROM range({events})
     """
     form = "csv, header true" if path.suffix == ".csv" else "parquet"

@@ -135,7 +135,8 @@ def speed(results: Results) -> str:
             "under 5 s",
         ]
     )
-    return f"{text}\n\n{markdown(['attncore', 'training', 'evaluation', 'peak memory', 'start-up'], rows)}"
+    columns = ["attncore", "training", "evaluation", "peak memory", "start-up"]
+    return f"{text}\n\n{markdown(columns, rows)}"
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:

@@ -119,9 +119,13 @@ def picture(page):
     them."""
     drawn = page.eval_on_selector_all(
         ".attncore-explorer svg *",
-        """nodes => nodes.filter(n => n.closest('g')?.style.display !== 'none').map(n => [
-            [n.tagName, n.getAttribute('class') || '', n.tagName === 'text' ? n.textContent : ''],
-            ['x', 'width', 'cx', 'cy', 'fill-opacity'].map(a => Number(n.getAttribute(a) ?? 0))])""",
+        """nodes => nodes
+            .filter(n => n.closest('g')?.style.display !== 'none')
+            .map(n => [
+                [n.tagName, n.getAttribute('class') || '',
+                 n.tagName === 'text' ? n.textContent : ''],
+                ['x', 'width', 'cx', 'cy', 'fill-opacity']
+                    .map(a => Number(n.getAttribute(a) ?? 0))])""",
     )
     return [shape for shape, _ in drawn], [
         number for _, numbers in drawn for number in numbers

@@ -151,7 +151,8 @@ def test_every_page_of_the_toc_loads_from_disk_without_a_network_and_whole(html,
         wrong += [(path.name, problem) for problem in page.wrong]
         if path in found:
             formulas = page.evaluate(
-                """[document.querySelectorAll('.math').length, document.querySelectorAll('.math mjx-container > svg').length,
+                """[document.querySelectorAll('.math').length,
+                    document.querySelectorAll('.math mjx-container > svg').length,
                     document.querySelectorAll('[data-mml-node=merror]').length]"""
             )
             if formulas[0] != formulas[1] or formulas[2]:
@@ -334,7 +335,8 @@ def test_arrow_keys_scroll_code_and_turn_no_page(html, visit):
     here = page.url
     widest = page.evaluate(
         """() => { const all = [...document.querySelectorAll('div.highlight pre')];
-            const wide = all.reduce((a, b) => a.scrollWidth - a.clientWidth >= b.scrollWidth - b.clientWidth ? a : b);
+            const over = a => a.scrollWidth - a.clientWidth;
+            const wide = all.reduce((a, b) => over(a) >= over(b) ? a : b);
             wide.scrollIntoView(); wide.tabIndex = 0; wide.focus(); wide.id = 'widest';
             return wide.scrollWidth - wide.clientWidth; }"""
     )
