@@ -227,9 +227,9 @@ def trainer(split, recommender, **options):
 
 
 def test_every_epoch_shows_each_user_once_in_an_order_of_its_own(split, small):
-    steps = [
-        rows for rows, *_ in trainer(split, small, epochs=2, batch_size=16)._plan()
-    ]
+    sampler = trainer(split, small, epochs=2, batch_size=16).sampler
+    batches = [parts for parts, _ in sampler.steps(0)]
+    steps = [np.concatenate([part.users_B for part in parts]) for parts in batches]
     assert [len(rows) for rows in steps] == [16, 16, 8] * 2
     first, second = np.concatenate(steps[:3]), np.concatenate(steps[3:])
     assert sorted(first) == sorted(second) == list(range(40))
