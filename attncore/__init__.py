@@ -1,26 +1,28 @@
-"""attncore: attention for recommender systems, small enough to read and real enough to use.
+"""attncore: attention for recommender systems, small to read and real to use.
 
 Letters at the end of a tensor's name are its axes:
 
-    B batch        T history positions   L queries       K context length   D width
-    H heads        E width of one head   V catalogue     N candidates, or positions in a row
-    M negatives    P moments asked about in a history         S buckets of distance or time
+    B batch       T history positions   L queries      K context length   D width
+    H heads       E width of one head   V catalogue    S buckets of distance or time
+    M negatives   N candidates, or positions in a row
+    P moments asked about in a history
 
-So `weights_BHLK` holds, for each history and head, a row of K attention weights for each of L queries. A digit is an
-axis of that length.
+So `weights_BHLK` holds, for each history and head, a row of K attention weights for
+each of L queries. A digit is an axis of that length.
 """
 
 from attncore import baselines, datasets, export
-from attncore.answering import Recommendation
-from attncore.config import RecommenderConfig, TrainingConfig
-from attncore.interactions import DataError, Interactions, read_interactions
+from attncore.config import RankerConfig, RecommenderConfig, TrainingConfig
+from attncore.errors import DataError
+from attncore.evaluation import Report, compare, evaluate
+from attncore.interactions import Interactions, read_interactions
+from attncore.large.prepared import Prepared
+from attncore.large.preparing import prepare
 from attncore.loading import load
-from attncore.prepared import Prepared
-from attncore.preparing import prepare
-from attncore.ranking import evaluate
+from attncore.ranking.ranker import Ranker
+from attncore.ranking.slates import Slates
 from attncore.recommender import Recommender
-from attncore.reports import Report, compare
-from attncore.slates import Slates
+from attncore.serving import Recommendation
 from attncore.splits import Split, leave_one_out, split_by_time, split_by_user
 from attncore.training import Run, fit
 
@@ -28,6 +30,8 @@ __all__ = [
     "DataError",
     "Interactions",
     "Prepared",
+    "Ranker",
+    "RankerConfig",
     "Recommendation",
     "Recommender",
     "RecommenderConfig",
@@ -49,5 +53,6 @@ __all__ = [
     "split_by_time",
     "split_by_user",
 ]
+
 
 __version__ = "0.1.0"

@@ -1,8 +1,9 @@
 """Stage 3: attention. One masked attention, and the kinds built on it.
 
-A query is compared with every key; softmax turns the scores into weights that sum to 1; the values are averaged
-by those weights. All the rest of this file says who asks, who is looked at, and who may not look where.
-See the chapters "Query, key, value and context vectors", "Softmax and attention weights", "The attention layer" and
+A query is compared with every key; softmax turns the scores into weights that sum to 1;
+the values are averaged by those weights. All the rest of this file says who asks, who
+is looked at, and who may not look where. See the chapters "Query, key, value and
+context vectors", "Softmax and attention weights", "The attention layer" and
 "Self-attention".
 """
 
@@ -16,21 +17,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attncore.embedding import Dropout, dropped
+from attncore.layers import Dropout, dropped
 
 Score = Callable[[Tensor, Tensor], Tensor]
 
 
-def softmax(scores: Tensor, keep: Tensor | None = None, temperature: float = 1.0) -> Tensor:
+def softmax(
+    scores: Tensor, keep: Tensor | None = None, temperature: float = 1.0
+) -> Tensor:
     """Turn the scores along the last axis into weights: positive, and summing to 1.
 
-    The largest score is subtracted first, so no exponential overflows. Half-precision scores are widened to
-    float32. A row with nothing to keep gets zeros, not NaN.
+    The largest score is subtracted first, so no exponential overflows. Half-precision
+    scores are widened to float32. A row with nothing to keep gets zeros, not NaN.
 
     Args:
         scores: real numbers, (..., K).
-        keep: True where a weight may be above 0, broadcastable to `scores`; None keeps all.
-        temperature: scores are divided by it; towards 0 the largest takes all, towards infinity all are equal.
+        keep: True where a weight may be above 0, broadcastable to `scores`; None keeps
+            all.
+        temperature: scores are divided by it; towards 0 the largest takes all, towards
+            infinity all are equal.
 
     Returns:
         weights, the shape of `scores`, exactly 0 where not kept.
@@ -38,7 +43,8 @@ def softmax(scores: Tensor, keep: Tensor | None = None, temperature: float = 1.0
     Raises:
         ValueError: the temperature is not above 0.
 
-    Source: Goodfellow et al. 2016, §4.1 (stability); Hinton et al. 2015, eq. 1 (temperature).
+    Source: Goodfellow et al. 2016, §4.1 (stability); Hinton et al. 2015, eq. 1
+    (temperature).
     """
     if not temperature > 0:
         raise ValueError(f"temperature {temperature}: must be above 0")
@@ -54,18 +60,23 @@ def softmax(scores: Tensor, keep: Tensor | None = None, temperature: float = 1.0
 
 
 def scaled_dot_product(query: Tensor, key: Tensor) -> Tensor:
-    """Score every query (..., L, E) against every key (..., K, E): their dot product over √E, (..., L, K).
+    """Score every query (..., L, E) against every key (..., K, E).
+
+    Their dot product over √E, (..., L, K).
 
     Source: Vaswani et al. 2017, eq. 1.
     """
     return query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
 
 
-def causal_keep(queries: int, context: int, device: torch.device | None = None) -> Tensor:
-    """Who may look where when no query may see its future: True at (query, event), shape (L, K).
+def causal_keep(
+    queries: int, context: int, device: torch.device | None = None
+) -> Tensor:
+    """Who may look where when no query may see its future.
 
-    The queries are the newest L of the K events, so the last query sees all of them. (PyTorch's own
-    `is_causal` lines up the *oldest* ones when L and K differ.)
+    True at (query, event), shape (L, K). The queries are the newest L of the K events,
+    so the last query sees all of them. (PyTorch's own `is_causal` lines up the *oldest*
+    ones when L and K differ.)
     """
     newest = torch.arange(context - queries, context, device=device)
     return torch.arange(context, device=device) <= newest[:, None]
@@ -90,23 +101,32 @@ def attend(
         query: what is asked, (..., L, E).
         key: what each event is matched by, (..., K, E).
         value: what each event gives, (..., K, Ev).
-        keep: True where a query may look, broadcastable to (..., L, K); None lets it look everywhere.
+        keep: True where a query may look, broadcastable to (..., L, K); None lets it
+            look everywhere.
         causal: a query may not see events newer than itself (see `causal_keep`).
         bias: added to the scores, broadcastable to (..., L, K).
         score: compares queries (..., L, E) with keys (..., K, E), giving (..., L, K).
-        normalize: False leaves out the softmax and weighs by the raw scores (Deep Interest Network).
-        dropout: share of the weights set to 0 before the values are averaged; 0 when not training.
-        need_weights: False returns None for the weights and takes PyTorch's fused kernel where that can be.
+        normalize: False leaves out the softmax and weighs by the raw scores (Deep
+            Interest Network).
+        dropout: share of the weights set to 0 before the values are averaged; 0 when
+            not training.
+        need_weights: False returns None for the weights and takes PyTorch's fused
+            kernel where that can be.
 
     Returns:
-        attended (..., L, Ev), and weights (..., L, K) as they are before dropout. A query that may look
-        nowhere gets zeros, not NaN; an event that no query may look at may hold anything, NaN included.
+        attended (..., L, Ev), and weights (..., L, K) as they are before dropout. A
+        query that may look nowhere gets zeros, not NaN; an event that no query may look
+        at may hold anything, NaN included.
 
     Source: Vaswani et al. 2017, eq. 1; Zhou et al. 2018, eq. 3 for `normalize=False`.
     """
     length, context = query.shape[-2], key.shape[-2]
     if keep is not None:
-        keep = keep.expand(*keep.shape[:-2], length, context) if keep.dim() > 1 else keep.expand(length, context)
+        keep = (
+            keep.expand(*keep.shape[:-2], length, context)
+            if keep.dim() > 1
+            else keep.expand(length, context)
+        )
         looked_at = keep.any(-2).unsqueeze(-1)
         key, value = torch.where(looked_at, key, 0), torch.where(looked_at, value, 0)
     fused = score is scaled_dot_product and normalize and not need_weights
@@ -129,36 +149,56 @@ def attend(
 
 
 def _fused(
-    query: Tensor, key: Tensor, value: Tensor, keep: Tensor | None, bias: Tensor | None, dropout: float
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    keep: Tensor | None,
+    bias: Tensor | None,
+    dropout: float,
 ) -> Tensor:
     """The fused kernel, with a defined answer for queries that may look nowhere."""
     if keep is None:
         return _kernel(query, key, value, dropout, bias)
     asks = keep.any(-1, keepdim=True)
-    mask = keep | ~asks  # such a query looks everywhere inside the kernel and is zeroed after it
+    # Such a query looks everywhere inside the kernel and is zeroed after it.
+    mask = keep | ~asks
     if bias is not None:
         mask = bias.masked_fill(~mask, -torch.inf)
     return torch.where(asks, _kernel(query, key, value, dropout, mask), 0)
 
 
 def _kernel(
-    query: Tensor, key: Tensor, value: Tensor, dropout: float, mask: Tensor | None = None, causal: bool = False
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    dropout: float,
+    mask: Tensor | None = None,
+    causal: bool = False,
 ) -> Tensor:
     """PyTorch's fused kernel, which gets float32 on a CPU.
 
-    There its backward pass in bfloat16 takes 2 (200 events) to 8 times as long (25 events; PyTorch 2.13, Zen 4).
+    There its backward pass in bfloat16 takes 2 (200 events) to 8 times as long (25
+    events; PyTorch 2.13, Zen 4).
     """
     dtype = query.dtype
-    wide = torch.promote_types(dtype, torch.float32) if query.device.type == "cpu" else dtype
+    wide = (
+        torch.promote_types(dtype, torch.float32)
+        if query.device.type == "cpu"
+        else dtype
+    )
     if mask is not None and mask.is_floating_point():
         mask = mask.to(wide)
     with torch.autocast("cpu", enabled=False):
-        attended = F.scaled_dot_product_attention(query.to(wide), key.to(wide), value.to(wide), mask, dropout, causal)
+        attended = F.scaled_dot_product_attention(
+            query.to(wide), key.to(wide), value.to(wide), mask, dropout, causal
+        )
     return attended.to(dtype)
 
 
 class AdditiveScore(nn.Module):
-    """Score by a small network: v · tanh(W_q q + W_k k + b). Source: Bahdanau et al. 2015, §A.1.2.
+    """Score by a small network: v · tanh(W_q q + W_k k + b). Source: Bahdanau et al.
+
+    2015, §A.1.2.
 
     Args:
         width: size of queries and keys.
@@ -180,8 +220,9 @@ class AdditiveScore(nn.Module):
 class MultiHeadAttention(nn.Module):
     """Several attentions side by side, each on its own part of three linear maps.
 
-    Context vectors become keys and values, query vectors become queries; the heads' results are joined and
-    mapped once more. Queries and context may differ in number (K ≠ L) and both may be masked by `keep`.
+    Context vectors become keys and values, query vectors become queries; the heads'
+    results are joined and mapped once more. Queries and context may differ in number (K
+    ≠ L) and both may be masked by `keep`.
 
     Args:
         width: size D of queries, context and result; a multiple of `heads`.
@@ -203,13 +244,19 @@ class MultiHeadAttention(nn.Module):
     ) -> None:
         super().__init__()
         if heads < 1 or width % heads:
-            raise ValueError(f"width {width} cannot be divided among {heads} heads; use a multiple")
+            raise ValueError(
+                f"width {width} cannot be divided among {heads} heads; use a multiple"
+            )
         self.heads, self.dropout, self.normalize = heads, dropout, normalize
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
-        self.joined = nn.Linear(width, width)
-        self.additive = AdditiveScore(width // heads, width // heads) if score == "additive" else None
+        self.out_proj = nn.Linear(width, width)
+        self.additive = (
+            AdditiveScore(width // heads, width // heads)
+            if score == "additive"
+            else None
+        )
 
     def forward(
         self,
@@ -233,8 +280,11 @@ class MultiHeadAttention(nn.Module):
         """
         if keep is not None:
             keep = keep[:, None, None, :] if keep.dim() == 2 else keep
-            # A padded event may hold anything, NaN included, so it is cleared before the linear maps.
-            context_BKD = torch.where(keep.any(-2).any(-2).unsqueeze(-1), context_BKD, 0)
+            # A padded event may hold anything, NaN included, so it is cleared before
+            # the linear maps.
+            context_BKD = torch.where(
+                keep.any(-2).any(-2).unsqueeze(-1), context_BKD, 0
+            )
         attended_BHLE, weights_BHLK = attend(
             self._split(self.query(query_BLD)),
             self._split(self.key(context_BKD)),
@@ -247,9 +297,12 @@ class MultiHeadAttention(nn.Module):
             dropout=self.dropout if self.training else 0.0,
             need_weights=need_weights,
         )
-        attended_BLD = self.joined(attended_BHLE.transpose(1, 2).flatten(2))
-        if keep is not None:  # a query that may look nowhere gets zeros, not the last map's bias
-            attended_BLD = torch.where(keep.any(-1).any(-2).unsqueeze(-1), attended_BLD, 0)
+        attended_BLD = self.out_proj(attended_BHLE.transpose(1, 2).flatten(2))
+        # A query that may look nowhere gets zeros, not the last map's bias.
+        if keep is not None:
+            attended_BLD = torch.where(
+                keep.any(-1).any(-2).unsqueeze(-1), attended_BLD, 0
+            )
         return attended_BLD, weights_BHLK
 
     def _split(self, x_BLD: Tensor) -> Tensor:
@@ -258,46 +311,69 @@ class MultiHeadAttention(nn.Module):
 
 
 class RelativeBias(nn.Module):
-    """What is added to a pair's score for how far apart its events are: in events, and in time.
+    """What is added to a pair's score for how far apart its events are.
 
-    One learned number per head and bucket of distance; with `time_buckets`, one more per bucket of time
-    difference. All start at 0, so an untrained model equals the one without.
+    In events, and in time. One learned number per head and bucket of distance; with
+    `time_buckets`, one more per bucket of time difference. All start at 0, so an
+    untrained model equals the one without.
 
     Args:
         heads: attention heads H.
-        position_buckets: the first half hold the distances 0, 1, 2, … one by one; the rest widen by a constant
-            factor, and the last holds all from about `farthest` events on.
-        time_buckets: bucket 0 holds the same second, bucket n from 2ⁿ⁻¹ to 2ⁿ - 1 seconds, the last all beyond
-            (32 buckets: 34 years); 0 leaves time out.
+        position_buckets: the first half hold the distances 0, 1, 2, … one by one; the
+            rest widen by a constant factor, and the last holds all from about
+            `farthest` events on.
+        time_buckets: bucket 0 holds the same second, bucket n from 2ⁿ⁻¹ to 2ⁿ - 1
+            seconds, the last all beyond (32 buckets: 34 years); 0 leaves time out.
         farthest: see `position_buckets`.
 
     Raises:
-        ValueError: fewer than 2 position buckets, or more exact distances than `farthest`.
+        ValueError: fewer than 2 position buckets, or more exact distances than
+            `farthest`.
 
-    Source: Raffel et al. 2020, §2.1 (buckets of distance); Zhai et al. 2024 (HSTU) for buckets of time.
+    Source: Raffel et al. 2020, §2.1 (buckets of distance); Zhai et al. 2024 (HSTU) for
+    buckets of time.
     """
 
     position_edges: Tensor  # a bucket's smallest distance, from bucket 1 on
     time_edges: Tensor
 
-    def __init__(self, heads: int, position_buckets: int = 32, time_buckets: int = 0, farthest: int = 128) -> None:
+    def __init__(
+        self,
+        heads: int,
+        position_buckets: int = 32,
+        time_buckets: int = 0,
+        farthest: int = 128,
+    ) -> None:
         super().__init__()
         exact = position_buckets // 2
         if exact < 1 or farthest <= exact:
-            raise ValueError(f"{position_buckets} buckets up to {farthest} events: use from 2 to {2 * farthest - 1}")
+            raise ValueError(
+                f"{position_buckets} buckets up to {farthest} events: use from 2 to"
+                f" {2 * farthest - 1}"
+            )
         wide = position_buckets - exact
-        edges = [*range(1, exact), *(round(exact * (farthest / exact) ** (n / wide)) for n in range(wide))]
+        edges = [
+            *range(1, exact),
+            *(round(exact * (farthest / exact) ** (n / wide)) for n in range(wide)),
+        ]
         self.register_buffer("position_edges", torch.tensor(edges), persistent=False)
-        self.register_buffer("time_edges", 2 ** torch.arange(max(time_buckets - 1, 0)), persistent=False)
+        self.register_buffer(
+            "time_edges", 2 ** torch.arange(max(time_buckets - 1, 0)), persistent=False
+        )
         self.position_SH = nn.Parameter(torch.zeros(position_buckets, heads))
-        self.time_SH = nn.Parameter(torch.zeros(time_buckets, heads)) if time_buckets else None
+        self.time_SH = (
+            nn.Parameter(torch.zeros(time_buckets, heads)) if time_buckets else None
+        )
 
     def forward(self, length: int, times_BT: Tensor | None = None) -> Tensor:
-        """The bias (1, H, T, T), or (B, H, T, T) with time; [.., q, k] is for query event q and past event k.
+        """The bias (1, H, T, T), or (B, H, T, T) with time.
+
+        [.., q, k] is for query event q and past event k.
 
         Args:
             length: number of events T.
-            times_BT: Unix seconds, int64, oldest first; needed with `time_buckets`. 0 or anything where padded.
+            times_BT: Unix seconds, int64, oldest first; needed with `time_buckets`. 0
+                or anything where padded.
         """
         step_1T = torch.arange(length, device=self.position_edges.device)[None]
         bias_1HTT = self._looked_up(self.position_SH, step_1T, self.position_edges)
@@ -310,17 +386,19 @@ class RelativeBias(nn.Module):
     @staticmethod
     def _looked_up(bias_SH: Tensor, when_BT: Tensor, edges: Tensor) -> Tensor:
         """The number of each pair's bucket, (B, H, T, T)."""
-        # Whole numbers all the way: float32 cannot tell two seconds of our century apart. What comes later than
-        # its query (the future, padding) has a negative difference and lands in bucket 0; the mask hides it.
+        # Whole numbers all the way: float32 cannot tell two seconds of our century
+        # apart. What comes later than its query (the future, padding) has a negative
+        # difference and lands in bucket 0; the mask hides it.
         difference_BTT = when_BT[:, :, None] - when_BT[:, None, :]
         bucket_BTT = torch.bucketize(difference_BTT, edges, right=True)
         return F.embedding(bucket_BTT, bias_SH).permute(0, 3, 1, 2).contiguous()
 
 
 class SelfAttentionBlock(nn.Module):
-    """Attention of a sequence to its own past, then a small network on each position; each added to its input.
+    """Attention of a sequence to its own past, then a small network on each position.
 
-    Pre-norm: x + attention(norm(x)), then x + network(norm(x)).
+    Each added to its input. Pre-norm: x + attention(norm(x)), then x +
+    network(norm(x)).
 
     Args:
         width: size D of every vector.
@@ -330,7 +408,8 @@ class SelfAttentionBlock(nn.Module):
         feedforward: hidden units of the network, as a multiple of `width`.
         gated: multiply each branch by a gate, the sigmoid of a map of its normed input.
 
-    Source: Vaswani et al. 2017, §3.1; Xiong et al. 2020 for pre-norm; Kang and McAuley 2018 for its use here.
+    Source: Vaswani et al. 2017, §3.1; Xiong et al. 2020 for pre-norm; Kang and McAuley
+    2018 for its use here.
     """
 
     def __init__(
@@ -347,32 +426,55 @@ class SelfAttentionBlock(nn.Module):
         self.attention = MultiHeadAttention(width, heads, attention_dropout)
         self.norm_network = nn.LayerNorm(width)
         self.network = nn.Sequential(
-            nn.Linear(width, feedforward * width), nn.GELU(), nn.Linear(feedforward * width, width)
+            nn.Linear(width, feedforward * width),
+            nn.GELU(),
+            nn.Linear(feedforward * width, width),
         )
-        self.gates = nn.ModuleList(nn.Linear(width, width) for _ in range(2)) if gated else None
+        self.gates = (
+            nn.ModuleList(nn.Linear(width, width) for _ in range(2)) if gated else None
+        )
         self.dropout = Dropout(dropout)
 
     def forward(
-        self, x_BTD: Tensor, bias: Tensor | None = None, need_weights: bool = False, at_B: Tensor | None = None
+        self,
+        x_BTD: Tensor,
+        bias: Tensor | None = None,
+        need_weights: bool = False,
+        at_B: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """The sequence after one block, (B, T, D), and the weights (B, H, T, T) when asked for.
+        """The sequence after one block, (B, T, D), and weights (B, H, T, T) if asked.
 
-        With `at_B`, only the event at that place of each row asks, and T is 1 in what is returned.
+        With `at_B`, only the event at that place of each row asks, and T is 1 in what
+        is returned.
         """
         query_BTD = normed_BTD = self.norm_attention(x_BTD)
         if at_B is not None:
-            row_B, step_T = (torch.arange(size, device=x_BTD.device) for size in x_BTD.shape[:2])
+            row_B, step_T = (
+                torch.arange(size, device=x_BTD.device) for size in x_BTD.shape[:2]
+            )
             hidden_B11T = (step_T > at_B[:, None])[:, None, None]
             if bias is not None:
                 bias = bias.expand(len(row_B), -1, -1, -1)[row_B, :, at_B][:, :, None]
-            bias = torch.where(hidden_B11T, -torch.inf, x_BTD.new_zeros(()) if bias is None else bias)
-            x_BTD, query_BTD = x_BTD[row_B, at_B][:, None], normed_BTD[row_B, at_B][:, None]
+            bias = torch.where(
+                hidden_B11T, -torch.inf, x_BTD.new_zeros(()) if bias is None else bias
+            )
+            x_BTD, query_BTD = (
+                x_BTD[row_B, at_B][:, None],
+                normed_BTD[row_B, at_B][:, None],
+            )
         attended_BTD, weights_BHTT = self.attention(
-            query_BTD, normed_BTD, causal=at_B is None, bias=bias, need_weights=need_weights
+            query_BTD,
+            normed_BTD,
+            causal=at_B is None,
+            bias=bias,
+            need_weights=need_weights,
         )
         x_BTD = x_BTD + self._branch(attended_BTD, query_BTD, 0)
         normed_BTD = self.norm_network(x_BTD)
-        return x_BTD + self._branch(self.network(normed_BTD), normed_BTD, 1), weights_BHTT
+        return (
+            x_BTD + self._branch(self.network(normed_BTD), normed_BTD, 1),
+            weights_BHTT,
+        )
 
     def _branch(self, x_BTD: Tensor, normed_BTD: Tensor, number: int) -> Tensor:
         if self.gates is not None:

@@ -1,7 +1,8 @@
 """How fast is the recommender on this machine?
 
-Everything is measured in a fresh process, so that start-up and memory are those of a reader's own program, whatever
-the asking process has loaded. Training time is that of training alone: validation is left out.
+Everything is measured in a fresh process, so that start-up and memory are those of a
+reader's own program, whatever the asking process has loaded. Training time is that of
+training alone: validation is left out.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from attncore.config import RecommenderConfig, TrainingConfig
-from attncore.devices import choose_device, choose_precision
-from attncore.interactions import DataError, Interactions, read_interactions
-from attncore.ranking import evaluate
+from attncore.distributed import choose_device, choose_precision
+from attncore.errors import DataError
+from attncore.evaluation import evaluate
+from attncore.interactions import Interactions, read_interactions
 from attncore.recommender import Recommender
 from attncore.splits import leave_one_out
 from attncore.training import fit
@@ -44,12 +46,17 @@ class Benchmark:
         users: users that are evaluated.
         items: size of the catalogue.
         positions: real training positions of an epoch; padding is not counted.
-        positions_per_s: positions trained per second of training time, median of the epochs after the first.
-        users_per_s: users evaluated per second on the full catalogue, intervals included, median of 3.
-        latency_ms: milliseconds in which 50 and 99 of 100 single requests are answered, "p50" and "p99".
-        start_up_s: seconds from the start of the process to the end of the first training step.
-        memory_mib: most that the process ever held, "host" (Python and PyTorch included) and "cuda" (by PyTorch), in
-            MiB; None where there is none or the system does not say.
+        positions_per_s: positions trained per second of training time, median of the
+            epochs after the first.
+        users_per_s: users evaluated per second on the full catalogue, intervals
+            included, median of 3.
+        latency_ms: milliseconds in which 50 and 99 of 100 single requests are answered,
+            "p50" and "p99".
+        start_up_s: seconds from the start of the process to the end of the first
+            training step.
+        memory_mib: most that the process ever held, "host" (Python and PyTorch
+            included) and "cuda" (by PyTorch), in MiB; None where there is none or the
+            system does not say.
         epochs: positions per second of every epoch; the first one warms up.
         machine: see `describe_machine`.
     """
@@ -68,15 +75,26 @@ class Benchmark:
 
     def __str__(self) -> str:
         """A line per figure, and the machine."""
-        held = [f"{mib:,.0f} MiB {where}" for where, mib in self.memory_mib.items() if mib is not None]
+        held = [
+            f"{mib:,.0f} MiB {where}"
+            for where, mib in self.memory_mib.items()
+            if mib is not None
+        ]
         lines = {
-            "data": f"{self.data}: {self.users:,} users, {self.items:,} items, {self.positions:,} positions an epoch",
+            "data": (
+                f"{self.data}: {self.users:,} users, {self.items:,} items,"
+                f" {self.positions:,} positions an epoch"
+            ),
             "training": f"{self.positions_per_s:,.0f} positions/s",
             "evaluation": f"{self.users_per_s:,.0f} users/s",
-            "request": "{p50:.1f} ms median, {p99:.1f} ms for 99 of 100".format(**self.latency_ms),
+            "request": "{p50:.1f} ms median, {p99:.1f} ms for 99 of 100".format(
+                **self.latency_ms
+            ),
             "start-up": f"{self.start_up_s:.1f} s to the end of the first step",
             "peak memory": ", ".join(held) or "unknown",
-            "machine": ", ".join(f"{name} {value}" for name, value in self.machine.items()),
+            "machine": ", ".join(
+                f"{name} {value}" for name, value in self.machine.items()
+            ),
         }
         return "\n".join(f"{name:<13}{text}" for name, text in lines.items())
 
@@ -87,12 +105,16 @@ def measure(
     training: TrainingConfig | None = None,
     requests: int = 500,
 ) -> Benchmark:
-    """Train, evaluate and recommend on a log, left one out, in a fresh process, and time it.
+    """Train, evaluate and recommend on a log in a fresh process, and time it.
+
+    The log is split by leaving one out.
 
     Args:
-        log: a log, of which users, items and times are used; or a file with these columns.
+        log: a log, of which users, items and times are used; or a file with these
+            columns.
         recommender: what to measure; it cannot have features of a log's tables.
-        training: how it is trained: 4 epochs unless given, of which the first warms up. Nothing stops early.
+        training: how it is trained: 4 epochs unless given, of which the first warms up.
+            Nothing stops early.
         requests: how many requests are timed, one at a time.
 
     Raises:
@@ -102,7 +124,10 @@ def measure(
     """
     training = replace(training or TrainingConfig(epochs=4), patience=0, progress=False)
     if training.epochs < 2 or requests < 1:
-        raise ValueError(f"epochs={training.epochs}, requests={requests}: needs 2 epochs (one warms up), 1 request")
+        raise ValueError(
+            f"epochs={training.epochs}, requests={requests}: needs 2 epochs (one warms"
+            " up), 1 request"
+        )
     config = asdict(recommender or RecommenderConfig())
     job = {"recommender": config, "training": asdict(training), "requests": requests}
     if not isinstance(log, Interactions):
@@ -110,26 +135,52 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "log.parquet"
         log.events[["user", "item", "time"]].to_parquet(file)
-        return _ask(job | {"file": str(file), "name": log.name, "repeats": log.repeats, "drop_duplicates": False})
+        return _ask(
+            job
+            | {
+                "file": str(file),
+                "name": log.name,
+                "repeats": log.repeats,
+                "drop_duplicates": False,
+            }
+        )
 
 
 def _ask(job: dict[str, Any]) -> Benchmark:
-    """Have a fresh process do the job, with this very package and not another in the working folder."""
-    roots = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    command = [sys.executable, "-P", "-c", _WORKER, json.dumps(job | {"started": time.time()})]
+    """Have a fresh process do the job, with this very package and no other."""
+    roots = [
+        str(Path(__file__).parents[1]),
+        *filter(None, [os.environ.get("PYTHONPATH")]),
+    ]
+    command = [
+        sys.executable,
+        "-P",
+        "-c",
+        _WORKER,
+        json.dumps(job | {"started": time.time()}),
+    ]
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": os.pathsep.join(roots)}
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(roots)},
     )
     last = (done.stderr.strip().splitlines() or ["no message"])[-1]
     if done.returncode == 2:
         raise DataError(last)
     if done.returncode:
-        raise ChildProcessError(f"the measuring process ended with status {done.returncode}: {last}")
+        raise ChildProcessError(
+            f"the measuring process ended with status {done.returncode}: {last}"
+        )
     return Benchmark(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def _work() -> None:
-    """What the fresh process runs: one JSON job in, one JSON result out; a user's mistake is status 2."""
+    """What the fresh process runs: one JSON job in, one JSON result out.
+
+    A user's mistake is status 2.
+    """
     job = json.loads(sys.argv[1])
     try:
         sys.stdout.write(json.dumps(asdict(_measure(**job))) + "\n")
@@ -139,7 +190,12 @@ def _work() -> None:
 
 
 def _measure(
-    file: str, recommender: dict[str, Any], training: dict[str, Any], requests: int, started: float, **how: Any
+    file: str,
+    recommender: dict[str, Any],
+    training: dict[str, Any],
+    requests: int,
+    started: float,
+    **how: Any,
 ) -> Benchmark:
     config = TrainingConfig(**training)
     device = choose_device(config.device)
@@ -155,18 +211,35 @@ def _measure(
     model = Recommender(RecommenderConfig(**recommender), split, seed=config.seed)
     run = fit(model, split, config)
     hook.remove()
-    evaluating = [_seconds(partial(evaluate, model, split.valid, k=10)) for _ in range(3)]
-    asked = split.users.ids[np.linspace(0, len(split.users) - 1, 10 + requests).astype(int)]
-    latency = 1000 * np.array([_seconds(partial(model.recommend, users=[user], k=10)) for user in asked])[10:]
-    cuda = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
+    evaluating = [
+        _seconds(partial(evaluate, model, split.valid, k=10)) for _ in range(3)
+    ]
+    asked = split.users.ids[
+        np.linspace(0, len(split.users) - 1, 10 + requests).astype(int)
+    ]
+    latency = (
+        1000
+        * np.array(
+            [_seconds(partial(model.recommend, users=[user], k=10)) for user in asked]
+        )[10:]
+    )
+    cuda = (
+        torch.cuda.max_memory_allocated(device) / 2**20
+        if device.type == "cuda"
+        else None
+    )
     return Benchmark(
         data=split.name,
         users=len(split.valid),
         items=len(split.items),
         positions=round(run.epochs[-1]["positions_per_s"] * run.epochs[-1]["seconds"]),
-        positions_per_s=float(np.median([epoch["positions_per_s"] for epoch in run.epochs[1:]])),
+        positions_per_s=float(
+            np.median([epoch["positions_per_s"] for epoch in run.epochs[1:]])
+        ),
         users_per_s=len(split.valid) / float(np.median(evaluating)),
-        latency_ms={f"p{share}": float(np.percentile(latency, share)) for share in (50, 99)},
+        latency_ms={
+            f"p{share}": float(np.percentile(latency, share)) for share in (50, 99)
+        },
         start_up_s=first_step[0],
         memory_mib={"host": peak_memory(), "cuda": cuda},
         epochs=[epoch["positions_per_s"] for epoch in run.epochs],
@@ -181,10 +254,16 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def peak_memory() -> float | None:
-    """Most memory that this process has held so far, in MiB; None where the system does not say."""
+    """Most memory that this process has held so far, in MiB.
+
+    None where the system does not say.
+    """
     status = Path("/proc/self/status")
-    peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
-    if peak:  # better than getrusage, which on Linux also counts what the parent held when it forked
+    peak = (
+        re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    )
+    # Better than getrusage, which on Linux also counts what the parent held.
+    if peak:
         return int(peak[1]) / 1024
     try:
         import resource
@@ -195,14 +274,23 @@ def peak_memory() -> float | None:
 
 
 def describe_machine(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-    """What the figures depend on: CPU, cores, PyTorch's threads, device, precision, and versions."""
+    """What the figures depend on.
+
+    CPU, cores, PyTorch's threads, device, precision, and versions.
+    """
     info = Path("/proc/cpuinfo")
-    model = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
+    model = (
+        re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
+    )
     return {
-        "cpu": model[1].strip() if model else platform.processor() or platform.machine(),
+        "cpu": (
+            model[1].strip() if model else platform.processor() or platform.machine()
+        ),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "device": (
+            torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        ),
         "precision": str(dtype).removeprefix("torch."),
         "torch": torch.__version__,
         "python": platform.python_version(),

@@ -6,77 +6,70 @@ A wrong value fails with what was given and what is allowed.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from attncore.embedding import Positions
-from attncore.encoders import Relative
-from attncore.output import Combine, Loss
-from attncore.schedules import SCHEDULES
-
-
-def check_choices(config: Any, choices: Mapping[str, Sequence[str]]) -> None:
-    """Raise ValueError unless each named field holds one of its choices."""
-    for name, allowed in choices.items():
-        value = getattr(config, name)
-        if value not in allowed:
-            raise ValueError(f"{name}={value!r}: must be one of {', '.join(map(str, allowed))}")
-
-
-def check_range(config: Any, name: str, low: float, high: float | None = None, whole: bool = False) -> None:
-    """Raise ValueError unless the named field is a finite number from `low` to `high`, and a whole one if asked."""
-    value = getattr(config, name)
-    number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-    if not number or not low <= value <= (sys.float_info.max if high is None else high):
-        kind = "a whole number, " if whole else ""
-        raise ValueError(
-            f"{name}={value!r}: must be {kind}{f'at least {low}' if high is None else f'from {low} to {high}'}"
-        )
-
-
 Attention = Literal["self", "target", "lstm", "mean"]
+RankerAttention = Literal["target", "mean"]
+Positions = Literal["none", "learned", "newest"]
+Relative = Literal["none", "position", "time"]
 TargetScore = Literal["dot", "additive"]
+Combine = Literal["attended", "pooled", "whole"]
+Loss = Literal["auto", "full", "sampled", "gbce", "bce", "combined"]
+Schedule = Literal["cosine", "constant"]
 WindowChoice = Literal["last", "random"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
 class RecommenderConfig:
-    """What the model is made of.
+    """What a model of the next item is made of.
 
     Attributes:
-        attention: "self" (causal self-attention), "target" (each candidate asks the history), "lstm" (the
-            classic recipe) or "mean" (no attention: the mean of the history).
+        attention: "self" (causal self-attention), "target" (each candidate asks the
+            history), "lstm" (the classic recipe) or "mean" (no attention: the mean of
+            the history).
         width: size D of every vector.
-        blocks: self-attention blocks, or LSTM layers.
-        heads: attention heads; divides width.
         length: the newest events of a history that the model sees.
         dropout: share of embeddings and branches dropped while training.
-        attention_dropout: share of self-attention's weights dropped while training.
-        feedforward: hidden units of a block's network, as a multiple of width.
-        hidden: size of the LSTM's states.
-        positions: "none", "learned" (counted from the oldest event seen) or "newest" (from the newest).
-        relative: self-attention only: its scores also depend on how far apart two events are, by "position" or by
-            position and "time"; "none" leaves that out.
-        score: target attention's score, "dot" or "additive".
-        normalize: target attention's weights are a softmax; False leaves them raw (Deep Interest Network).
-        combine: the output sees "attended" vectors alone, with the "pooled" context, or with the "whole" context.
+
+        heads: of "self" and "target": attention heads; divides width.
+        blocks: of "self" and "lstm": self-attention blocks, or LSTM layers.
+        attention_dropout: of "self": share of its weights dropped while training.
+        feedforward: of "self": hidden units of a block's network, as a multiple of
+            width.
+        relative: of "self": its scores also depend on how far apart two events are, by
+            "position" or by position and "time"; "none" leaves that out.
+        gated: of "self": each branch of a block is multiplied by a gate that its input
+            opens and closes.
+        score: of "target": its score, "dot" or "additive".
+        normalize: of "target": its weights are a softmax; False leaves them raw (Deep
+            Interest Network).
+        hidden: of "lstm": size of the LSTM's states.
+
+        positions: "none", "learned" (counted from the oldest event seen) or "newest"
+            (from the newest).
+        transition: how many of the newest items also speak for the next one by
+            themselves, through vectors of their own; 0 leaves that to attention. Not
+            for "target".
+        combine: the output sees "attended" vectors alone, with the "pooled" context, or
+            with the "whole" context.
         item_bias: learn one number per item, added to its score.
-        gated: self-attention only: each branch of a block is multiplied by a gate that its input opens and closes.
-        transition: how many of the newest items also speak for the next one by themselves, through vectors of their
-            own; 0 leaves that to attention. Not for target attention.
         temperature: scores are cosines divided by this; 0 takes plain dot products.
-        item_features: columns of the log's table of items that join an item's vector, as "name" or "name:kind"; see
-            `fit_features`.
-        user_features: columns of its table of users that say who asks.
+
+        item_features: columns of the log's table of items that join an item's vector,
+            as "name" or "name:kind"; see `fit_features`.
+        user_features: columns of its table of users that join the user side.
         event_features: columns of its events that join the vector of a past event.
-        situation_features: columns of its events, known before the answer, that say in what situation is asked.
-        cold: learn to answer an empty history too: the first event of each window is asked of the asker alone.
-        feature_dropout: share of askers, situations and events that are unknown while training, so that "unknown"
-            is learned.
-        id_dropout: share of the items met in training of which only the features are seen, not the item's own
-            vector; it keeps the rare ones from being learned by heart. 0 hides none; needs features of items.
+        situation_features: columns of its events, known before the answer, that say in
+            what situation is asked.
+        cold: learn to answer an empty history too: the first event of each window is
+            asked of the user side alone.
+        feature_dropout: share of users, situations and events that are unknown while
+            training, so that "unknown" is learned.
+        id_dropout: share of the items met in training of which only the features are
+            seen, not the item's own vector; it keeps the rare ones from being learned
+            by heart. 0 hides none; needs features of items.
     """
 
     attention: Attention = "self"
@@ -106,34 +99,83 @@ class RecommenderConfig:
     id_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        literals = {
-            "attention": Attention,
-            "positions": Positions,
-            "relative": Relative,
-            "score": TargetScore,
-            "combine": Combine,
-        }
-        check_choices(self, {name: get_args(literal) for name, literal in literals.items()})
-        for name in ("width", "blocks", "heads", "length", "feedforward", "hidden"):
-            check_range(self, name, 1, whole=True)
-        for name in ("item_features", "user_features", "event_features", "situation_features"):
-            columns = getattr(self, name)
-            if isinstance(columns, str) or not all(isinstance(column, str) for column in columns):
-                raise ValueError(f"{name}={columns!r}: must be names of columns, such as ('genres', 'year')")
-            object.__setattr__(self, name, tuple(columns))  # JSON and command lines give lists
-        for name in ("dropout", "attention_dropout", "feature_dropout", "id_dropout"):
-            check_range(self, name, 0, 0.99)
-        check_range(self, "transition", 0, whole=True)
-        check_range(self, "temperature", 0)
-        if self.width % self.heads:
-            raise ValueError(f"heads={self.heads}: must divide width={self.width}")
+        _check_choices(
+            self,
+            attention=Attention,
+            positions=Positions,
+            relative=Relative,
+            score=TargetScore,
+            combine=Combine,
+        )
+        _check_whole(
+            self, 1, "width", "blocks", "heads", "length", "feedforward", "hidden"
+        )
+        _check_whole(self, 0, "transition")
+        _check_range(self, "temperature", 0)
+        _check_range(self, "attention_dropout", 0, 0.99)
+        _check_shared(self)
         if self.cold and self.situation_features:
-            raise ValueError("cold=True: a window has no situation of its first event; leave situation_features out")
+            raise ValueError(
+                "cold=True: a window has no situation of its first event; leave"
+                " situation_features out"
+            )
         if self.transition and self.attention == "target":
-            raise ValueError(f"transition={self.transition}: needs one state for all candidates, so not 'target'")
+            raise ValueError(
+                f"transition={self.transition}: needs one state for all candidates, so"
+                " not 'target'"
+            )
         for name, off in (("relative", "none"), ("gated", False)):
             if getattr(self, name) != off and self.attention != "self":
-                raise ValueError(f"{name}={getattr(self, name)!r}: needs attention='self', not {self.attention!r}")
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r}: needs attention='self', not"
+                    f" {self.attention!r}"
+                )
+
+
+@dataclass(frozen=True)
+class RankerConfig:
+    """What a model that ranks slates is made of; fields are as in `RecommenderConfig`.
+
+    Attributes:
+        attention: "target" (each candidate asks the past) or "mean" (all look at its
+            mean).
+        width: size D of every vector.
+        length: the newest distinct items of the past that the model sees.
+        dropout: share of embeddings and branches dropped while training.
+
+        heads: of "target": attention heads; divides width.
+        score: of "target": its score, "dot" or "additive".
+        normalize: of "target": its weights are a softmax; False leaves them raw.
+
+        item_bias: learn one number per item, added to its score.
+        item_features, user_features, situation_features: columns of the table of items,
+            of the table of users, and of slates and events; where none of the three is
+            given, what the log's slates name.
+        feature_dropout: share of users and situations that are unknown while training.
+        id_dropout: share of the items of which only the features are seen.
+    """
+
+    attention: RankerAttention = "target"
+    width: int = 64
+    heads: int = 2
+    length: int = 200
+    dropout: float = 0.2
+    score: TargetScore = "dot"
+    normalize: bool = True
+    item_bias: bool = True
+    item_features: tuple[str, ...] = ()
+    user_features: tuple[str, ...] = ()
+    situation_features: tuple[str, ...] = ()
+    feature_dropout: float = 0.05
+    id_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_choices(self, attention=RankerAttention, score=TargetScore)
+        _check_whole(self, 1, "width", "heads", "length")
+        _check_shared(self)
+
+
+ModelConfig = RecommenderConfig | RankerConfig
 
 
 @dataclass(frozen=True)
@@ -143,30 +185,36 @@ class TrainingConfig:
     Attributes:
         epochs: times that each user's window is shown.
         batch_size: users per step, in each of `accumulate` batches.
-        accumulate: batches whose gradients add up to one step; memory is that of one batch.
+        accumulate: batches whose gradients add up to one step; memory is that of one
+            batch.
         lr: highest learning rate.
         weight_decay: AdamW's decay of matrices (not of biases, norms and embeddings).
         warmup: steps over which the learning rate rises to `lr`.
-        schedule: after warm-up, "cosine" (down to a tenth of `lr` at the last epoch), "constant", or a name that
-            was added to `schedules.SCHEDULES`.
+        schedule: after warm-up, "cosine" (down to a tenth of `lr` at the last epoch),
+            or "constant".
         clip: largest norm of the gradient; 0 does not clip.
-        ema: the model that is evaluated and kept is a moving average of the weights, of which this share stays at
-            each step (.999, say); 0 keeps the weights themselves.
-        patience: epochs without a better validation NDCG@10 before training stops; 0 never stops early.
-        windows: "last" shows each user's newest window in every epoch; "random" one that ends anywhere, so that
-            histories longer than a window are used whole.
-        loss: "auto" is "full", or "sampled" for target attention; else "full", "sampled", "gbce" or "bce". Slates
-            know "combined", which is their "auto", and "bce".
+        ema: the model that is evaluated and kept is a moving average of the weights, of
+            which this share stays at each step (.999, say); 0 keeps the weights
+            themselves.
+        patience: epochs without a better validation NDCG@10 before training stops; 0
+            never stops early.
+        windows: "last" shows each user's newest window in every epoch; "random" one
+            that ends anywhere, so that histories longer than a window are used whole.
+        loss: "auto" is "full", or "sampled" for target attention; else "full",
+            "sampled", "gbce" or "bce". A ranker knows "combined", which is its "auto",
+            and "bce".
         negatives: items drawn per batch for losses other than "full".
         popularity: they are drawn by training counts to this power; 0 is uniform.
-        label_smoothing: share of the target's probability that is spread over the catalogue; full loss only.
+        label_smoothing: share of the target's probability that is spread over the
+            catalogue; full loss only.
         calibration: gBCE's t, from 0 to 1.
         seed: order of users, dropout and drawn negatives.
-        device: "auto" is CUDA where there is one, else the CPU; or "cpu", "cuda", "cuda:1", "mps".
+        device: "auto" is CUDA where there is one, else the CPU; or "cpu", "cuda",
+            "cuda:1", "mps".
         precision: "auto" is bfloat16 where the device multiplies it fast, else float32.
         progress: show a progress bar on stderr.
-        compile: let `torch.compile` fuse the model's operations; it needs a C++ compiler on a CPU.
-        log_every: steps between readings of the loss; a loss that is not finite stops training there.
+        compile: let `torch.compile` fuse the model's operations; it needs a C++
+            compiler on a CPU.
         checkpoint_every: steps between checkpoints; one is also kept after each epoch.
     """
 
@@ -176,7 +224,7 @@ class TrainingConfig:
     lr: float = 1e-3
     weight_decay: float = 0.01
     warmup: int = 50
-    schedule: str = "cosine"
+    schedule: Schedule = "cosine"
     clip: float = 1.0
     ema: float = 0.0
     patience: int = 30
@@ -191,27 +239,69 @@ class TrainingConfig:
     precision: Precision = "auto"
     compile: bool = False
     progress: bool = True
-    log_every: int = 50
     checkpoint_every: int = 1000
 
     def __post_init__(self) -> None:
-        check_choices(
+        _check_choices(
             self,
-            {
-                "schedule": tuple(SCHEDULES),
-                "precision": get_args(Precision),
-                "loss": get_args(Loss),
-                "windows": get_args(WindowChoice),
-            },
+            schedule=Schedule,
+            precision=Precision,
+            loss=Loss,
+            windows=WindowChoice,
         )
-        for name in ("epochs", "batch_size", "accumulate", "negatives", "log_every", "checkpoint_every"):
-            check_range(self, name, 1, whole=True)
-        for name in ("warmup", "patience", "seed"):
-            check_range(self, name, 0, whole=True)
+        at_least_1 = ("epochs", "batch_size", "accumulate", "negatives")
+        _check_whole(self, 1, *at_least_1, "checkpoint_every")
+        _check_whole(self, 0, "warmup", "patience", "seed")
         for name in ("weight_decay", "clip"):
-            check_range(self, name, 0)
-        check_range(self, "lr", 1e-12)
-        check_range(self, "popularity", 0, 1)
-        check_range(self, "label_smoothing", 0, 0.99)
-        check_range(self, "calibration", 0, 1)
-        check_range(self, "ema", 0, 1 - 1e-9)
+            _check_range(self, name, 0)
+        _check_range(self, "lr", 1e-12)
+        _check_range(self, "popularity", 0, 1)
+        _check_range(self, "label_smoothing", 0, 0.99)
+        _check_range(self, "calibration", 0, 1)
+        _check_range(self, "ema", 0, 1 - 1e-9)
+
+
+def _check_shared(config: RecommenderConfig | RankerConfig) -> None:
+    """Check what both kinds of model have, and make tuples of columns' names."""
+    for part in ("item", "user", "event", "situation"):
+        _take_columns(config, f"{part}_features")
+    for name in ("dropout", "feature_dropout", "id_dropout"):
+        _check_range(config, name, 0, 0.99)
+    if config.width % config.heads:
+        raise ValueError(f"heads={config.heads}: must divide width={config.width}")
+
+
+def _take_columns(config: Any, name: str) -> None:
+    columns = getattr(config, name, ())
+    if isinstance(columns, str) or not all(isinstance(one, str) for one in columns):
+        raise ValueError(
+            f"{name}={columns!r}: must be names of columns, such as ('genres', 'year')"
+        )
+    if hasattr(config, name):  # JSON and command lines give lists
+        object.__setattr__(config, name, tuple(columns))
+
+
+def _check_choices(config: Any, **choices: Any) -> None:
+    """Raise ValueError unless each named field holds one of its literal's choices."""
+    for name, literal in choices.items():
+        value, allowed = getattr(config, name), get_args(literal)
+        if value not in allowed:
+            raise ValueError(f"{name}={value!r}: must be one of {', '.join(allowed)}")
+
+
+def _check_whole(config: Any, low: int, *names: str) -> None:
+    for name in names:
+        _check_range(config, name, low, whole=True)
+
+
+def _check_range(
+    config: Any, name: str, low: float, high: float | None = None, whole: bool = False
+) -> None:
+    """Raise ValueError unless a field is a finite number from `low` to `high`."""
+    value = getattr(config, name)
+    kinds = int if whole else int | float
+    number = isinstance(value, kinds) and not isinstance(value, bool)
+    if not number or not low <= value <= (sys.float_info.max if high is None else high):
+        kind = "a whole number, " if whole else ""
+        allowed = f"at least {low}" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{name}={value!r}: must be {kind}{allowed}")

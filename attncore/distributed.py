@@ -1,7 +1,4 @@
-"""Several processes that train one model together, as `torchrun` starts them; alone, a group of one.
-
-PyTorch does the work: NCCL between GPUs, gloo between CPUs, DistributedDataParallel for the gradients.
-"""
+"""Which device trains, in which precision: asked of the machine, not guessed."""
 
 from __future__ import annotations
 
@@ -17,7 +14,68 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from attncore.devices import choose_device
+from attncore.errors import DataError
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that a configuration names.
+
+    Raises:
+        DataError: it is not a device's name, or this machine has no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DataError(
+            f"device={name!r}: must be auto, cpu, cuda, cuda:N or mps"
+        ) from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise DataError(
+            f"device={name!r}: this machine has no CUDA device that PyTorch can use;"
+            " use --device cpu"
+        )
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DataError(
+            f"device={name!r}: this machine has {torch.cuda.device_count()} CUDA"
+            " devices, counted from 0"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise DataError(
+            f"device={name!r}: this machine has no MPS device; use --device cpu"
+        )
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of matrix products.
+
+    "auto" takes bfloat16 where the device's hardware multiplies it fast.
+    """
+    if name != "auto":
+        return torch.bfloat16 if name == "bfloat16" else torch.float32
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        able = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+        fast = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    return torch.bfloat16 if fast else torch.float32
+
+
+@contextmanager
+def tensor_float_32(device: torch.device) -> Iterator[None]:
+    """Let CUDA multiply float32 matrices as TF32 within the block.
+
+    Other devices are left alone.
+    """
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @dataclass(frozen=True)
@@ -35,12 +93,15 @@ class Group:
     size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_rank_0(self) -> bool:
         """True in the one process that writes."""
         return self.rank == 0
 
     def share(self, rows: np.ndarray) -> np.ndarray:
-        """This process's part of the rows; together the parts are all rows, each once."""
+        """This process's part of the rows.
+
+        Together the parts are all rows, each once.
+        """
         return rows[self.rank :: self.size]
 
     def total(self, value: Tensor) -> Tensor:
@@ -56,7 +117,7 @@ class Group:
             dist.all_gather_object(values, value)
         return values
 
-    def from_leader(self, value: Any) -> Any:
+    def from_rank_0(self, value: Any) -> Any:
         """The leader's value, in all processes."""
         values = [value]
         if self.size > 1:
@@ -64,24 +125,31 @@ class Group:
         return values[0]
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """The module with gradients averaged over the processes in each backward pass."""
-        return module if self.size == 1 else DistributedDataParallel(module, broadcast_buffers=False)
+        """The module with gradients averaged over the processes in a backward pass."""
+        return (
+            module
+            if self.size == 1
+            else DistributedDataParallel(module, broadcast_buffers=False)
+        )
 
     @contextmanager
-    def leader_first(self) -> Iterator[None]:
-        """The leader runs the block before the others do, so that it alone fetches what all can then read."""
-        if self.size > 1 and not self.leads:
+    def rank_0_first(self) -> Iterator[None]:
+        """Rank 0 runs the block before the others do.
+
+        So it alone fetches what all can then read.
+        """
+        if self.size > 1 and not self.is_rank_0:
             dist.barrier()
         yield
-        if self.size > 1 and self.leads:
+        if self.size > 1 and self.is_rank_0:
             dist.barrier()
 
 
 @contextmanager
 def processes(device: str = "auto") -> Iterator[Group]:
-    """Join the processes that `torchrun` started, each GPU with one of them; without `torchrun`, a group of one.
+    """Join the processes that `torchrun` started, each GPU with one of them.
 
-    Within another such block it is the same group.
+    Without `torchrun`, a group of one. Within another such block it is the same group.
 
     Raises:
         DataError: the device is missing.

@@ -11,48 +11,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attncore.batches import Batch
-from attncore.features import FIRST, UNKNOWN, Feature
-from attncore.tables import PROFILE
-
-Positions = Literal["none", "learned", "newest"]
-
-
-def dropped(x: Tensor, share: float) -> Tensor:
-    """Set a random `share` of `x` to 0 and scale the rest up to keep the mean; the identity when share is 0.
-
-    On a CPU one random byte decides each element, which costs a fraction of PyTorch's own generator; the share
-    is then the nearest multiple of 1/256, and the scale is exact for it. Source: Srivastava et al. 2014.
-    """
-    if share == 0:
-        return x
-    if x.device.type != "cpu":
-        return F.dropout(x, share)
-    limit = round(share * 256)
-    words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
-    byte = words.view(torch.uint8)[: x.numel()].view(x.shape)
-    keep = byte.to(x.dtype).sub_(limit - 1).clamp_(0, 1)  # 1 from `limit` on, else 0: faster than a comparison
-    return x * keep.mul_(256 / (256 - limit))
-
-
-class Dropout(nn.Module):
-    """`dropped` while training, the identity otherwise."""
-
-    def __init__(self, share: float) -> None:
-        super().__init__()
-        self.share = share
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Same shape as `x`."""
-        return dropped(x, self.share if self.training else 0.0)
+from attncore.config import RecommenderConfig
+from attncore.features import FIRST, PROFILE, UNKNOWN, Feature, FeatureSet
+from attncore.layers import Dropout
+from attncore.splits import Split
 
 
 class FeatureVector(nn.Module):
     """One feature's codes become vectors, (..., D).
 
-    A category has a learned vector per code; several categories are averaged, and the mean of words is layer-
-    normalized. A number stretches a learned vector; a missing one has a vector of its own. What is padding, or
-    has no value at all, is the zero vector and never learns. "Unknown" starts as zero, so it adds nothing until
-    training has seen it.
+    A category has a learned vector per code; several categories are averaged, and the
+    mean of words is layer-normalized. A number stretches a learned vector; a missing
+    one has a vector of its own. What is padding, or has no value at all, is the zero
+    vector and never learns. "Unknown" starts as zero, so it adds nothing until training
+    has seen it.
 
     Args:
         feature: see `Feature`.
@@ -75,39 +47,50 @@ class FeatureVector(nn.Module):
         self.norm = None
         if self.kind == "words":
             self.norm = nn.LayerNorm(width)
-            nn.init.constant_(self.norm.weight, 0.02)  # as small as all other vectors: the softmax is tied to them
+            # As small as all other vectors: the softmax is tied to them.
+            nn.init.constant_(self.norm.weight, 0.02)
 
     @torch.no_grad()
     def start_from(self, vectors: Mapping[str, Sequence[float] | np.ndarray]) -> int:
-        """Begin with vectors that were learned elsewhere (word2vec, GloVe); training goes on from them.
+        """Begin with vectors that were learned elsewhere (word2vec, GloVe).
+
+        Training goes on from them.
 
         Args:
-            vectors: of each value by its text, words in lower case; what the feature does not know is passed over.
+            vectors: of each value by its text, words in lower case; what the feature
+                does not know is passed over.
 
         Returns:
             how many values have such a vector now; the others keep theirs.
 
         Raises:
-            ValueError: a vector is not `width` finite numbers, or the feature is a number.
+            ValueError: a vector is not `width` finite numbers, or the feature is a
+                number.
         """
         if self.kind == "number":
-            raise ValueError("a number has no values to begin with; vectors are for categories and words")
+            raise ValueError(
+                "a number has no values to begin with; vectors are for categories and"
+                " words"
+            )
         table, known = self.value.weight, self.code_of.keys() & vectors.keys()
         for text in sorted(known):
             vector = torch.as_tensor(vectors[text], dtype=table.dtype)
             if vector.shape != table.shape[1:] or not vector.isfinite().all():
                 shape, width = tuple(vector.shape), table.shape[1]
                 raise ValueError(
-                    f"vector of {text!r}, shape {shape}: must be {width} finite numbers, the model's width"
+                    f"vector of {text!r}, shape {shape}: must be {width} finite"
+                    " numbers, the model's width"
                 )
             table[self.code_of[text]] = vector.to(table.device)
         return len(known)
 
     def forward(self, codes: Tensor) -> Tensor:
-        """Vectors (..., D) of codes (...), or (..., M) where a feature has many values."""
+        """Vectors (..., D) of codes (...), or (..., M) where there are many."""
         if self.kind == "number":
             missing = codes.isnan()[..., None]
-            return torch.where(missing, self.missing, codes.nan_to_num()[..., None] * self.direction)
+            return torch.where(
+                missing, self.missing, codes.nan_to_num()[..., None] * self.direction
+            )
         vectors = self.value(codes)
         if self.kind == "category":
             return vectors
@@ -121,7 +104,9 @@ class FeatureVector(nn.Module):
             return codes.masked_fill(hide, torch.nan)
         if self.kind == "category":
             return codes.masked_fill(hide, UNKNOWN)
-        unknown = (torch.arange(codes.shape[-1], device=codes.device) == 0).to(codes.dtype) * UNKNOWN
+        unknown = (torch.arange(codes.shape[-1], device=codes.device) == 0).to(
+            codes.dtype
+        ) * UNKNOWN
         return torch.where(hide[..., None], unknown, codes)
 
 
@@ -131,13 +116,18 @@ class FeatureEmbedding(nn.Module):
     Args:
         features: one or more.
         width: size D of a vector.
-        hide: share of the places whose features are all unknown while training, so that "unknown" is learned.
+        hide: share of the places whose features are all unknown while training, so that
+            "unknown" is learned.
     """
 
-    def __init__(self, features: Sequence[Feature], width: int, hide: float = 0.0) -> None:
+    def __init__(
+        self, features: Sequence[Feature], width: int, hide: float = 0.0
+    ) -> None:
         super().__init__()
         self.names, self.hide = [feature.name for feature in features], hide
-        self.vectors = nn.ModuleList(FeatureVector(feature, width) for feature in features)
+        self.vectors = nn.ModuleList(
+            FeatureVector(feature, width) for feature in features
+        )
 
     def __getitem__(self, name: str) -> FeatureVector:
         """The vectors of one feature."""
@@ -149,14 +139,23 @@ class FeatureEmbedding(nn.Module):
         """Vectors (..., D) of one tensor of codes per feature."""
         vectors = [v for v in self.vectors if isinstance(v, FeatureVector)]
         if self.training and self.hide:
-            shape = codes[0].shape[: codes[0].ndim - (vectors[0].kind in ("categories", "words"))]
+            shape = codes[0].shape[
+                : codes[0].ndim - (vectors[0].kind in ("categories", "words"))
+            ]
             hide = torch.rand(shape, device=codes[0].device) < self.hide
-            codes = [vector.hidden(code, hide) for vector, code in zip(vectors, codes, strict=True)]
-        return torch.stack([vector(code) for vector, code in zip(vectors, codes, strict=True)]).sum(0)
+            codes = [
+                vector.hidden(code, hide)
+                for vector, code in zip(vectors, codes, strict=True)
+            ]
+        return torch.stack(
+            [vector(code) for vector, code in zip(vectors, codes, strict=True)]
+        ).sum(0)
 
 
 class FeatureTable(nn.Module):
-    """The features of every item or every user: codes that are kept with the weights, and their vectors.
+    """The features of every item or every user.
+
+    Codes that are kept with the weights, and their vectors.
 
     Args:
         features: one or more.
@@ -166,11 +165,16 @@ class FeatureTable(nn.Module):
     """
 
     def __init__(
-        self, features: Sequence[Feature], codes: Sequence[np.ndarray], width: int, hide: float = 0.0
+        self,
+        features: Sequence[Feature],
+        codes: Sequence[np.ndarray],
+        width: int,
+        hide: float = 0.0,
     ) -> None:
         super().__init__()
         self.embedding = FeatureEmbedding(features, width, hide)
-        for number, code in enumerate(codes):  # names of columns may hold dots, which names of buffers may not
+        # Names of columns may hold dots, which names of buffers may not.
+        for number, code in enumerate(codes):
             self.register_buffer(f"codes_{number}", torch.tensor(code))
 
     def codes(self) -> list[Tensor]:
@@ -179,18 +183,36 @@ class FeatureTable(nn.Module):
 
     def forward(self, rows: Tensor | None = None) -> Tensor:
         """Vectors (..., D) of row numbers (...); of all rows, (R, D), when None."""
-        return self.embedding([codes if rows is None else codes[rows] for codes in self.codes()])
+        return self.embedding(
+            [codes if rows is None else codes[rows] for codes in self.codes()]
+        )
+
+
+def feature_table(
+    known: FeatureSet,
+    split: Split,
+    part: Literal["item", "user"],
+    width: int,
+    hide: float = 0.0,
+) -> FeatureTable | None:
+    """The features of all items or users of a split; None where a model reads none."""
+    features = getattr(known, part)
+    if not features:
+        return None
+    return FeatureTable(features, known.table_codes(split, part), width, hide)
 
 
 class ItemEmbedding(nn.Module):
-    """One learned vector per item, plus those of its features; padding (index 0) is zero and never learns.
+    """One learned vector per item, plus those of its features.
+
+    Padding (index 0) is zero and never learns.
 
     Args:
         items: size V of the catalogue.
         width: size D of a vector.
         features: what is known of the items; None learns from ids alone.
-        id_dropout: share of the items asked for while training whose own vector is left out, so that their features
-            have to do.
+        id_dropout: share of the items asked for while training whose own vector is left
+            out, so that their features have to do.
 
     Raises:
         ValueError: id_dropout without features.
@@ -198,10 +220,19 @@ class ItemEmbedding(nn.Module):
     Source: Volkovs et al. 2017 (DropoutNet) for id_dropout.
     """
 
-    def __init__(self, items: int, width: int, features: FeatureTable | None = None, id_dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        items: int,
+        width: int,
+        features: FeatureTable | None = None,
+        id_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         if id_dropout and features is None:
-            raise ValueError(f"id_dropout={id_dropout}: would leave nothing of an item; name item_features as well")
+            raise ValueError(
+                f"id_dropout={id_dropout}: would leave nothing of an item; name"
+                " item_features as well"
+            )
         self.id = nn.Embedding(items + 1, width, padding_idx=0)
         nn.init.normal_(self.id.weight, std=0.02)
         with torch.no_grad():
@@ -214,24 +245,38 @@ class ItemEmbedding(nn.Module):
         if self.features is None:
             return own
         if self.training and self.id_dropout:
-            own = own * (torch.rand(items.shape, device=items.device) >= self.id_dropout)[..., None]
-        # Many items repeat: the whole table, once, is then less work. In an exported graph it is a constant.
+            own = (
+                own
+                * (torch.rand(items.shape, device=items.device) >= self.id_dropout)[
+                    ..., None
+                ]
+            )
+        # Many items repeat: the whole table, once, is then less work. In an exported
+        # graph it is a constant.
         few = not torch.compiler.is_compiling() and items.numel() < len(self.id.weight)
         vectors = self.features(items) if few else F.embedding(items, self.features())
         return own + torch.where(items[..., None] > 0, vectors, 0)
 
     def catalogue(self) -> Tensor:
-        """Vectors of all items, (V, D), without the padding row: row j is item index j + 1."""
-        return self.id.weight[1:] if self.features is None else self.id.weight[1:] + self.features()[1:]
+        """Vectors of all items, (V, D), without the padding row.
+
+        Row j is item index j + 1.
+        """
+        return (
+            self.id.weight[1:]
+            if self.features is None
+            else self.id.weight[1:] + self.features()[1:]
+        )
 
 
 class PositionEmbedding(nn.Module):
-    """A learned vector per place in the window, counted from the oldest event or from the newest.
+    """A learned vector per place in the window, from the oldest event or the newest.
 
     Args:
         length: number of places.
         width: size D of a vector.
-        newest: count places from the newest event (its place is 0) instead of the oldest.
+        newest: count places from the newest event (its place is 0) instead of the
+            oldest.
     """
 
     def __init__(self, length: int, width: int, newest: bool = False) -> None:
@@ -249,37 +294,33 @@ class PositionEmbedding(nn.Module):
 
 
 class EventEmbedding(nn.Module):
-    """The context vector of each event: the vectors of its item, its attributes and its position, added up.
+    """The context vector of each event: its item, its attributes and its position.
 
-    They are dropped out together; where padded, the vector is zero.
+    Their vectors are added up and dropped out together; where padded, the sum is zero.
 
     Args:
+        config: its length, width, positions, dropout and id_dropout.
         items: size V of the catalogue.
-        length: longest history.
-        width: size D of a vector.
-        positions: "none", "learned" (from the oldest) or "newest" (from the newest).
-        dropout: share of the elements dropped while training.
         item_features: what is known of the items.
         features: what is known of an event, read from the batch's attributes.
-        id_dropout: see `ItemEmbedding`.
     """
 
     def __init__(
         self,
+        config: RecommenderConfig,
         items: int,
-        length: int,
-        width: int,
-        positions: Positions,
-        dropout: float,
         item_features: FeatureTable | None = None,
         features: FeatureEmbedding | None = None,
-        id_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.item = ItemEmbedding(items, width, item_features, id_dropout)
-        self.position = None if positions == "none" else PositionEmbedding(length, width, positions == "newest")
+        width = config.width
+        self.item = ItemEmbedding(items, width, item_features, config.id_dropout)
+        self.position = None
+        if config.positions != "none":
+            newest = config.positions == "newest"
+            self.position = PositionEmbedding(config.length, width, newest)
         self.features = features
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, batch: Batch) -> Tensor:
         """Context vectors (B, T, D) of a batch."""
@@ -287,31 +328,46 @@ class EventEmbedding(nn.Module):
         if self.position is not None:
             context_BTD = context_BTD + self.position(batch)
         if self.features is not None:
-            context_BTD = context_BTD + self.features([batch.attributes[name] for name in self.features.names])
+            context_BTD = context_BTD + self.features(
+                [batch.attributes[name] for name in self.features.names]
+            )
         return torch.where(batch.keep_BT[..., None], self.dropout(context_BTD), 0)
 
 
-class AskerEmbedding(nn.Module):
-    """Who asks, and in what situation: the user's profile plus the situation, one vector per question.
+class UserSide(nn.Module):
+    """What asks beside the history.
+
+    The user's profile plus the situation of the moment.
 
     Args:
-        profile: what is known of the users; its row 0 is the unknown user. A batch's situation may tell the profile
-            instead, in columns whose names begin with `PROFILE`.
+        profile: what is known of the users; its row 0 is the unknown user. A batch's
+            situation may tell the profile instead, in columns whose names begin with
+            `PROFILE`.
         situation: what is known of the moment, read from the batch's situation.
     """
 
-    def __init__(self, profile: FeatureTable | None, situation: FeatureEmbedding | None) -> None:
+    def __init__(
+        self, profile: FeatureTable | None, situation: FeatureEmbedding | None
+    ) -> None:
         super().__init__()
         self.profile, self.situation = profile, situation
 
     def forward(self, batch: Batch) -> Tensor | None:
-        """Vectors (B, T, D) where each position asks in a situation of its own, else (B, 1, D); None for none."""
-        asker = None
+        """One vector a question, (B, 1, D), or (B, T, D) where each position asks.
+
+        None where nothing is known.
+        """
+        user = None
         if self.profile is not None:
-            told = [batch.situation.get(PROFILE + name) for name in self.profile.embedding.names]
+            names = self.profile.embedding.names
+            told = [batch.situation.get(PROFILE + name) for name in names]
             known = [codes for codes in told if codes is not None]
-            asker = self.profile.embedding(known) if known else self.profile(batch.users_B + 1)[:, None]
-        if self.situation is not None:
-            situation = self.situation([batch.situation[name] for name in self.situation.names])
-            asker = situation if asker is None else asker + situation
-        return asker
+            if known:
+                user = self.profile.embedding(known)
+            else:
+                user = self.profile(batch.users_B + 1)[:, None]
+        if self.situation is None:
+            return user
+        codes = [batch.situation[name] for name in self.situation.names]
+        situation = self.situation(codes)
+        return situation if user is None else user + situation

@@ -1,56 +1,67 @@
-"""Stage 3 in the model: four ways to turn a history's context vectors into attended vectors.
+"""Stage 3 in the model.
 
-"self", "lstm" and "mean" give one attended vector per position, made from that position and its past. "target"
-gives one per candidate: the candidate itself is the query. Every kind can show its weights.
+Four ways to turn a history's context vectors into attended vectors. "self", "lstm" and
+"mean" give one attended vector per position, made from that position and its past.
+"target" gives one per candidate: the candidate itself is the query. Every kind can show
+its weights.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attncore.attention import MultiHeadAttention, RelativeBias, SelfAttentionBlock, causal_keep
-from attncore.embedding import Dropout
+from attncore.attention import (
+    MultiHeadAttention,
+    RelativeBias,
+    SelfAttentionBlock,
+    causal_keep,
+)
+from attncore.config import RankerConfig, RecommenderConfig
+from attncore.layers import Dropout
 
-Relative = Literal["none", "position", "time"]
 Weights = list[Tensor]  # one (B, H, L, K) per layer
 
 
+def encoder_of(config: RecommenderConfig) -> nn.Module:
+    """The encoder that a configuration names."""
+    if config.attention == "mean":
+        return MeanPooling()
+    kinds = {"self": SelfAttention, "target": TargetAttention, "lstm": LSTMAttention}
+    return kinds[config.attention](config)
+
+
 class SelfAttention(nn.Module):
-    """A stack of causal self-attention blocks: every event asks its own past. See `SelfAttentionBlock`.
+    """A stack of causal self-attention blocks: every event asks its own past.
 
     Args:
-        width, heads, dropout, attention_dropout, feedforward, gated: as for `SelfAttentionBlock`.
-        blocks: how many.
-        relative: "position" adds a `RelativeBias` for the distance between events to the scores, "time" one for
-            their time difference too; all blocks share it.
+        config: its width, blocks, heads, dropout, attention_dropout, feedforward and
+            gated, see `SelfAttentionBlock`; with relative "position" a `RelativeBias`
+            for the distance between events is added to the scores, with "time" one for
+            their time difference too, and all blocks share it.
 
     Source: Kang and McAuley 2018 (SASRec).
     """
 
-    def __init__(
-        self,
-        width: int,
-        blocks: int,
-        heads: int,
-        dropout: float,
-        attention_dropout: float,
-        feedforward: int,
-        relative: Relative = "none",
-        gated: bool = False,
-    ) -> None:
+    def __init__(self, config: RecommenderConfig) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            SelfAttentionBlock(width, heads, dropout, attention_dropout, feedforward, gated) for _ in range(blocks)
+            SelfAttentionBlock(
+                config.width,
+                config.heads,
+                config.dropout,
+                config.attention_dropout,
+                config.feedforward,
+                config.gated,
+            )
+            for _ in range(config.blocks)
         )
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(config.width)
         self.relative = None
-        if relative != "none":
-            self.relative = RelativeBias(heads, time_buckets=32 if relative == "time" else 0)
+        if config.relative != "none":
+            buckets = 32 if config.relative == "time" else 0
+            self.relative = RelativeBias(config.heads, time_buckets=buckets)
 
     def forward(
         self,
@@ -59,18 +70,25 @@ class SelfAttention(nn.Module):
         need_weights: bool = False,
         at_B: Tensor | None = None,
     ) -> tuple[Tensor, Weights]:
-        """Attended vectors (B, T, D), and a list of weights (B, H, T, T) when asked for.
+        """Attended vectors (B, T, D), and a list of weights (B, H, T, T) when asked.
 
-        Padding needs no mask here: it lies to the right, and no event sees what is to its right.
+        Padding needs no mask here: it lies to the right, and no event sees what is to
+        its right.
 
         Args:
             context_BTD: the history's context vectors.
-            times_BT: when each event was, in Unix seconds, int64; only `relative="time"` reads it.
+            times_BT: when each event was, in Unix seconds, int64; only
+                `relative="time"` reads it.
             need_weights: return the weights too.
-            at_B: in the last block only the event at this place of each row asks: the result is (B, 1, D).
+            at_B: in the last block only the event at this place of each row asks: the
+                result is (B, 1, D).
         """
         x_BTD, layers = context_BTD, []
-        bias = None if self.relative is None else self.relative(context_BTD.shape[1], times_BT)
+        bias = (
+            None
+            if self.relative is None
+            else self.relative(context_BTD.shape[1], times_BT)
+        )
         for number, block in enumerate(self.blocks, 1):
             at = at_B if number == len(self.blocks) else None
             x_BTD, weights_BHTT = block(x_BTD, bias, need_weights, at)
@@ -79,14 +97,25 @@ class SelfAttention(nn.Module):
 
 
 class MeanPooling(nn.Module):
-    """Attention's simplest rival: the plain mean of the history up to each event; equal weights for all."""
+    """Attention's simplest rival: the plain mean of the history up to each event.
+
+    Equal weights for all.
+    """
 
     def forward(
-        self, context_BTD: Tensor, times_BT: Tensor | None = None, need_weights: bool = False
+        self,
+        context_BTD: Tensor,
+        times_BT: Tensor | None = None,
+        need_weights: bool = False,
     ) -> tuple[Tensor, Weights]:
-        """Running means (B, T, D), and the equal weights (B, 1, T, T) when asked for; times do not matter."""
+        """Running means (B, T, D), and the equal weights (B, 1, T, T) when asked for.
+
+        Times do not matter.
+        """
         steps = context_BTD.shape[1]
-        count_T1 = torch.arange(1, steps + 1, device=context_BTD.device, dtype=context_BTD.dtype)[:, None]
+        count_T1 = torch.arange(
+            1, steps + 1, device=context_BTD.device, dtype=context_BTD.dtype
+        )[:, None]
         layers = []
         if need_weights:
             past_TT = causal_keep(steps, steps, context_BTD.device)
@@ -95,9 +124,10 @@ class MeanPooling(nn.Module):
 
 
 def xavier(module: nn.Module) -> None:
-    """Draw the matrices of linear maps and LSTMs by Xavier's rule, and set their biases to 0; norms stay as they are.
+    """Draw the matrices of linear maps and LSTMs by Xavier's rule.
 
-    An LSTM keeps the matrices of its four gates in one parameter: each is drawn for its own size.
+    Their biases become 0; norms stay as they are. An LSTM keeps the matrices of its
+    four gates in one parameter: each is drawn for its own size.
 
     Source: Glorot and Bengio 2010, eq. 16.
     """
@@ -113,18 +143,20 @@ def xavier(module: nn.Module) -> None:
 
 
 class Transition(nn.Module):
-    """What each of the newest items says of the next one by itself: a Markov chain whose counts are learned.
+    """What each of the newest items says of the next one by itself.
 
-    The item l steps back adds its own vector, stretched by a learned vector for l that starts at 1/l, as in
-    `baselines.MarkovChain`. The vectors are not those of attention: what an item is, and what tends to follow it,
-    are two things.
+    A Markov chain whose counts are learned. The item l steps back adds its own vector,
+    stretched by a learned vector for l that starts at 1/l, as in
+    `baselines.MarkovChain`. The vectors are not those of attention: what an item is,
+    and what tends to follow it, are two things.
 
     Args:
         items: size V of the catalogue.
         width: size D.
         lags: how many of the newest items speak.
 
-    Source: Rendle et al. 2010 (factorized Markov chains); He and McAuley 2016 for several lags.
+    Source: Rendle et al. 2010 (factorized Markov chains); He and McAuley 2016 for
+    several lags.
     """
 
     def __init__(self, items: int, width: int, lags: int) -> None:
@@ -133,69 +165,89 @@ class Transition(nn.Module):
         nn.init.normal_(self.item.weight, std=0.02)
         with torch.no_grad():
             self.item.weight[0] = 0
-        self.lag_SD = nn.Parameter((1 / torch.arange(1, lags + 1))[:, None].repeat(1, width))
+        self.lag_SD = nn.Parameter(
+            (1 / torch.arange(1, lags + 1))[:, None].repeat(1, width)
+        )
 
     def forward(self, items_BT: Tensor) -> Tensor:
         """What is added to the state after each event, (B, T, D)."""
         vectors_BTD, steps = self.item(items_BT), items_BT.shape[1]
-        past_BTD = F.pad(vectors_BTD, (0, 0, len(self.lag_SD) - 1, 0))  # a history's first events look at zeros
+        # A history's first events look at zeros.
+        past_BTD = F.pad(vectors_BTD, (0, 0, len(self.lag_SD) - 1, 0))
         later = range(len(self.lag_SD) - 1, -1, -1)
-        return sum((past_BTD[:, at : at + steps] * lag_D for at, lag_D in zip(later, self.lag_SD, strict=True)), 0)
+        return sum(
+            (
+                past_BTD[:, at : at + steps] * lag_D
+                for at, lag_D in zip(later, self.lag_SD, strict=True)
+            ),
+            0,
+        )
 
 
 class LSTMAttention(nn.Module):
-    """The classic recipe: an LSTM reads the history, then its newest state attends to all states so far.
+    """The classic recipe.
+
+    An LSTM reads the history, then its states attend to its past.
 
     Args:
-        width: size D of the context vectors and of the result.
-        hidden: size of the LSTM's states.
-        layers: LSTM layers.
-        dropout: share dropped between layers and from the attended vector.
+        config: its width D of the context vectors and of the result, hidden (size of
+            the LSTM's states), blocks (its layers), and dropout, the share dropped
+            between layers and from the attended vector.
 
-    Source: Hochreiter and Schmidhuber 1997; Luong et al. 2015 for dot-product attention over its states.
+    Source: Hochreiter and Schmidhuber 1997; Luong et al. 2015 for dot-product attention
+    over its states.
     """
 
-    def __init__(self, width: int, hidden: int, layers: int, dropout: float) -> None:
+    def __init__(self, config: RecommenderConfig) -> None:
         super().__init__()
+        width, hidden, layers = config.width, config.hidden, config.blocks
+        between = config.dropout if layers > 1 else 0.0
         self.norm = nn.LayerNorm(width)
-        self.lstm = nn.LSTM(width, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+        self.lstm = nn.LSTM(width, hidden, layers, batch_first=True, dropout=between)
         self.attention = MultiHeadAttention(hidden, heads=1)
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(config.dropout)
         self.widen = nn.Linear(2 * hidden, width)
         xavier(self)
 
     def forward(
-        self, context_BTD: Tensor, times_BT: Tensor | None = None, need_weights: bool = False
+        self,
+        context_BTD: Tensor,
+        times_BT: Tensor | None = None,
+        need_weights: bool = False,
     ) -> tuple[Tensor, Weights]:
-        """Attended vectors joined with the states that asked, (B, T, D), and the weights (B, 1, T, T).
+        """Attended vectors joined with the states that asked, (B, T, D), and weights.
 
         Times do not matter; all encoders of a sequence are called alike.
         """
         states_BTH, _ = self.lstm(self.norm(context_BTD))
-        attended_BTH, weights_B1TT = self.attention(states_BTH, states_BTH, causal=True, need_weights=need_weights)
+        attended_BTH, weights_B1TT = self.attention(
+            states_BTH, states_BTH, causal=True, need_weights=need_weights
+        )
         joined = torch.cat([states_BTH, attended_BTH], -1)
-        return self.widen(self.dropout(joined)), [] if weights_B1TT is None else [weights_B1TT]
+        return self.widen(self.dropout(joined)), (
+            [] if weights_B1TT is None else [weights_B1TT]
+        )
 
 
 class TargetAttention(nn.Module):
     """A candidate item asks the history what in it speaks for the candidate.
 
     Args:
-        width, heads: as for `MultiHeadAttention`.
-        dropout: share dropped from the attended vectors.
-        score: "dot" or "additive".
-        normalize: softmax weights; False keeps Deep Interest Network's raw ones, which can grow with interest.
+        config: its width, heads and score, as for `MultiHeadAttention`; dropout, the
+            share dropped from the attended vectors; normalize, False for Deep Interest
+            Network's raw weights, which can grow with interest.
 
     Source: Zhou et al. 2018 (Deep Interest Network), §4.3.
     """
 
-    def __init__(
-        self, width: int, heads: int, dropout: float, score: Literal["dot", "additive"], normalize: bool
-    ) -> None:
+    def __init__(self, config: RecommenderConfig | RankerConfig) -> None:
         super().__init__()
+        width = config.width
         self.norm_query, self.norm_context = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = MultiHeadAttention(width, heads, score=score, normalize=normalize)
-        self.dropout = Dropout(dropout)
+        self.attention = MultiHeadAttention(
+            width, config.heads, score=config.score, normalize=config.normalize
+        )
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self,
@@ -205,72 +257,23 @@ class TargetAttention(nn.Module):
         need_weights: bool = False,
         bias: Tensor | None = None,
     ) -> tuple[Tensor, Weights]:
-        """One attended vector per candidate, (B, L, D), and the weights (B, H, L, K) when asked for.
+        """Attended vectors, one per candidate, (B, L, D), and weights if asked.
 
         Args:
             query_BLD: candidate vectors.
             context_BKD: the history's context vectors.
-            keep: True where a candidate may look, (B, K) or (B, 1, L, K); None lets it look everywhere.
+            keep: True where a candidate may look, (B, K) or (B, 1, L, K); None lets it
+                look everywhere.
             need_weights: return the weights too.
             bias: added to the scores, broadcastable to (B, H, L, K).
         """
-        query_BLD, context_BKD = self.norm_query(query_BLD), self.norm_context(context_BKD)
+        query_BLD, context_BKD = (
+            self.norm_query(query_BLD),
+            self.norm_context(context_BKD),
+        )
         attended_BLD, weights_BHLK = self.attention(
             query_BLD, context_BKD, keep, bias=bias, need_weights=need_weights
         )
-        return self.dropout(attended_BLD), [] if weights_BHLK is None else [weights_BHLK]
-
-
-class MatchBias(nn.Module):
-    """What is added to the score of a candidate and a past item for each thing that they share.
-
-    One learned number per head and thing: to be the same item, to be of the same category, of the same brand, and so
-    on. All start at 1, so that a candidate first looks at what is most like it. In every other head, being the same
-    item starts at 4: one head then looks at the item's own past, one at that of its kind. It is the sibling of
-    `RelativeBias`: there the scores know how far apart two events are, here how alike.
-
-    Args:
-        things: how many things can be shared.
-        heads: attention heads H.
-    """
-
-    bits: Tensor
-
-    def __init__(self, things: int, heads: int) -> None:
-        super().__init__()
-        self.shared = nn.Parameter(torch.ones(things, heads))
-        with torch.no_grad():
-            self.shared[0, ::2] = 4
-        bits = torch.arange(2**things)[:, None] >> torch.arange(things) & 1
-        self.register_buffer("bits", bits.float(), persistent=False)
-
-    def forward(self, candidates: Sequence[Tensor], past: Sequence[Tensor]) -> Tensor:
-        """The bias (B, H, N, K) from codes (B, N) and (B, K), a pair of tensors a thing; a code below 0 matches none.
-
-        Most pairs share little, and all that a pair shares is one small whole number, a bit a thing. So the sums are
-        made once for each such number and looked up: a few operations on bytes instead of a sum of N × K floats each.
-        """
-        shared_BNK = torch.zeros((), dtype=torch.uint8, device=self.shared.device)
-        for number, (code_BN, code_BK) in enumerate(zip(candidates, past, strict=True)):
-            same_BNK = (code_BN[:, :, None] == code_BK[:, None]).view(torch.uint8)
-            shared_BNK = shared_BNK | (same_BNK << number)
-        sums = self.bits @ self.shared  # one row for each set of things
-        looked_up = [column.index_select(0, shared_BNK.int().flatten()) for column in sums.unbind(1)]
-        return torch.stack([column.view(shared_BNK.shape) for column in looked_up], 1)
-
-
-class MeanOfPast(nn.Module):
-    """Attention's rival with the same inputs: the plain mean of the values, the same for every candidate."""
-
-    def __init__(self, width: int, dropout: float) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.value, self.joined = nn.Linear(width, width), nn.Linear(width, width)
-        self.dropout = Dropout(dropout)
-
-    def forward(self, query_BND: Tensor, context_BKD: Tensor, keep_BK: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled vectors (B, N, D) and the equal weights (B, 1, N, K)."""
-        weights_B1K = (keep_BK / keep_BK.sum(1, keepdim=True))[:, None]
-        pooled_B1D = self.joined(weights_B1K @ self.value(self.norm(context_BKD)))
-        many = query_BND.shape[1]
-        return self.dropout(pooled_B1D.expand(-1, many, -1)), weights_B1K[:, None].expand(-1, -1, many, -1)
+        return self.dropout(attended_BLD), (
+            [] if weights_BHLK is None else [weights_BHLK]
+        )

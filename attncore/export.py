@@ -1,18 +1,23 @@
-"""Out of PyTorch: a run becomes one ONNX file, which onnxruntime runs in Python, C++, Java, JavaScript and others.
+"""Out of PyTorch.
 
-What the graph takes, for B histories of T events (both may differ from call to call; T is at most the model's
-`length`):
+A run becomes one ONNX file, which onnxruntime runs in Python, C++, Java, JavaScript and
+others. What the graph takes, for B histories of T events (both may differ from call to
+call; T is at most the model's `length`):
 
-- `items`, int64 (B, T): item indices, oldest first, 0 where padded on the right. Index i + 1 is the i-th id of the
-  list "items" in the file's metadata. Of longer histories give the newest `length` events; nobody's is all zeros.
+- `items`, int64 (B, T): item indices, oldest first, 0 where padded on the right. Index
+  i + 1 is the i-th id of the list "items" in the file's metadata. Of longer histories
+  give the newest `length` events; nobody's is all zeros.
 - `times`, int64 (B, T), Unix seconds: only of a model with `relative="time"`.
-- `users`, int64 (B,): only of a model with user features: the user's place in `vocabulary.json` from 0; -1, unknown.
-- `event_NAME` (B, T) and `situation_NAME` (B, 1), with an axis more where a feature has many values: codes, as
-  `Feature.encode` makes them by what "features" in the metadata says; only of a model with such features.
+- `users`, int64 (B,): only of a model with user features: the user's place in
+  `vocabulary.json` from 0; -1, unknown.
+- `event_NAME` (B, T) and `situation_NAME` (B, 1), with an axis more where a feature has
+  many values: codes, as `Feature.encode` makes them by what "features" in the metadata
+  says; only of a model with such features.
 
-It gives `scores`, float32 (B, V): column j is the item of index j + 1. What a user has seen is not left out yet.
-The metadata's entry "attncore" is one JSON object: "version", "attention", "length", "items", "exclude_seen",
-"features" and "weights", the SHA-256 of the weights that were exported.
+It gives `scores`, float32 (B, V): column j is the item of index j + 1. What a user has
+seen is not left out yet. The metadata's entry "attncore" is one JSON object: "version",
+"attention", "length", "items", "exclude_seen", "features" and "weights", the SHA-256 of
+the weights that were exported.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,42 +36,56 @@ import torch
 from torch import Tensor, nn
 
 from attncore.batches import Batch
-from attncore.columns import DataError
 from attncore.encoders import LSTMAttention
-from attncore.inspection import evaluating
+from attncore.errors import DataError
+from attncore.layers import evaluating
 from attncore.loading import described, read_model
 from attncore.recommender import Recommender
 from attncore.runs import alone, read_whole, replacing
 from attncore.sequences import Histories
 
 FILE = "model.onnx"  # where a run folder keeps its graph
+
+
 LARGEST = 2**31 - 2**20  # bytes of weights that one ONNX file can hold
+
+
 CLOSE = 1e-3  # how far the graph's scores may be from the model's
 
 
 def to_onnx(folder: str | Path, file: str | Path | None = None) -> Path:
-    """Write a run as one ONNX file: the model's own forward pass, traced, with batch and length left open.
+    """Write a run as one ONNX file.
 
-    The graph is run once and compared with the model before it gets its name. The module's page says what it takes
-    and gives.
+    The model's own forward pass, traced, with batch and length left open. The graph is
+    run once and compared with the model before it gets its name. The module's page says
+    what it takes and gives.
 
     Args:
         folder: a run folder.
-        file: where to; None is `model.onnx` in the run folder. What is there is replaced when the new one is whole.
+        file: where to; None is `model.onnx` in the run folder. What is there is
+            replaced when the new one is whole.
 
     Returns:
         the file.
 
     Raises:
-        DataError: the run cannot be read, the model cannot be exported, a package is missing, or another process is
-            writing the file's folder.
-        OSError: the file cannot be written, or the disk is full; what was there is unchanged.
+        DataError: the run cannot be read, the model cannot be exported, a package is
+            missing, or another process is writing the file's folder.
+        OSError: the file cannot be written, or the disk is full; what was there is
+            unchanged.
     """
     folder = Path(folder)
     file = folder / FILE if file is None else Path(file)
-    model, weights = read_whole(folder, lambda *run: (read_model(*run).eval(), _weights(*run)))
+    model, weights = read_whole(
+        folder, lambda *run: (read_model(*run).eval(), _weights(*run))
+    )
+    if not isinstance(model, Recommender):
+        raise DataError(f"{folder}: ranks slates, which has no ONNX form; use load()")
     if (size := sum(tensor.nbytes for tensor in model.state_dict().values())) > LARGEST:
-        raise DataError(f"{folder}: {size / 2**30:.1f} GiB of weights; an ONNX file holds 2, so serve it with load()")
+        raise DataError(
+            f"{folder}: {size / 2**30:.1f} GiB of weights; an ONNX file holds 2, so"
+            " serve it with load()"
+        )
     about = {
         "version": 1,
         "attention": model.config.attention,
@@ -85,14 +105,17 @@ def to_onnx(folder: str | Path, file: str | Path | None = None) -> Path:
                 _compare(model, batch, fresh)
         except OSError as error:
             why = error.strerror or error
-            raise OSError(f"{file}: cannot be written ({why}); what was there is unchanged") from None
+            raise OSError(
+                f"{file}: cannot be written ({why}); what was there is unchanged"
+            ) from None
     return file
 
 
 class OnnxRecommender(Recommender):
-    """A run that is scored by its ONNX file in onnxruntime: `recommend`, `score` and `erasure` are asked as ever.
+    """A run that is scored by its ONNX file in onnxruntime.
 
-    What looks at weights (`similar_items`, `attention`, `with_items`) needs the model itself: see `load`.
+    `recommend`, `score` and `erasure` are asked as ever. What looks at weights
+    (`similar_items`, `attention`, `with_items`) needs the model itself: see `load`.
 
     Args:
         folder: a run folder.
@@ -100,22 +123,34 @@ class OnnxRecommender(Recommender):
         threads: of onnxruntime; 0 leaves that to it.
 
     Raises:
-        DataError: the run cannot be read, the file is missing, damaged, or was exported from other weights, or
-            onnxruntime is missing.
+        DataError: the run cannot be read, the file is missing, damaged, or was exported
+            from other weights, or onnxruntime is missing.
     """
 
-    def __init__(self, folder: str | Path, file: str | Path | None = None, threads: int = 0) -> None:
+    def __init__(
+        self, folder: str | Path, file: str | Path | None = None, threads: int = 0
+    ) -> None:
         folder = Path(folder)
         file = folder / FILE if file is None else Path(file)
-        parts, weights = read_whole(folder, lambda *run: (described(*run), _weights(*run)))
+        parts: Any
+        parts, weights = read_whole(
+            folder, lambda *run: (described(*run), _weights(*run))
+        )
         super().__init__(*parts)
         self.session = _session(file, threads)
         try:
-            exported = json.loads(self.session.get_modelmeta().custom_metadata_map["attncore"])["weights"]
+            exported = json.loads(
+                self.session.get_modelmeta().custom_metadata_map["attncore"]
+            )["weights"]
         except (KeyError, ValueError):
-            raise DataError(f"{file}: was not written by `python -m attncore export`") from None
+            raise DataError(
+                f"{file}: was not written by `python -m attncore export`"
+            ) from None
         if exported != weights:
-            raise DataError(f"{file}: was exported from other weights than those in {folder}; export again")
+            raise DataError(
+                f"{file}: was exported from other weights than those in {folder};"
+                " export again"
+            )
 
     def _build(self) -> None:
         """Nothing: the graph holds the weights."""
@@ -127,7 +162,9 @@ class OnnxRecommender(Recommender):
 
     def scorer(self, batch: Batch) -> Callable[[slice | Tensor], Tensor]:
         """As in `Recommender`; the graph scores the whole catalogue at once."""
-        inputs = {name: tensor.numpy() for name, tensor in graph_inputs(self, batch).items()}
+        inputs = {
+            name: tensor.numpy() for name, tensor in graph_inputs(self, batch).items()
+        }
         scores_BV = torch.from_numpy(self.session.run(["scores"], inputs)[0])
         return lambda places: scores_BV[:, places]
 
@@ -144,8 +181,13 @@ def graph_inputs(model: Recommender, batch: Batch) -> dict[str, Tensor]:
         found["times"] = batch.times_BT
     if model.features.user:
         found["users"] = batch.users_B
-    found |= {f"event_{one.name}": batch.attributes[one.name] for one in model.features.event}
-    return found | {f"situation_{one.name}": batch.situation[one.name] for one in model.features.situation}
+    found |= {
+        f"event_{one.name}": batch.attributes[one.name] for one in model.features.event
+    }
+    return found | {
+        f"situation_{one.name}": batch.situation[one.name]
+        for one in model.features.situation
+    }
 
 
 class _Graph(nn.Module):
@@ -166,36 +208,57 @@ class _Graph(nn.Module):
             given.get("users", torch.full_like(lengths_B, -1)),
             given.get("times", torch.zeros_like(items_BT)),
             lengths_B[:0],  # only the loss asks which places are real
-            attributes={name.removeprefix("event_"): x for name, x in given.items() if name[:6] == "event_"},
-            situation={name.removeprefix("situation_"): x for name, x in given.items() if name[:10] == "situation_"},
+            attributes={
+                name.removeprefix("event_"): x
+                for name, x in given.items()
+                if name[:6] == "event_"
+            },
+            situation={
+                name.removeprefix("situation_"): x
+                for name, x in given.items()
+                if name[:10] == "situation_"
+            },
         )
-        return self.model._final_scores(batch)
+        return self.model.scorer(batch)(slice(None))
 
 
-torch.library.define("attncore::onnx_lstm", "(Tensor x, Tensor into, Tensor hidden, Tensor bias) -> Tensor")
+@cache
+def _register_lstm() -> None:
+    """Make the operator that stands for an LSTM in a graph, when first needed."""
+    arguments = "(Tensor x, Tensor into, Tensor hidden, Tensor bias) -> Tensor"
+    torch.library.define("attncore::onnx_lstm", arguments)
 
-
-@torch.library.register_fake("attncore::onnx_lstm")
-def _(x_TBD: Tensor, in_14D: Tensor, hidden_14H: Tensor, bias_18: Tensor) -> Tensor:
-    return x_TBD.new_empty(x_TBD.shape[0], 1, x_TBD.shape[1], hidden_14H.shape[2])
+    @torch.library.register_fake("attncore::onnx_lstm")
+    def _(x_TBD: Tensor, in_14D: Tensor, hidden_14H: Tensor, bias_18: Tensor) -> Tensor:
+        return x_TBD.new_empty(x_TBD.shape[0], 1, x_TBD.shape[1], hidden_14H.shape[2])
 
 
 def _translated_lstm(x_TBD: Any, in_14D: Any, hidden_14H: Any, bias_18: Any) -> Any:
     """The operator by which onnxscript writes `attncore::onnx_lstm`."""
     from onnxscript import opset18
 
-    return opset18.LSTM(x_TBD, in_14D, hidden_14H, bias_18, hidden_size=hidden_14H.shape[2])[0]
+    return opset18.LSTM(
+        x_TBD, in_14D, hidden_14H, bias_18, hidden_size=hidden_14H.shape[2]
+    )[0]
 
 
 class _OnnxLSTM(nn.Module):
-    """An `nn.LSTM` as ONNX's own operator, to trace and not to run: traced as it is, it would have a fixed length."""
+    """An `nn.LSTM` as ONNX's own operator, to trace and not to run.
+
+    Traced as it is, it would have a fixed length.
+    """
 
     def __init__(self, lstm: nn.LSTM) -> None:
         super().__init__()
         self.layers = lstm.num_layers
         for number in range(self.layers):
-            names = [f"{part}_l{number}" for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-            in_4HD, hidden_4HH, *biases = (_regrouped(getattr(lstm, name).detach()) for name in names)
+            names = [
+                f"{part}_l{number}"
+                for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            ]
+            in_4HD, hidden_4HH, *biases = (
+                _regrouped(getattr(lstm, name).detach()) for name in names
+            )
             self.register_buffer(f"in_{number}", in_4HD[None])
             self.register_buffer(f"hidden_{number}", hidden_4HH[None])
             self.register_buffer(f"bias_{number}", torch.cat(biases)[None])
@@ -204,20 +267,32 @@ class _OnnxLSTM(nn.Module):
         """States after each event, (B, T, H)."""
         x_TBD = x_BTD.transpose(0, 1)
         for number in range(self.layers):
-            weights = [getattr(self, f"{part}_{number}") for part in ("in", "hidden", "bias")]
+            weights = [
+                getattr(self, f"{part}_{number}") for part in ("in", "hidden", "bias")
+            ]
             x_TBD = torch.ops.attncore.onnx_lstm(x_TBD, *weights)[:, 0]
         return x_TBD.transpose(0, 1), None
 
 
 def _regrouped(gates: Tensor) -> Tensor:
-    """From PyTorch's order of gates (input, forget, cell, output) to ONNX's (input, output, forget, cell)."""
+    """From PyTorch's order of gates to ONNX's.
+
+    PyTorch has input, forget, cell, output; ONNX input, output, forget, cell.
+    """
     gate_in, forget, cell, out = gates.chunk(4)
     return torch.cat([gate_in, out, forget, cell])
 
 
 def _example(model: Recommender) -> Batch:
-    """Three histories to trace with: one of the full length, a shorter one, and an empty one."""
-    rows = [np.arange(min(model.config.length, 6)) % len(model.split.items) + 1, np.array([1]), np.zeros(0, np.int32)]
+    """Three histories to trace with.
+
+    One of the full length, a shorter one, and an empty one.
+    """
+    rows = [
+        np.arange(min(model.config.length, 6)) % len(model.split.items) + 1,
+        np.array([1]),
+        np.zeros(0, np.int32),
+    ]
     return model.windows(Histories.from_lists(rows)).batch(np.arange(3))
 
 
@@ -225,11 +300,14 @@ def _traced(model: Recommender, batch: Batch) -> Any:
     """The model's forward pass as an ONNX program."""
     _imported("onnx")
     _imported("onnxscript")
+    _register_lstm()
     inputs = graph_inputs(model, batch)
     row, event = {0: torch.export.Dim("batch")}, {}
     if model.config.length > 1:
         event = {1: torch.export.Dim("length", max=model.config.length)}
-    of_events = [name in ("items", "times") or name.startswith("event_") for name in inputs]
+    of_events = [
+        name in ("items", "times") or name.startswith("event_") for name in inputs
+    ]
     open_axes = tuple(row | event if each else row for each in of_events)
     encoder, lstm = model.encoder, None
     try:
@@ -237,32 +315,48 @@ def _traced(model: Recommender, batch: Batch) -> Any:
             lstm, encoder.lstm = encoder.lstm, _OnnxLSTM(encoder.lstm)  # type: ignore[assignment]
         with torch.no_grad(), evaluating(model), _quiet():
             graph, tensors = _Graph(model, list(inputs)), tuple(inputs.values())
-            # Strict: Dynamo reads len() of a tensor as an open size, where plain tracing takes it for a constant.
-            program = torch.export.export(graph, tensors, dynamic_shapes=(open_axes,), strict=True)
+            # Strict: Dynamo reads len() of a tensor as an open size, where plain
+            # tracing takes it for a constant.
+            program = torch.export.export(
+                graph, tensors, dynamic_shapes=(open_axes,), strict=True
+            )
             exported: Any = torch.onnx.export(
                 program,
                 dynamo=True,
                 input_names=list(inputs),
                 output_names=["scores"],
-                custom_translation_table={torch.ops.attncore.onnx_lstm.default: _translated_lstm},
+                custom_translation_table={
+                    torch.ops.attncore.onnx_lstm.default: _translated_lstm
+                },
                 verbose=False,
             )
         _name_axes(exported.model.graph, of_events)
         return exported
     except Exception as error:  # the exporter raises whatever it meets
         what = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise DataError(f"attention={model.config.attention!r}: this model cannot be exported ({what})") from None
+        raise DataError(
+            f"attention={model.config.attention!r}: this model cannot be exported"
+            f" ({what})"
+        ) from None
     finally:
         if lstm is not None:
             encoder.lstm = lstm
 
 
 def _name_axes(graph: Any, of_events: Sequence[bool]) -> None:
-    """Call the open axes of what goes in and comes out by their names; the exporter numbers them."""
-    for value, each in zip((*graph.inputs, *graph.outputs), (*of_events, False), strict=True):
+    """Call the open axes of what goes in and comes out by their names.
+
+    The exporter numbers them.
+    """
+    for value, each in zip(
+        (*graph.inputs, *graph.outputs), (*of_events, False), strict=True
+    ):
         names = {0: "batch", 1: "length"} if each else {0: "batch"}
         value.shape = type(value.shape)(
-            [names.get(axis, size) if not isinstance(size, int) else size for axis, size in enumerate(value.shape)]
+            [
+                names.get(axis, size) if not isinstance(size, int) else size
+                for axis, size in enumerate(value.shape)
+            ]
         )
 
 
@@ -281,32 +375,46 @@ def _quiet() -> Iterator[None]:
 
 def _compare(model: Recommender, batch: Batch, file: Path) -> None:
     """Raise DataError unless the file gives the model's scores."""
-    inputs = {name: tensor.numpy() for name, tensor in graph_inputs(model, batch).items()}
+    inputs = {
+        name: tensor.numpy() for name, tensor in graph_inputs(model, batch).items()
+    }
     with torch.no_grad(), evaluating(model):
-        expected = model._final_scores(batch).numpy()
+        expected = model.scorer(batch)(slice(None)).numpy()
     found = _session(file, 1).run(["scores"], inputs)[0]
     if not np.allclose(found, expected, atol=CLOSE, rtol=CLOSE):
         apart = float(np.abs(found - expected).max())
-        raise DataError(f"attention={model.config.attention!r}: the graph is off by {apart:.2g}; not written")
+        raise DataError(
+            f"attention={model.config.attention!r}: the graph is off by {apart:.2g};"
+            " not written"
+        )
 
 
 def _session(file: Path, threads: int) -> Any:
     """An onnxruntime session on the CPU."""
     runtime = _imported("onnxruntime")
     if not file.is_file():
-        raise DataError(f"{file}: is missing; write it with `python -m attncore export RUN --to onnx`")
+        raise DataError(
+            f"{file}: is missing; write it with `python -m attncore export RUN --to"
+            " onnx`"
+        )
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
     try:
-        return runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(
+            str(file), options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # onnxruntime has no base class of its own
         what = " ".join(str(error).split())[:120]
-        raise DataError(f"{file}: is damaged or no ONNX file ({what}); export again") from None
+        raise DataError(
+            f"{file}: is damaged or no ONNX file ({what}); export again"
+        ) from None
 
 
 def _imported(name: str) -> Any:
     try:
         return __import__(name)
     except ImportError:
-        raise DataError(f"{name} is missing; pip install onnx onnxscript onnxruntime") from None
+        raise DataError(
+            f"{name} is missing; pip install onnx onnxscript onnxruntime"
+        ) from None

@@ -1,8 +1,9 @@
 """Stage 1a: a checked log of who took what, and when.
 
-Everything after this file may trust an :class:`Interactions`: ids are exact, times are whole seconds,
-nothing is missing. All cleaning happens here, once, and every mistake in the data is one
-:class:`DataError` line that names the file, the row, the column and the mend.
+Everything after this file may trust an :class:`Interactions`: ids are exact, times are
+whole seconds, nothing is missing. All cleaning happens here, once, and every mistake in
+the data is one :class:`DataError` line that names the file, the row, the column and the
+mend.
 """
 
 from __future__ import annotations
@@ -13,18 +14,42 @@ import io
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from attncore.columns import KINDS, TICKS, DataError, blank, exact_ids, plain_values, whole_seconds
-from attncore.reading import attribute, columns_of, read_known, read_table
-from attncore.slates import Slates
+from attncore.errors import DataError
+from attncore.readers import (
+    KINDS,
+    TICKS,
+    attribute,
+    blank,
+    columns_of,
+    exact_ids,
+    plain_values,
+    read_known,
+    read_table,
+    whole_seconds,
+)
 
 logger = logging.getLogger(__name__)
+
+
+class ShownSlates(Protocol):
+    """What a log must know of the slates beside it: see `attncore.ranking.slates`."""
+
+    @property
+    def candidates(self) -> pd.Index:
+        """The ids of all items that were shown."""
+
+    def only_users(self, users: Sequence[Any]) -> ShownSlates:
+        """The slates of some users alone."""
+
+    def indexed(self, users: Any, items: Any, histories: Any) -> Any:
+        """The slates in indices: what `Split.slates` is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,14 +58,22 @@ class ReadSummary:
 
     read: int = 0  # rows in the source
     kept: int = 0  # events in the log
-    dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)  # reason -> rows
+    # Reason -> rows
+    dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         """Every row that was read is kept or dropped for one reason."""
-        said = {reason: reason.removesuffix("s") if count == 1 else reason for reason, count in self.dropped.items()}
-        reasons = ", ".join(f"{count:,} {said[reason]}" for reason, count in self.dropped.items())
+        said = {
+            reason: reason.removesuffix("s") if count == 1 else reason
+            for reason, count in self.dropped.items()
+        }
+        reasons = ", ".join(
+            f"{count:,} {said[reason]}" for reason, count in self.dropped.items()
+        )
         rows = "row" if self.read == 1 else "rows"
-        return f"{self.read:,} {rows} read, {self.kept:,} kept" + (f"; dropped: {reasons}" if reasons else "")
+        return f"{self.read:,} {rows} read, {self.kept:,} kept" + (
+            f"; dropped: {reasons}" if reasons else ""
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -51,41 +84,82 @@ class Interactions:
         DataError: a column is absent, missing a value, or of the wrong type.
     """
 
-    events: pd.DataFrame  # "user", "item" (int64 or str), "time" (int64 Unix seconds), then event attributes
-    users: pd.DataFrame | None = None  # indexed by user id; need not hold every user, may hold others
-    items: pd.DataFrame | None = None  # indexed by item id; need not hold every item, may hold others
+    # "user", "item" (int64 or str), "time" (int64 Unix seconds), then attributes.
+    events: pd.DataFrame
+    users: pd.DataFrame | None = (
+        None  # indexed by user id; need not hold every user, may hold others
+    )
+    items: pd.DataFrame | None = (
+        None  # indexed by item id; need not hold every item, may hold others
+    )
     name: str = "log"
     has_time: bool = True  # False: "time" is the row number
-    repeats: bool = False  # True: a user takes an item again and again, as with groceries
+    repeats: bool = (
+        False  # True: a user takes an item again and again, as with groceries
+    )
     summary: ReadSummary = ReadSummary()
-    slates: Slates | None = None  # candidates that were shown, and which of them were taken
+    slates: ShownSlates | None = (
+        None  # candidates that were shown, and which of them were taken
+    )
 
     def __post_init__(self) -> None:
-        for column, allowed in {"user": ("int64", "str"), "item": ("int64", "str"), "time": ("int64",)}.items():
-            values = self.events[column] if column in self.events else pd.Series(dtype=object)
+        for column, allowed in {
+            "user": ("int64", "str"),
+            "item": ("int64", "str"),
+            "time": ("int64",),
+        }.items():
+            values = (
+                self.events[column]
+                if column in self.events
+                else pd.Series(dtype=object)
+            )
             if str(values.dtype) not in allowed or values.isna().any():
                 raise DataError(
-                    f"{self.name}: the events need a column '{column}' of {' or '.join(allowed)} without gaps; "
-                    "use Interactions.from_frame"
+                    f"{self.name}: the events need a column '{column}' of"
+                    f" {' or '.join(allowed)} without gaps; use Interactions.from_frame"
                 )
         if not self.events.index.equals(pd.RangeIndex(len(self.events))):
-            raise DataError(f"{self.name}: events are not numbered 0, 1, 2, …; use reset_index(drop=True)")
+            raise DataError(
+                f"{self.name}: events are not numbered 0, 1, 2, …; use"
+                " reset_index(drop=True)"
+            )
         for key, table in (("user", self.users), ("item", self.items)):
             if table is None:
                 continue
-            ids, dtype, where = table.index, self.events[key].dtype, f"{self.name}, table of {key}s"
+            ids, dtype, where = (
+                table.index,
+                self.events[key].dtype,
+                f"{self.name}, table of {key}s",
+            )
             if ids.name != key:
-                raise DataError(f"{where}: no column or index '{key}' but '{ids.name}'; name the id column")
+                raise DataError(
+                    f"{where}: no column or index '{key}' but '{ids.name}'; name the id"
+                    " column"
+                )
             if ids.has_duplicates:
-                raise DataError(f"{where}: {key} {ids[ids.duplicated()].tolist()[0]!r} is there twice; keep one row")
+                raise DataError(
+                    f"{where}: {key} {ids[ids.duplicated()].tolist()[0]!r} is there"
+                    " twice; keep one row"
+                )
             if ids.dtype != dtype:
-                raise DataError(f"{where}: ids are {ids.dtype}, in the events {dtype}; make them one type")
+                raise DataError(
+                    f"{where}: ids are {ids.dtype}, in the events {dtype}; make them"
+                    " one type"
+                )
 
     @classmethod
     def from_frame(
-        cls, frame: pd.DataFrame, user: str = "user", item: str = "item", time: str | None = "time", **how: Any
+        cls,
+        frame: pd.DataFrame,
+        user: str = "user",
+        item: str = "item",
+        time: str | None = "time",
+        **how: Any,
     ) -> Interactions:
-        """Clean a pandas frame into a log: :func:`read_interactions`, with its options, on a frame."""
+        """Clean a pandas frame into a log.
+
+        :func:`read_interactions`, with its options, on a frame.
+        """
         return read_interactions(frame, user, item, time, **how)
 
     @property
@@ -100,30 +174,44 @@ class Interactions:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 of the events as text, a line each: user, item, rating if there is one, time.
+        """SHA-256 of the events as text, a line each.
 
-        Tab-separated in row order, so that of MovieLens-100K is the SHA-256 of GroupLens' own file u.data.
+        User, item, rating if there is one, time. Tab-separated in row order, so that of
+        MovieLens-100K is the SHA-256 of GroupLens' own file u.data.
         """
-        columns = ["user", "item", *(["rating"] if "rating" in self.events else []), "time"]
+        columns = [
+            "user",
+            "item",
+            *(["rating"] if "rating" in self.events else []),
+            "time",
+        ]
         table = pa.Table.from_pandas(self.events[columns], preserve_index=False)
         digest = hashlib.sha256()
         for batch in table.to_batches(max_chunksize=1 << 16):
             lines = io.BytesIO()
-            pacsv.write_csv(batch, lines, pacsv.WriteOptions(include_header=False, delimiter="\t"))
+            pacsv.write_csv(
+                batch, lines, pacsv.WriteOptions(include_header=False, delimiter="\t")
+            )
             digest.update(lines.getvalue())
         return digest.hexdigest()
 
     def k_core(self, min_count: int) -> Interactions:
-        """Keep the largest part in which every user and every item has at least `min_count` events.
+        """Keep the largest part in which every user and item has `min_count` events.
 
-        Dropping a rare item may make a user rare, so this repeats until nothing changes. Attributes of
-        an event that point into the user's history (planted's `cause`) are not renumbered.
+        Dropping a rare item may make a user rare, so this repeats until nothing
+        changes. Attributes of an event that point into the user's history (planted's
+        `cause`) are not renumbered.
         """
         if min_count < 1:
             raise DataError(f"min_count is {min_count}; it must be at least 1")
         if self.slates is not None and min_count > 1:
-            raise DataError(f"{self.name}: has slates, from which min_count={min_count} would take candidates; use 1")
-        users, items = (pd.factorize(self.events[column])[0] for column in ("user", "item"))
+            raise DataError(
+                f"{self.name}: has slates, from which min_count={min_count} would take"
+                " candidates; use 1"
+            )
+        users, items = (
+            pd.factorize(self.events[column])[0] for column in ("user", "item")
+        )
         keep = np.ones(len(self), dtype=bool)
         while True:
             rare = (np.bincount(users[keep], minlength=len(self)) < min_count)[users]
@@ -132,22 +220,32 @@ class Interactions:
                 break
             keep &= ~rare
         if not keep.any():
-            raise DataError(f"{self.name}: no event is left with min_count={min_count}; use a smaller one")
+            raise DataError(
+                f"{self.name}: no event is left with min_count={min_count}; use a"
+                " smaller one"
+            )
         dropped = dict(self.summary.dropped)
         if not keep.all():
             dropped[f"below min_count={min_count}"] = int((~keep).sum())
         summary = ReadSummary(self.summary.read or len(self), int(keep.sum()), dropped)
-        return dataclasses.replace(self, events=self.events[keep].reset_index(drop=True), summary=summary)
+        return dataclasses.replace(
+            self, events=self.events[keep].reset_index(drop=True), summary=summary
+        )
 
     def only_users(self, users: Sequence[Any]) -> Interactions:
-        """The log of some users alone: their events and slates; the tables of users and items stay as they are.
+        """The log of some users alone: their events and slates.
+
+        The tables of users and items stay as they are.
 
         Raises:
             DataError: none of them has an event.
         """
         events = self.events[self.events["user"].isin(users)].reset_index(drop=True)
         if events.empty:
-            raise DataError(f"{self.name}: none of the {len(users)} users has an event; give ids of the log")
+            raise DataError(
+                f"{self.name}: none of the {len(users)} users has an event; give ids of"
+                " the log"
+            )
         slates = None if self.slates is None else self.slates.only_users(users)
         return dataclasses.replace(self, events=events, slates=slates)
 
@@ -174,38 +272,44 @@ def read_interactions(
     time_unit: str = "s",
     kinds: Mapping[str, str] | None = None,
 ) -> Interactions:
-    """Read a log of events from a file, a folder of parts or a pandas frame, and clean it.
+    """Read a log of events from a file, a folder of parts or a frame, and clean it.
 
-    - Ids are kept exactly. In .csv and .tsv a column becomes int64 if every value is written as an
-      int64 would be, else it is text ("007" stays "007"; among whole numbers alone, "NaN" or "NULL" is
-      a missing one); elsewhere the columns have types, which are kept. Nothing passes through floating
-      point. UUIDs become text, and whole numbers wider than int64 too, where a file has them as text.
-    - Rows keep their order, for ties in time are broken by it; they need not be in order of time.
-    - A row without a user, an item or a time says nothing: it is dropped, and counted in `summary`.
-      A value that is there but cannot be read is an error.
-    - An event with the same user, item and time as an earlier one is a duplicate and is dropped. A log
-      without times has none: there the same pair twice is two events.
-    - Times finer than a second are rounded down, after the rows were sorted by them. Times before 1970
-      or after 2100 are an error.
+    - Ids are kept exactly. In .csv and .tsv a column becomes int64 if every value is
+      written as an int64 would be, else it is text ("007" stays "007"; among whole
+      numbers alone, "NaN" or "NULL" is a missing one); elsewhere the columns have
+      types, which are kept. Nothing passes through floating point. UUIDs become text,
+      and whole numbers wider than int64 too, where a file has them as text.
+    - Rows keep their order, for ties in time are broken by it; they need not be in
+      order of time.
+    - A row without a user, an item or a time says nothing: it is dropped, and counted
+      in `summary`. A value that is there but cannot be read is an error.
+    - An event with the same user, item and time as an earlier one is a duplicate and is
+      dropped. A log without times has none: there the same pair twice is two events.
+    - Times finer than a second are rounded down, after the rows were sorted by them.
+      Times before 1970 or after 2100 are an error.
     - Every other column is kept as an attribute of the event, unless its name is taken.
 
     Args:
-        source: .csv, .tsv or .jsonl (an object a line) in UTF-8, plain or .gz, .parquet, a folder of
-            .parquet parts, or a frame. Messages count rows as a spreadsheet shows them, header = 1; lines of
-            .jsonl and rows of .parquet count from 1, those of a frame from 0.
+        source: .csv, .tsv or .jsonl (an object a line) in UTF-8, plain or .gz,
+            .parquet, a folder of .parquet parts, or a frame. Messages count rows as a
+            spreadsheet shows them, header = 1; lines of .jsonl and rows of .parquet
+            count from 1, those of a frame from 0.
         user: column of user ids, int64 or text.
         item: column of item ids, int64 or text.
-        time: column of Unix seconds or ISO 8601 dates (UTC unless they say otherwise). None, or no
-            column "time": the order of rows is the order of time.
-        users: what is known about users: a file with the column `user`, or a frame indexed by it.
-        items: what is known about items: a file with the column `item`, or a frame indexed by it.
+        time: column of Unix seconds or ISO 8601 dates (UTC unless they say otherwise).
+            None, or no column "time": the order of rows is the order of time.
+        users: what is known about users: a file with the column `user`, or a frame
+            indexed by it.
+        items: what is known about items: a file with the column `item`, or a frame
+            indexed by it.
         name: shown in messages; by default the file's name without its ending.
         repeats: True where users take the same item again and again, as with groceries.
         drop_duplicates: False keeps duplicates.
         time_format: how to read dates that are not ISO 8601, as in `strptime`.
         time_unit: unit of numeric times: "s", "ms", "us" or "ns".
-        kinds: what attributes are, by column of the log or of either table: "number", "category",
-            "categories" (text is split at each "|") or "words". Others are numbers if all of them are.
+        kinds: what attributes are, by column of the log or of either table: "number",
+            "category", "categories" (text is split at each "|") or "words". Others are
+            numbers if all of them are.
 
     Raises:
         DataError: one line that names the file, row and column, and the mend.
@@ -213,7 +317,10 @@ def read_interactions(
     kinds = dict(kinds or {})
     for column, kind in kinds.items():
         if kind not in KINDS:
-            raise DataError(f"kinds: '{column}' is declared '{kind}'; it is one of {', '.join(KINDS)}")
+            raise DataError(
+                f"kinds: '{column}' is declared '{kind}'; it is one of"
+                f" {', '.join(KINDS)}"
+            )
     as_text = [column for column, kind in kinds.items() if kind != "number"]
     frame, where = read_table(source, (user, item, time, *as_text))
     if isinstance(source, pd.DataFrame):
@@ -225,9 +332,15 @@ def read_interactions(
     roles = {"user": user, "item": item, **({"time": time} if time is not None else {})}
     for role, column in roles.items():
         if column not in frame.columns:
-            raise DataError(f"{where.name}: no column '{column}'; {columns_of(frame)}; name the {role} column")
+            raise DataError(
+                f"{where.name}: no column '{column}'; {columns_of(frame)}; name the"
+                f" {role} column"
+            )
         if list(roles.values()).count(column) > 1:
-            raise DataError(f"{where.name}: '{column}' is asked for twice; user, item and time need a column each")
+            raise DataError(
+                f"{where.name}: '{column}' is asked for twice; user, item and time need"
+                " a column each"
+            )
 
     rows, dropped = len(frame), {}
     for role, column in roles.items():
@@ -235,12 +348,20 @@ def read_interactions(
         dropped[f"without {role}"] = int(missing.sum())
         frame = frame[~missing]
     if frame.empty:
-        raise DataError(f"{where.name}: no events ({rows} rows below the header); a row needs a user and an item")
-    columns = {"user": exact_ids(frame[user], where), "item": exact_ids(frame[item], where)}
+        raise DataError(
+            f"{where.name}: no events ({rows} rows below the header); a row needs a"
+            " user and an item"
+        )
+    columns = {
+        "user": exact_ids(frame[user], where),
+        "item": exact_ids(frame[item], where),
+    }
     order = np.arange(len(frame))
     columns["time"] = pd.Series(order, frame.index)
     if time is not None:
-        columns["time"], order = whole_seconds(frame[time], where, time_format, TICKS[time_unit])
+        columns["time"], order = whole_seconds(
+            frame[time], where, time_format, TICKS[time_unit]
+        )
     attributes = frame.drop(columns=[*roles.values(), *columns], errors="ignore")
     attributes = attributes.apply(lambda values: attribute(values, kinds, where))
     events = pd.concat([pd.DataFrame(columns), attributes], axis=1).iloc[order]
@@ -248,17 +369,33 @@ def read_interactions(
         again = events.duplicated(["user", "item", "time"])
         dropped["duplicates"] = int(again.sum())
         events = events[~again]
-    summary = ReadSummary(rows, len(events), {reason: count for reason, count in dropped.items() if count})
+    summary = ReadSummary(
+        rows, len(events), {reason: count for reason, count in dropped.items() if count}
+    )
     if summary.dropped:
         logger.info("%s: %s", where.name, summary)
 
     known = {
-        role: None if table is None else read_known(table, role, roles[role], events[role], kinds)
+        role: (
+            None
+            if table is None
+            else read_known(table, role, roles[role], events[role], kinds)
+        )
         for role, table in (("user", users), ("item", items))
     }
     for column in kinds:
-        if not any(table is not None and column in table.columns for table in (events, *known.values())):
-            raise DataError(f"{where.name}: no column '{column}' here or in a table; kinds= names columns that exist")
-    name = name or ("log" if isinstance(source, pd.DataFrame) else Path(source).name.split(".")[0])
+        if not any(
+            table is not None and column in table.columns
+            for table in (events, *known.values())
+        ):
+            raise DataError(
+                f"{where.name}: no column '{column}' here or in a table; kinds= names"
+                " columns that exist"
+            )
+    name = name or (
+        "log" if isinstance(source, pd.DataFrame) else Path(source).name.split(".")[0]
+    )
     events = events.reset_index(drop=True)
-    return Interactions(events, known["user"], known["item"], name, time is not None, repeats, summary)
+    return Interactions(
+        events, known["user"], known["item"], name, time is not None, repeats, summary
+    )

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Combine = Literal["attended", "pooled", "whole"]
-Loss = Literal["auto", "full", "sampled", "gbce", "bce", "combined"]
+from attncore.config import Combine, Loss
 
 
 class Output(nn.Module):
     """The state that is compared with item vectors, and the items' biases.
 
-    The state is the attended vector alone, or a linear map of it joined with the mean of the context so far, or
-    with the whole context: up to `length` context vectors side by side, newest first.
+    The state is the attended vector alone, or a linear map of it joined with the mean
+    of the context so far, or with the whole context: up to `length` context vectors
+    side by side, newest first.
 
     Args:
         width: size D.
@@ -25,11 +25,18 @@ class Output(nn.Module):
         combine: "attended", "pooled" or "whole".
         length: most context vectors that "whole" connects.
         item_bias: learn one number per item, added to its score.
-        temperature: scores are cosines divided by this, before the bias; 0 takes plain dot products.
+        temperature: scores are cosines divided by this, before the bias; 0 takes plain
+            dot products.
     """
 
     def __init__(
-        self, width: int, items: int, combine: Combine, length: int, item_bias: bool, temperature: float = 0.0
+        self,
+        width: int,
+        items: int,
+        combine: Combine,
+        length: int,
+        item_bias: bool,
+        temperature: float = 0.0,
     ) -> None:
         super().__init__()
         self.combine, self.temperature = combine, temperature
@@ -38,42 +45,65 @@ class Output(nn.Module):
             self.attended = nn.Linear(width, width, bias=False)
         if combine == "pooled":
             self.pooled = nn.Linear(width, width)
-        if combine == "whole":  # one D × D map per place counted from the newest: a convolution over the past
+        # One D × D map per place counted from the newest: a convolution over the past.
+        if combine == "whole":
             self.whole = nn.Conv1d(width, width, length)
 
     def connected(self, context_BTD: Tensor) -> Tensor | None:
-        """What the context up to each event adds to the state there, (B, T, D); None for "attended"."""
+        """What the context up to each event adds to the state there, (B, T, D).
+
+        None for "attended".
+        """
         if self.combine == "pooled":
-            count_T1 = torch.arange(1, context_BTD.shape[1] + 1, device=context_BTD.device)[:, None]
+            count_T1 = torch.arange(
+                1, context_BTD.shape[1] + 1, device=context_BTD.device
+            )[:, None]
             return self.pooled(context_BTD.cumsum(1) / count_T1)
         if self.combine == "whole":
-            past_BDT = F.pad(context_BTD.transpose(1, 2), (self.whole.kernel_size[0] - 1, 0))
+            past_BDT = F.pad(
+                context_BTD.transpose(1, 2), (self.whole.kernel_size[0] - 1, 0)
+            )
             return self.whole(past_BDT).transpose(1, 2)
         return None
 
     def forward(self, attended: Tensor, connected: Tensor | None) -> Tensor:
-        """States (..., D) from attended vectors and what `connected` gave at the same places."""
+        """States (..., D) from attended vectors and what `connected` gave there."""
         return attended if connected is None else self.attended(attended) + connected
 
     def scaled(self, x: Tensor) -> Tensor:
-        """States or item vectors (..., D) whose dot products are scores: as they are, or of length 1/√temperature."""
-        return F.normalize(x, dim=-1) / math.sqrt(self.temperature) if self.temperature else x
+        """States or item vectors (..., D) whose dot products are scores.
+
+        As they are, or of length 1/√temperature.
+        """
+        return (
+            F.normalize(x, dim=-1) / math.sqrt(self.temperature)
+            if self.temperature
+            else x
+        )
 
     def catalogue_bias(self) -> Tensor | None:
         """Biases of all items, (V,), without padding."""
         return None if self.bias is None else self.bias[1:]
 
 
-def catalogue_scores(state_ND: Tensor, catalogue_VD: Tensor, bias_V: Tensor | None) -> Tensor:
-    """Score of every item for every state, (N, V): their dot product, plus the item's bias."""
+def catalogue_scores(
+    state_ND: Tensor, catalogue_VD: Tensor, bias_V: Tensor | None
+) -> Tensor:
+    """Score of every item for every state, (N, V).
+
+    Their dot product, plus the item's bias.
+    """
     scores_NV = state_ND @ catalogue_VD.T
     return scores_NV if bias_V is None else scores_NV + bias_V
 
 
-def cross_entropy(state_ND: Tensor, catalogue_VD: Tensor, bias_V: Tensor | None, target_N: Tensor) -> Tensor:
-    """Full cross-entropy, summed over N: -log of the softmax over the whole catalogue at each target.
+def cross_entropy(
+    state_ND: Tensor, catalogue_VD: Tensor, bias_V: Tensor | None, target_N: Tensor
+) -> Tensor:
+    """Full cross-entropy, summed over N.
 
-    Holds all N × V scores; `lean_cross_entropy` gives the same value and gradients without.
+    -log of the softmax over the whole catalogue at each target. Holds all N × V scores;
+    `lean_cross_entropy` gives the same value and gradients without.
 
     Args:
         state_ND: states.
@@ -81,7 +111,9 @@ def cross_entropy(state_ND: Tensor, catalogue_VD: Tensor, bias_V: Tensor | None,
         bias_V: item biases or None.
         target_N: item indices 1..V.
     """
-    return F.cross_entropy(catalogue_scores(state_ND, catalogue_VD, bias_V), target_N - 1, reduction="sum")
+    return F.cross_entropy(
+        catalogue_scores(state_ND, catalogue_VD, bias_V), target_N - 1, reduction="sum"
+    )
 
 
 def lean_cross_entropy(
@@ -92,19 +124,24 @@ def lean_cross_entropy(
     chunk: int = 256,
     smoothing: float = 0.0,
 ) -> Tensor:
-    """`cross_entropy` in chunks of rows: no more than `chunk` × V scores exist at any time.
+    """`cross_entropy` in chunks of rows.
 
-    A chunk's gradient is a by-product of its softmax, so both are made at once and nothing of size N × V waits
-    for the backward pass. Under autocast the matrix products run in its dtype, the softmax in float32.
+    No more than `chunk` × V scores exist at any time. A chunk's gradient is a
+    by-product of its softmax, so both are made at once and nothing of size N × V waits
+    for the backward pass. Under autocast the matrix products run in its dtype, the
+    softmax in float32.
 
     Args:
         state_ND, catalogue_VD, bias_V, target_N: as for `cross_entropy`.
         chunk: rows at a time.
-        smoothing: share of the target's probability that is spread evenly over the catalogue.
+        smoothing: share of the target's probability that is spread evenly over the
+            catalogue.
     """
     if bias_V is None:
         bias_V = catalogue_VD.new_zeros(len(catalogue_VD))
-    return _LeanCrossEntropy.apply(state_ND, catalogue_VD, bias_V, target_N, chunk, smoothing)
+    return _LeanCrossEntropy.apply(
+        state_ND, catalogue_VD, bias_V, target_N, chunk, smoothing
+    )
 
 
 class _LeanCrossEntropy(torch.autograd.Function):
@@ -120,19 +157,33 @@ class _LeanCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         dtype = (state_ND[:0] @ catalogue_VD[:0].T).dtype  # autocast's, where it is on
         wide = torch.promote_types(torch.float32, dtype)
-        state, catalogue, bias = state_ND.to(dtype), catalogue_VD.to(dtype), bias_V.to(wide)
-        target_N1, loss = target_N[:, None] - 1, torch.zeros((), dtype=wide, device=state_ND.device)
+        state, catalogue, bias = (
+            state_ND.to(dtype),
+            catalogue_VD.to(dtype),
+            bias_V.to(wide),
+        )
+        target_N1, loss = (
+            target_N[:, None] - 1,
+            torch.zeros((), dtype=wide, device=state_ND.device),
+        )
         grad_state = torch.empty_like(state_ND)
         grad_catalogue = torch.zeros_like(catalogue_VD, dtype=wide)
         grad_bias = torch.zeros_like(bias)
-        for start in range(0, len(state_ND), chunk):  # of the argument: PyTorch 2.11 cannot compile a cast one's
+        for start in range(
+            0, len(state_ND), chunk
+        ):  # of the argument: PyTorch 2.11 cannot compile a cast one's
             rows = slice(start, start + chunk)
             target_n1 = target_N1[rows]
             scores_nV = (state[rows] @ catalogue.T).to(wide).add_(bias)
             error_nV = scores_nV.softmax(-1)
-            # The largest weight is exp(largest score) / total, so it tells the total without one more exponential.
-            log_total_n1 = scores_nV.amax(-1, keepdim=True) - error_nV.amax(-1, keepdim=True).log()
-            loss += (log_total_n1 - (1 - smoothing) * scores_nV.gather(1, target_n1)).sum()
+            # The largest weight is exp(largest score) / total, so it tells the total
+            # without one more exponential.
+            log_total_n1 = (
+                scores_nV.amax(-1, keepdim=True) - error_nV.amax(-1, keepdim=True).log()
+            )
+            loss += (
+                log_total_n1 - (1 - smoothing) * scores_nV.gather(1, target_n1)
+            ).sum()
             if smoothing:
                 loss -= smoothing * scores_nV.mean(1).sum()
                 error_nV -= smoothing / scores_nV.shape[1]
@@ -141,7 +192,11 @@ class _LeanCrossEntropy(torch.autograd.Function):
             error_nV = error_nV.to(dtype)
             grad_state[rows] = error_nV @ catalogue
             grad_catalogue += error_nV.T @ state[rows]
-        ctx.save_for_backward(grad_state, grad_catalogue.to(catalogue_VD.dtype), grad_bias.to(bias_V.dtype))
+        ctx.save_for_backward(
+            grad_state,
+            grad_catalogue.to(catalogue_VD.dtype),
+            grad_bias.to(bias_V.dtype),
+        )
         return loss
 
     @staticmethod
@@ -154,7 +209,8 @@ class NegativeSampler(nn.Module):
 
     Args:
         item_counts: training counts of the catalogue, (V,).
-        power: 0 draws uniformly, 1 by popularity, values between by counts to that power.
+        power: 0 draws uniformly, 1 by popularity, values between by counts to that
+            power.
     """
 
     cumulative: Tensor
@@ -170,10 +226,18 @@ class NegativeSampler(nn.Module):
     def sample(self, count: int) -> Tensor:
         """`count` item indices 1..V, drawn with replacement, int64."""
         draw = torch.rand(count, dtype=torch.float64, device=self.cumulative.device)
-        return torch.searchsorted(self.cumulative, draw).clamp_max(len(self.cumulative) - 1) + 1
+        return (
+            torch.searchsorted(self.cumulative, draw).clamp_max(
+                len(self.cumulative) - 1
+            )
+            + 1
+        )
 
     def log_expected(self, items: Tensor, count: int) -> Tensor:
-        """Log of how often each of `items` is expected among `count` draws; the logQ correction."""
+        """Log of how often each of `items` is expected among `count` draws.
+
+        The logQ correction.
+        """
         return self.log_share[items - 1] + math.log(count)
 
 
@@ -184,13 +248,15 @@ def sampled_softmax(
     negative_log_q_NM: Tensor,
     hit_NM: Tensor,
 ) -> Tensor:
-    """Cross-entropy against sampled negatives, corrected for how they were drawn; one loss per position, (N,).
+    """Cross-entropy against sampled negatives, corrected for how they were drawn.
 
-    Subtracting the log of each item's expected count makes the sampled sum an estimate of the full one.
+    One loss per position, (N,). Subtracting the log of each item's expected count makes
+    the sampled sum an estimate of the full one.
 
     Args:
         positive_N, negative_NM: scores.
-        positive_log_q_N, negative_log_q_NM: `NegativeSampler.log_expected` of the same items.
+        positive_log_q_N, negative_log_q_NM: `NegativeSampler.log_expected` of the same
+            items.
         hit_NM: True where a sampled "negative" is the positive itself; it is left out.
 
     Source: Bengio and Senécal 2008; Yi et al. 2019, eq. 3.
@@ -201,8 +267,12 @@ def sampled_softmax(
     return scores.logsumexp(1) - scores[:, 0]
 
 
-def binary_cross_entropy(positive_N: Tensor, negative_NM: Tensor, hit_NM: Tensor) -> Tensor:
-    """Each candidate judged alone: taken or not taken? One loss per position, (N,), negatives averaged.
+def binary_cross_entropy(
+    positive_N: Tensor, negative_NM: Tensor, hit_NM: Tensor
+) -> Tensor:
+    """Each candidate judged alone.
+
+    Taken or not clicked? One loss per position, (N,), negatives averaged.
 
     Args:
         positive_N, negative_NM, hit_NM: as for `sampled_softmax`.
@@ -210,13 +280,21 @@ def binary_cross_entropy(positive_N: Tensor, negative_NM: Tensor, hit_NM: Tensor
     Source: Kang and McAuley 2018, eq. 6 (with one negative).
     """
     negative_NM = F.softplus(negative_NM.float()).masked_fill(hit_NM, 0)
-    return F.softplus(-positive_N.float()) + negative_NM.sum(1) / (~hit_NM).sum(1).clamp_min(1)
+    return F.softplus(-positive_N.float()) + negative_NM.sum(1) / (~hit_NM).sum(
+        1
+    ).clamp_min(1)
 
 
 def generalized_bce(
-    positive_N: Tensor, negative_NM: Tensor, hit_NM: Tensor, catalogue: int, calibration: float = 0.75
+    positive_N: Tensor,
+    negative_NM: Tensor,
+    hit_NM: Tensor,
+    catalogue: int,
+    calibration: float = 0.75,
 ) -> Tensor:
-    """gBCE: binary cross-entropy with the positive's probability raised to a power that undoes overconfidence.
+    """gBCE: binary cross-entropy with the positive's probability raised to a power.
+
+    The power undoes overconfidence.
 
     Args:
         positive_N, negative_NM, hit_NM: as for `sampled_softmax`.
@@ -231,35 +309,41 @@ def generalized_bce(
     return beta * F.softplus(-positive_N.float()) + negative_N
 
 
-def slate_softmax(scores_BN: Tensor, taken_BN: Tensor, real_BN: Tensor) -> Tensor:
-    """How far taken candidates stand from the top of their slates: the summed cross-entropy of each against others.
+def slate_softmax(scores_BN: Tensor, clicked_BN: Tensor, real_BN: Tensor) -> Tensor:
+    """How far clicked candidates stand from the top of their slates.
 
-    Each taken candidate is the right answer of a softmax over itself and those candidates of its slate that were not
-    taken. A slate with nothing taken, or with nothing else, adds 0.
+    The summed cross-entropy of each against others. Each clicked candidate is the right
+    answer of a softmax over itself and those candidates of its slate that were not
+    clicked. A slate with nothing clicked, or with nothing else, adds 0.
 
     Args:
         scores_BN: a row of candidates for each slate, (B, N).
-        taken_BN: True where one was taken.
+        clicked_BN: True where one was taken.
         real_BN: False where padded.
 
-    Source: Cao et al. 2007 (ListNet's top-one probability), with each taken candidate alone among the others.
+    Source: Cao et al. 2007 (ListNet's top-one probability), with each clicked candidate
+    alone among the others.
     """
-    others_BN = scores_BN.masked_fill(taken_BN | ~real_BN, torch.finfo(scores_BN.dtype).min)
+    others_BN = scores_BN.masked_fill(
+        clicked_BN | ~real_BN, torch.finfo(scores_BN.dtype).min
+    )
     loss_BN = F.softplus(others_BN.logsumexp(1, keepdim=True) - scores_BN)
-    return (loss_BN * (taken_BN & real_BN)).sum()
+    return (loss_BN * (clicked_BN & real_BN)).sum()
 
 
 class Criterion(nn.Module):
     """Which loss, over which negatives.
 
     Args:
-        loss: "full" (cross-entropy over the catalogue), "sampled" (sampled softmax), "gbce" or "bce"; what slates
-            make of it, and of "combined", `SlateRecommender.loss` says.
+        loss: "full" (cross-entropy over the catalogue), "sampled" (sampled softmax),
+            "gbce" or "bce"; what slates make of it, and of "combined",
+            `Ranker.loss` says.
         negatives: items drawn per batch, shared by its positions; unused by "full".
         popularity: negatives are drawn by training counts to this power; 0 is uniform.
         calibration: gBCE's t.
         item_counts: training counts of the catalogue, (V,).
-        smoothing: share of the target's probability that "full" spreads over the catalogue.
+        smoothing: share of the target's probability that "full" spreads over the
+            catalogue.
     """
 
     def __init__(
@@ -272,15 +356,26 @@ class Criterion(nn.Module):
         smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        self.loss, self.negatives, self.calibration, self.smoothing = loss, negatives, calibration, smoothing
+        self.loss, self.negatives, self.calibration, self.smoothing = (
+            loss,
+            negatives,
+            calibration,
+            smoothing,
+        )
         self.sampler = NegativeSampler(item_counts, popularity)
 
     def draw(self) -> Tensor:
         """Fresh negatives, item indices (M,)."""
         return self.sampler.sample(self.negatives)
 
-    def forward(self, positive_N: Tensor, negative_NM: Tensor, target_N: Tensor, negatives_M: Tensor) -> Tensor:
-        """Loss per position, (N,), from the scores of the targets and of the drawn negatives."""
+    def forward(
+        self,
+        positive_N: Tensor,
+        negative_NM: Tensor,
+        target_N: Tensor,
+        negatives_M: Tensor,
+    ) -> Tensor:
+        """Loss per position, (N,), from scores of targets and of drawn negatives."""
         hit_NM = target_N[:, None] == negatives_M
         if self.loss == "sampled":
             expected = self.sampler.log_expected
@@ -288,7 +383,15 @@ class Criterion(nn.Module):
                 expected(target_N, self.negatives),
                 expected(negatives_M, self.negatives),
             )
-            return sampled_softmax(positive_N, negative_NM, positive_log_q_N, negative_log_q_M, hit_NM)
+            return sampled_softmax(
+                positive_N, negative_NM, positive_log_q_N, negative_log_q_M, hit_NM
+            )
         if self.loss == "gbce":
-            return generalized_bce(positive_N, negative_NM, hit_NM, len(self.sampler.log_share), self.calibration)
+            return generalized_bce(
+                positive_N,
+                negative_NM,
+                hit_NM,
+                len(self.sampler.log_share),
+                self.calibration,
+            )
         return binary_cross_entropy(positive_N, negative_NM, hit_NM)

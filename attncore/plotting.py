@@ -1,6 +1,7 @@
-"""Pictures of attention weights, and of how a training went. See the chapter "Query, key, value and context vectors".
+"""Pictures of attention weights, and of how a training went.
 
-Needs matplotlib, which `import attncore` does not: it is imported when the first picture is drawn.
+See the chapter "Query, key, value and context vectors". Needs matplotlib, which `import
+attncore` does not: it is imported when the first picture is drawn.
 """
 
 from __future__ import annotations
@@ -12,15 +13,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attncore.interactions import DataError
+from attncore.errors import DataError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito 2008: told apart by colour-blind readers. book.css and book/attncore.mplstyle have the same.
+
+# Okabe and Ito 2008: told apart by colour-blind readers. book.css and
+# book/attncore.mplstyle have the same.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+
 BLUE = PALETTE[0]
-INK, PAPER = "#111111", "#ffffff"  # an opaque page, so that a picture can be read on a dark one too
+
+
+# An opaque page, so that a picture can be read on a dark one too.
+INK, PAPER = (
+    "#111111",
+    "#ffffff",
+)
 
 
 def heat_map(
@@ -34,9 +45,10 @@ def heat_map(
     most: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw attention weights as a table of colours: a row for each query, a column for each event.
+    """Draw attention weights as a table of colours.
 
-    The numbers are written into the cells where there are at most 80 of them.
+    A row for each query, a column for each event. The numbers are written into the
+    cells where there are at most 80 of them.
 
     Args:
         weights: (L, K), a tensor or an array.
@@ -58,19 +70,36 @@ def heat_map(
     table = _numbers(weights, 2)
     if table.shape != (len(queries), len(events)):
         raise ValueError(
-            f"weights {table.shape} for {len(queries)} queries and {len(events)} events; give one row a query"
+            f"weights {table.shape} for {len(queries)} queries and {len(events)}"
+            " events; give one row a query"
         )
     rows, columns = table.shape
     if ax is None:
-        ax = _axes(min(3.2 + 0.62 * columns, 11.0), 1.9 + 0.42 * rows + 0.06 * _longest(events))
+        ax = _axes(
+            min(3.2 + 0.62 * columns, 11.0), 1.9 + 0.42 * rows + 0.06 * _longest(events)
+        )
     top = float(table.max()) if most is None else most
     image = ax.imshow(table, cmap="cividis", vmin=0, vmax=top or 1.0, aspect="auto")
     if table.size <= 80:
         for row, column in np.ndindex(table.shape):
             light = table[row, column] > 0.55 * top
-            text = f"{table[row, column]:.2f}".removeprefix("0") if table[row, column] < 0.995 else "1"
-            ax.text(column, row, text, ha="center", va="center", color=INK if light else PAPER, fontsize=9)
-    ax.set_xticks(range(columns), list(events), rotation=40, ha="right", rotation_mode="anchor")
+            text = (
+                f"{table[row, column]:.2f}".removeprefix("0")
+                if table[row, column] < 0.995
+                else "1"
+            )
+            ax.text(
+                column,
+                row,
+                text,
+                ha="center",
+                va="center",
+                color=INK if light else PAPER,
+                fontsize=9,
+            )
+    ax.set_xticks(
+        range(columns), list(events), rotation=40, ha="right", rotation_mode="anchor"
+    )
     ax.set_yticks(range(rows), list(queries))
     ax.set_xlabel(event_label)
     ax.set_ylabel(query_label)
@@ -108,7 +137,8 @@ def weights_bars(
     row = _numbers(weights, 1)
     if row.shape != (len(events),) or len(row) == 0:
         raise ValueError(
-            f"weights {row.shape} for {len(events)} events; there must be one for each, and at least one"
+            f"weights {row.shape} for {len(events)} events; there must be one for each,"
+            " and at least one"
         )
     if ax is None:
         ax = _axes(7.5, 1.4 + 0.28 * len(row))
@@ -116,7 +146,13 @@ def weights_bars(
     ax.set_yticks(range(len(row)), list(events))
     ax.invert_yaxis()
     if uniform:
-        ax.axvline(1 / len(row), color=INK, linestyle="--", linewidth=1, label=f"all equal: 1/{len(row)}")
+        ax.axvline(
+            1 / len(row),
+            color=INK,
+            linestyle="--",
+            linewidth=1,
+            label=f"all equal: 1/{len(row)}",
+        )
         ax.legend(loc="best", frameon=True)
     ax.set_xlim(left=0)
     ax.set_xlabel("attention weight")
@@ -125,8 +161,12 @@ def weights_bars(
     return ax
 
 
-def learning_curve(run: str | Path | Sequence[Mapping[str, Any]], title: str = "", metric: str = "ndcg@10") -> Axes:
-    """Draw the training loss and a validation metric of every epoch, and mark the best one.
+def learning_curve(
+    run: str | Path | Sequence[Mapping[str, Any]],
+    title: str = "",
+    metric: str = "ndcg@10",
+) -> Axes:
+    """Draw the training loss and a validation metric of every epoch; mark the best.
 
     Args:
         run: a run folder, or the `epochs` of a `Run`.
@@ -142,19 +182,34 @@ def learning_curve(run: str | Path | Sequence[Mapping[str, Any]], title: str = "
     """
     epochs = epochs_of(run)
     if not epochs or metric not in epochs[0]:
-        raise DataError(f"no epoch with {metric!r}: the log has {', '.join(epochs[0]) if epochs else 'no epoch'}")
+        raise DataError(
+            f"no epoch with {metric!r}: the log has"
+            f" {', '.join(epochs[0]) if epochs else 'no epoch'}"
+        )
     number = [entry["epoch"] for entry in epochs]
     values = [entry[metric] for entry in epochs]
     best = int(np.argmax(values))
     ax = _axes(7.5, 5.2)
     ax.set_subplotspec(_figure(ax).add_gridspec(2, 1)[1])
     above = _figure(ax).add_subplot(2, 1, 1, sharex=ax, facecolor=PAPER)
-    above.plot(number, [entry["loss"] for entry in epochs], color=INK, marker="." if len(epochs) < 40 else "")
+    above.plot(
+        number,
+        [entry["loss"] for entry in epochs],
+        color=INK,
+        marker="." if len(epochs) < 40 else "",
+    )
     above.set_ylabel("training loss (nats)")
     above.tick_params(labelbottom=False)
-    above.set_title(title or f"Best of {len(epochs)} epochs: epoch {number[best]}, {metric} {values[best]:.3f}")
+    found = f"epoch {number[best]}, {metric} {values[best]:.3f}"
+    above.set_title(title or f"Best of {len(epochs)} epochs: {found}")
     ax.plot(number, values, color=BLUE, marker="." if len(epochs) < 40 else "")
-    ax.axvline(number[best], color=INK, linestyle="--", linewidth=1, label=f"best epoch: {number[best]}")
+    ax.axvline(
+        number[best],
+        color=INK,
+        linestyle="--",
+        linewidth=1,
+        label=f"best epoch: {number[best]}",
+    )
     ax.legend(loc="best", frameon=True)
     ax.set_ylabel(f"validation {metric}")
     ax.set_xlabel("epoch")
@@ -167,20 +222,30 @@ def epochs_of(run: str | Path | Sequence[Mapping[str, Any]]) -> list[Mapping[str
         return list(run)
     path = Path(run) / "log.jsonl"
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [
+            json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()
+        ]
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: is not the log of a training ({error}); name a run folder") from None
+        raise DataError(
+            f"{path}: is not the log of a training ({error}); name a run folder"
+        ) from None
 
 
 def _numbers(weights: Any, axes: int) -> np.ndarray:
-    """Weights as float64 with that many axes, whether they are a tensor (on any device) or an array."""
+    """Weights as float64 with that many axes, from a tensor or an array."""
     if hasattr(weights, "detach"):
         weights = weights.detach().float().cpu().numpy()
     table = np.asarray(weights, np.float64)
     if table.ndim != axes:
-        raise ValueError(f"weights {table.shape} have {table.ndim} axes; this picture shows {axes}, so choose a part")
+        raise ValueError(
+            f"weights {table.shape} have {table.ndim} axes; this picture shows {axes},"
+            " so choose a part"
+        )
     if np.isnan(table).any():
-        raise ValueError("weights hold NaN; see attncore.attention.softmax, which gives zeros instead")
+        raise ValueError(
+            "weights hold NaN; see attncore.attention.softmax, which gives zeros"
+            " instead"
+        )
     return table
 
 
@@ -197,7 +262,9 @@ def _axes(width: float, height: float) -> Axes:
     try:
         import matplotlib.pyplot as plt
     except ImportError:
-        raise ImportError("pictures need matplotlib: pip install attncore[plot]") from None
+        raise ImportError(
+            "pictures need matplotlib: pip install attncore[plot]"
+        ) from None
     _, ax = plt.subplots(figsize=(width, height), layout="constrained", facecolor=PAPER)
     ax.set_facecolor(PAPER)
     return ax

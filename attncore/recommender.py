@@ -1,72 +1,89 @@
-"""The four stages joined: a recommender that trains, recommends, explains and is saved. See "A first recommender"."""
+"""The four stages joined: a model of the next item that trains and is asked.
+
+The plain path is `states`: embedding, encoder, output. `loss` holds states against the
+next items, `scorer` against the catalogue. All else is options and verbs, each a line.
+Target attention, whose query is the candidate, stands at the end. See "A first
+recommender".
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from attncore.answering import Answering
-from attncore.batches import Batch, Windows
+from attncore import explaining, serving
+from attncore.batches import Batch, Sampler, Windows
 from attncore.config import Loss, RecommenderConfig, TrainingConfig
+from attncore.distributed import Group
 from attncore.embedding import (
-    AskerEmbedding,
     EventEmbedding,
     FeatureEmbedding,
     FeatureTable,
     ItemEmbedding,
+    UserSide,
+    feature_table,
 )
-from attncore.encoders import LSTMAttention, MeanPooling, SelfAttention, TargetAttention, Transition
-from attncore.features import encode_columns
-from attncore.inspection import evaluating
+from attncore.encoders import SelfAttention, Transition, encoder_of
+from attncore.errors import DataError
+from attncore.features import PROFILE, FeatureSet, encode_columns, label
+from attncore.layers import evaluating
 from attncore.output import Criterion, Output, catalogue_scores, lean_cross_entropy
-from attncore.runs import write_run
+from attncore.runs import save_model, take_weights
 from attncore.sequences import Histories
-from attncore.slate_recommender import SlateRecommender, take_weights
+from attncore.serving import Asked, Recommendation
 from attncore.splits import Split
-from attncore.tables import PROFILE, FeatureSet, label
+
+DRAWS = 8  # positions of a history that target attention trains on at a time
 
 
-class Recommender(Answering):
+class Recommender(nn.Module):
     """A recommender in four stages, for the catalogue of `split`.
 
     Args:
         config: what it is made of.
-        split: gives the catalogue, the histories that `recommend(users=...)` uses, and what features are learned
-            from.
+        split: gives the catalogue, the histories that `recommend(users=...)` uses, and
+            what features are learned from.
         seed: decides the first weights; PyTorch's global generator is left as it was.
-        features: as learned before; None learns those that `config` names from the training part of `split`.
+        features: as learned before; None learns those that `config` names from the
+            training part of `split`.
 
     Raises:
-        DataError: a feature's table or column is absent, or unfit.
-
-    Where the split has slates this makes a `SlateRecommender`, which answers the same calls.
+        DataError: a feature's table or column is absent, or unfit; or the split has
+            slates, which a `Ranker` ranks.
 
     Shapes are written with the letters of `attncore`'s legend.
     """
 
     scores_are_logits = True
-    shown_N: Tensor | None  # where attributes are to speak for new items: those that training shows, from 0
-    place_V: Tensor | None  # and the place of each item among them, or -1
-
-    def __new__(cls, config: Any = None, split: Any = None, *args: Any, **options: Any) -> Any:
-        """A `SlateRecommender` for a split with slates; what is copied or unpickled is made without arguments."""
-        if getattr(split, "slates", None) is not None:
-            return SlateRecommender(config, split, *args, **options)
-        return super().__new__(cls)
+    # Where attributes are to speak for new items: the places of those that training
+    # shows, and the place of each item among them, or -1.
+    shown_N: Tensor | None
+    place_V: Tensor | None
 
     def __init__(
-        self, config: RecommenderConfig, split: Split, seed: int = 0, features: FeatureSet | None = None
+        self,
+        config: RecommenderConfig,
+        split: Split,
+        seed: int = 0,
+        features: FeatureSet | None = None,
     ) -> None:
         super().__init__()
+        if split.slates is not None:
+            raise DataError(f"{split.name}: has slates, which are ranked; use Ranker")
         self.config, self.split = config, split
         self.features = features or FeatureSet.fit(
-            split, config.item_features, config.user_features, config.event_features, config.situation_features
+            split,
+            config.item_features,
+            config.user_features,
+            config.event_features,
+            config.situation_features,
         )
         self.reads_situation = bool(self.features.situation)  # `evaluate` asks
         with torch.random.fork_rng(devices=[]):
@@ -74,45 +91,278 @@ class Recommender(Answering):
             self._build()
 
     def _build(self) -> None:
-        c, items = self.config, len(self.split.items)
-        known, hide = self.features, c.feature_dropout
-        item_table = FeatureTable(known.item, known.table_codes(self.split, "item"), c.width) if known.item else None
-        event = FeatureEmbedding(known.event, c.width, hide) if known.event else None
-        self.embedding = EventEmbedding(
-            items, c.length, c.width, c.positions, c.dropout, item_table, event, c.id_dropout
+        c, items, width = self.config, len(self.split.items), self.config.width
+        item_features, event_features = self._table("item"), self._columns("event")
+        self.embedding = EventEmbedding(c, items, item_features, event_features)
+        self.user_side = UserSide(self._table("user"), self._columns("situation"))
+        self.encoder = encoder_of(c)
+        self.transition = (
+            Transition(items, width, c.transition) if c.transition else None
         )
-        profile = situation = None
-        if known.user:
-            profile = FeatureTable(known.user, known.table_codes(self.split, "user"), c.width, hide)
-        if known.situation:
-            situation = FeatureEmbedding(known.situation, c.width, hide)
-        self.asker = AskerEmbedding(profile, situation)
-        self.encoder: nn.Module
-        if c.attention == "self":
-            self.encoder = SelfAttention(
-                c.width, c.blocks, c.heads, c.dropout, c.attention_dropout, c.feedforward, c.relative, c.gated
+        self.output = Output(
+            width, items, c.combine, c.length, c.item_bias, c.temperature
+        )
+        is_cold = c.cold and c.attention != "target"
+        self.empty = nn.Parameter(torch.zeros(width)) if is_cold else None
+        self._let_attributes_speak_for_new_items()
+
+    # The plain path.
+
+    def states(self, batch: Batch) -> Tensor:
+        """The state after each event, (B, T, D); its scores are those of the next item.
+
+        Not for "target".
+        """
+        context_BTD = self.embedding(batch)
+        attended_BTD, _ = self.encoder(context_BTD, batch.times_BT)
+        state_BTD = self.output(attended_BTD, self.output.connected(context_BTD))
+        if self.transition is not None:
+            state_BTD = state_BTD + self.transition(batch.items_BT)
+        if (user_BTD := self.user_side(batch)) is not None:
+            state_BTD = state_BTD + user_BTD
+        return self.output.scaled(state_BTD)
+
+    def loss(self, batch: Batch, criterion: Criterion) -> Tensor:
+        """The summed loss of predicting each real position's next item.
+
+        Divided by the number of real positions, `len(batch.real_N)`, it is the mean. A
+        model made with `cold` is asked for each row's first event too. A model with
+        item features holds no item against a target that training never shows, so that
+        such an item keeps the score that its attributes give.
+        """
+        if self.config.attention == "target":
+            return target_loss(self, batch, criterion)
+        assert batch.targets_BT is not None
+        state_ND = self.states(batch).flatten(0, 1)[batch.real_N]
+        target_N = batch.targets_BT.flatten()[batch.real_N]
+        if self.empty is not None:
+            state_ND = torch.cat([state_ND, self._states_of_nobody(batch)])
+            target_N = torch.cat([target_N, batch.items_BT[:, 0]])
+        bias_V = self.output.catalogue_bias()
+        if criterion.loss == "full":
+            catalogue_VD = self.output.scaled(self.item.catalogue())
+            if self.place_V is not None:
+                catalogue_VD = catalogue_VD[self.shown_N]
+                target_N = self.place_V[target_N - 1] + 1
+                bias_V = None if bias_V is None else bias_V[self.shown_N]
+            return lean_cross_entropy(
+                state_ND, catalogue_VD, bias_V, target_N, smoothing=criterion.smoothing
             )
-        elif c.attention == "lstm":
-            self.encoder = LSTMAttention(c.width, c.hidden, c.blocks, c.dropout)
-        elif c.attention == "target":
-            self.encoder = TargetAttention(c.width, c.heads, c.dropout, c.score, c.normalize)
-        else:
-            self.encoder = MeanPooling()
-        self.transition = Transition(items, c.width, c.transition) if c.transition else None
-        self.output = Output(c.width, items, c.combine, c.length, c.item_bias, c.temperature)
-        self.empty = nn.Parameter(torch.zeros(c.width)) if c.cold and c.attention != "target" else None
-        self.register_buffer("shown_N", None, persistent=False)
-        self.register_buffer("place_V", None, persistent=False)
-        trained = self.split.item_counts > 0
-        if known.item and not trained.all():  # attributes alone speak for what training never shows
-            self.shown_N = torch.from_numpy(np.flatnonzero(trained))
-            self.place_V = torch.from_numpy(np.where(trained, np.cumsum(trained) - 1, -1))
-            with torch.no_grad():
-                self.item.id.weight[1:][torch.from_numpy(~trained)] = 0
+        negatives_M = criterion.draw()
+        positive_N = (state_ND * self.output.scaled(self.item(target_N))).sum(-1)
+        negative_NM = state_ND @ self.output.scaled(self.item(negatives_M)).T
+        if self.output.bias is not None:
+            positive_N = positive_N + self.output.bias[target_N]
+            negative_NM = negative_NM + self.output.bias[negatives_M]
+        negative_NM = without_unseen(self, negative_NM, negatives_M)
+        return criterion(positive_N, negative_NM, target_N, negatives_M).sum()
+
+    def scorer(self, batch: Batch) -> Callable[[slice | Tensor], Tensor]:
+        """A function that gives scores (B, n) of some n items after each whole history.
+
+        It takes their places in the catalogue: an item's is its index less 1. What does
+        not depend on the items is computed once.
+        """
+        if self.config.attention == "target":
+            return target_scorer(self, batch)
+        last_B = batch.lengths_B - 1
+        empty = 0 if self.empty is None else self.empty
+        state_BD = torch.where(
+            (last_B >= 0)[:, None], self._newest_states(batch), empty
+        )
+        if (user_B1D := self.user_side(batch)) is not None:
+            state_BD = state_BD + user_B1D[:, 0]
+        state_BD = self.output.scaled(state_BD)
+        catalogue_VD, bias_V = self.item.catalogue(), self.output.catalogue_bias()
+        return lambda places: catalogue_scores(
+            state_BD,
+            self.output.scaled(catalogue_VD[places]),
+            None if bias_V is None else bias_V[places],
+        )
+
+    @torch.no_grad()
+    def score(
+        self,
+        histories: Histories,
+        users: np.ndarray | None = None,
+        situation: Mapping[str, Any] | None = None,
+    ) -> Tensor:
+        """Scores of the whole catalogue after each history, (rows, V) float32.
+
+        Column j is item index j + 1. Dropout is off, whatever mode the model is in.
+
+        Args:
+            histories: item indices, oldest first; an empty one is scored by the item
+                biases, and by the user side where the model has such features.
+            users: user row of each history, where it is known.
+            situation: columns of the situation, one value per history; what is absent
+                is unknown.
+        """
+        windows = self.windows(histories, users, situation=situation)
+        items = len(self.split.items)
+        scores = torch.empty(len(histories), items, device=self.device)
+        with evaluating(self):
+            for rows in windows.by_length(serving.EVENTS):
+                found_BV = self.scorer(windows.batch(rows))(slice(None))
+                scores[torch.from_numpy(rows).to(self.device)] = found_BV.float()
+        return scores
+
+    # What it is asked, in a line each.
+
+    def recommend(
+        self,
+        users: Sequence[Any] | None = None,
+        histories: Asked | None = None,
+        k: int = 10,
+        candidates: Sequence[Any] | None = None,
+        exclude_seen: bool | None = None,
+        situation: Mapping[str, Any] | None = None,
+        exclude: Sequence[Any] = (),
+        only: Sequence[Any] | None = None,
+    ) -> list[Recommendation]:
+        """The k best next items for each user or history; fewer where fewer are left.
+
+        Who shares the call changes nothing but the last digits of the scores. Users and
+        catalogue are worked through in parts, so memory does not grow with the number
+        of users times items.
+
+        Args:
+            users: ids of the log's users; their whole history counts, held-out events
+                included.
+            histories: lists of item ids, oldest first, instead of users; or
+                `Histories`, which have times too. An empty list is somebody new.
+            k: how many items.
+            candidates: item ids to choose from, all of which the model must know; None
+                is the whole catalogue.
+            exclude_seen: leave out items of the history; None does so unless the log
+                has repeats.
+            situation: values of situation features, by column, that hold for all; what
+                is absent is unknown. Values of user features describe the user, in
+                place of the table of users.
+            exclude: item ids that must not be shown.
+            only: item ids that may be shown, such as what is in stock; it narrows
+                `candidates` too. Here and in `exclude` an id that the model does not
+                know is passed over: it would not be shown anyway.
+
+        Raises:
+            DataError: an unknown user, item or situation feature; ValueError: k below
+                1, or neither or both of users and histories.
+        """
+        how = (k, candidates, exclude_seen, situation, exclude, only)
+        return serving.recommend(self, users, histories, *how)
+
+    def similar_items(self, items: Sequence[Any], k: int = 10) -> list[Recommendation]:
+        """The k items whose vectors have the highest cosine with each given item's.
+
+        The item itself is left out.
+
+        Raises:
+            DataError: an unknown item; ValueError: k below 1.
+        """
+        return serving.similar_items(self, items, k)
+
+    def with_items(self, table: pd.DataFrame) -> Recommender:
+        """The model with new items, which it knows by their attributes alone.
+
+        This one stays as it is. What the other items and all histories are is kept, so
+        that the new model recommends, is exported and is saved like any other. A new
+        item's own vector and bias are 0, their mean over the catalogue as training
+        begins, so that its features speak for it.
+
+        Args:
+            table: a row per new item, with its id as the index; the columns are those
+                of the log's table of items.
+
+        Raises:
+            DataError: the model has no item features, a column is missing or unfit, or
+                an id is of another type than the log's, known already, or given twice.
+        """
+        return serving.with_items(self, table)
+
+    def attention(
+        self,
+        histories: Asked | None = None,
+        candidates: Sequence[Any] | None = None,
+        users: Sequence[Any] | None = None,
+        every_query: bool = False,
+        situation: Mapping[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """Attention weights: one row per history, layer, head, query and event.
+
+        They are the weights before dropout; for one history, layer, head and query they
+        sum to 1. All kinds but "target" have one query for the next item, which all
+        recommended items share; its label is "next".
+
+        Args:
+            histories: lists of item ids, oldest first; or `Histories`.
+            candidates: "target" only: the item ids that ask; None takes the ten best
+                recommended.
+            users: ids of the log's users, instead of histories.
+            every_query: give the rows of all positions, labelled 0, 1, … by position,
+                not of the last alone.
+            situation: as for `recommend`; it matters to "target".
+
+        Returns:
+            columns history, layer, head, query, event (place in the history), item (its
+            id), weight.
+        """
+        how = (candidates, users, every_query, situation)
+        return explaining.attention(self, histories, *how)
+
+    def erasure(
+        self,
+        histories: Asked | None = None,
+        candidates: Sequence[Any] | None = None,
+        users: Sequence[Any] | None = None,
+        situation: Mapping[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """How much each candidate's score falls when one event is taken out.
+
+        Args:
+            histories: lists of item ids, oldest first; or `Histories`.
+            candidates: item ids whose scores are watched; None takes the ten best
+                recommended.
+            users: ids of the log's users, instead of histories.
+            situation: as for `recommend`.
+
+        Returns:
+            columns history, candidate, event (place in the history), item (its id),
+            drop (score with the event minus score without; above 0 the event spoke for
+            the candidate).
+        """
+        return explaining.erasure(self, histories, candidates, users, situation)
+
+    def save(
+        self,
+        folder: str | Path,
+        about: Mapping[str, Any] | None = None,
+        only_weights: bool = False,
+    ) -> None:
+        """Write the run folder that `load` reads: config, weights, ids, histories.
+
+        Nothing is pickled. Each file replaces its old one only when it is whole, and
+        `config.json`, which holds the others' checksums, comes last.
+
+        Args:
+            folder: made if missing.
+            about: more entries for `config.json`.
+            only_weights: the folder holds this model already, so only its weights and
+                `about` are new.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        columns = self.features.event_columns
+        save_model(folder, self, "recommender", about, columns, only_weights)
+
+    # What training and the verbs need of it.
 
     @property
     def item(self) -> ItemEmbedding:
-        """The item vectors: stage 2 looks them up, stage 4 compares states with them."""
+        """The item vectors.
+
+        Stage 2 looks them up, stage 4 compares states with them.
+        """
         return self.embedding.item
 
     @property
@@ -122,12 +372,24 @@ class Recommender(Answering):
 
     @property
     def default_loss(self) -> Loss:
-        """What the loss "auto" is: "full", or "sampled" for target attention, which costs positions × candidates."""
+        """What the loss "auto" is.
+
+        "full", or "sampled" for target attention, which costs positions × candidates.
+        """
         return "sampled" if self.config.attention == "target" else "full"
 
-    def training_windows(self, split: Split, config: TrainingConfig) -> Windows:
-        """The newest training events of each user: what `fit` draws its batches from."""
-        return self.windows(split.train, np.arange(len(split.train)), targets=True)
+    def check_training(self, config: TrainingConfig) -> None:
+        """Raise ValueError where a training asks for what this model cannot do."""
+        if config.loss == "combined":
+            raise ValueError(
+                f"loss='combined': is for slates, and {self.split.name} has none; use"
+                " 'bce'"
+            )
+
+    def sampler(self, split: Split, config: TrainingConfig, group: Group) -> Sampler:
+        """The newest training events of each user, or random windows of them."""
+        windows = self.windows(split.train, np.arange(len(split.train)), targets=True)
+        return Sampler(windows, config, group, split.sharded)
 
     def windows(
         self,
@@ -136,209 +398,210 @@ class Recommender(Answering):
         targets: bool = False,
         situation: Mapping[str, Any] | None = None,
     ) -> Windows:
-        """Batches of histories as the model reads them: their attributes encoded, on the model's device.
+        """Batches of histories as the model reads them, on the model's device.
 
         Args:
-            histories: item indices, with raw attributes by name; one that is absent is unknown.
+            histories: item indices, with raw attributes by name; one that is absent is
+                unknown.
             users: user row of each history; None where nobody is known.
             targets: as for `Windows`; the situation is then that of each target.
-            situation: otherwise raw columns, one value per history; one that is absent is unknown. Those whose
-                names begin with `PROFILE` stand for what the table says of the user.
+            situation: otherwise raw columns, one value per history; one that is absent
+                is unknown. Those whose names begin with `PROFILE` stand for what the
+                table says of the user.
         """
-        where, events = label(self.split, "event"), len(histories.items)
-        attributes = encode_columns(self.features.event, histories.attributes, events, where)
-        told, rows = (histories.attributes, events) if targets else (situation or {}, len(histories))
-        asking = encode_columns(self.features.situation, told, rows, where)
-        profile = {name.removeprefix(PROFILE): told[name] for name in told if name.startswith(PROFILE)}
+        known, where = self.features, label(self.split, "event")
+        events, rows = len(histories.items), len(histories)
+        raw = histories.attributes
+        attributes = encode_columns(known.event, raw, events, where)
+        told, many = (raw, events) if targets else (situation or {}, rows)
+        asking = encode_columns(known.situation, told, many, where)
+        profile = {
+            name.removeprefix(PROFILE): told[name]
+            for name in told
+            if name.startswith(PROFILE)
+        }
         if profile:
-            known = encode_columns(self.features.user, profile, rows, label(self.split, "user"))
-            asking |= {PROFILE + name: codes for name, codes in known.items()}
+            people = label(self.split, "user")
+            codes = encode_columns(known.user, profile, many, people)
+            asking |= {PROFILE + name: column for name, column in codes.items()}
         return Windows(
             replace(histories, attributes=attributes),
             self.config.length,
             self.device,
             targets,
-            np.full(len(histories), -1) if users is None else users,
+            np.full(rows, -1) if users is None else users,
             asking,
         )
 
-    def states(self, batch: Batch) -> Tensor:
-        """The state after each event, (B, T, D); its scores are those of the next item. Not for "target"."""
-        context_BTD = self.embedding(batch)
-        attended_BTD, _ = self.encoder(context_BTD, batch.times_BT)
-        state_BTD, asker = self.output(attended_BTD, self.output.connected(context_BTD)), self.asker(batch)
-        if self.transition is not None:
-            state_BTD = state_BTD + self.transition(batch.items_BT)
-        return self.output.scaled(state_BTD if asker is None else state_BTD + asker)
-
-    def loss(self, batch: Batch, criterion: Criterion) -> Tensor:
-        """The summed loss of predicting each real position's next item.
-
-        Divided by the number of real positions, `len(batch.real_N)`, it is the mean. Target attention, whose
-        cost grows with positions × candidates, draws 8 positions a history and weighs them to stand for all.
-        A model made with `cold` is asked for each row's first event too. A model with item features holds no item
-        against a target that training never shows, so that such an item keeps the score that its attributes give.
-        """
-        if self.config.attention == "target":
-            return self._target_loss(batch, criterion)
-        state_ND = self.states(batch).flatten(0, 1)[batch.real_N]
-        assert batch.targets_BT is not None
-        target_N = batch.targets_BT.flatten()[batch.real_N]
-        if self.empty is not None:
-            empty_BD, asker = self.empty.expand(len(batch.items_BT), -1), self.asker(batch)
-            empty_BD = empty_BD if asker is None else empty_BD + asker[:, 0]
-            state_ND = torch.cat([state_ND, self.output.scaled(empty_BD)])
-            target_N = torch.cat([target_N, batch.items_BT[:, 0]])
-        bias_V = self.output.catalogue_bias()
-        if criterion.loss == "full":
-            catalogue_VD = self.output.scaled(self.item.catalogue())
-            if self.place_V is not None:
-                catalogue_VD, target_N = catalogue_VD[self.shown_N], self.place_V[target_N - 1] + 1
-                bias_V = None if bias_V is None else bias_V[self.shown_N]
-            return lean_cross_entropy(state_ND, catalogue_VD, bias_V, target_N, smoothing=criterion.smoothing)
-        negatives_M = criterion.draw()
-        positive_N = (state_ND * self.output.scaled(self.item(target_N))).sum(-1)
-        negative_NM = state_ND @ self.output.scaled(self.item(negatives_M)).T
-        if self.output.bias is not None:
-            positive_N, negative_NM = (
-                positive_N + self.output.bias[target_N],
-                negative_NM + self.output.bias[negatives_M],
-            )
-        negative_NM = self._without_unseen(negative_NM, negatives_M)
-        return criterion(positive_N, negative_NM, target_N, negatives_M).sum()
-
-    def _without_unseen(self, negative_NM: Tensor, negatives_M: Tensor) -> Tensor:
-        """Scores of negatives, -inf where training never shows the item and attributes are to speak for it."""
-        if self.place_V is None:
-            return negative_NM
-        return negative_NM.masked_fill(self.place_V[negatives_M - 1] < 0, -torch.inf)
-
-    def _target_loss(self, batch: Batch, criterion: Criterion, draws: int = 8) -> Tensor:
-        context_BTD = self.embedding(batch)
-        assert batch.targets_BT is not None
-        cold = int(self.config.cold)  # place -1 is the moment before the first event
-        draw_BP = torch.rand(len(context_BTD), draws, device=self.device)
-        at_BP = (draw_BP * (batch.lengths_B[:, None] + cold)).long() - cold
-        target_BP = torch.cat([batch.items_BT[:, :1], batch.targets_BT], 1).gather(1, at_BP + 1)
-        negatives_M = criterion.draw()
-        candidates_BPN = torch.cat([target_BP[..., None], negatives_M.expand(*at_BP.shape, -1)], -1)
-        asker_BPD = self.asker(batch)
-        if asker_BPD is not None:
-            asker_BTD = asker_BPD.expand(-1, context_BTD.shape[1], -1)
-            asker_BPD = asker_BTD.gather(1, at_BP.clamp_min(0)[..., None].expand(-1, -1, asker_BTD.shape[2]))
-        scores_NM = self._candidate_scores(context_BTD, candidates_BPN, at_BP, asker_BPD).flatten(0, 1)
-        negative_NM = self._without_unseen(scores_NM[:, 1:], negatives_M)
-        loss_N = criterion(scores_NM[:, 0], negative_NM, target_BP.flatten(), negatives_M)
-        return (loss_N.view_as(at_BP).mean(1) * batch.lengths_B).sum()
-
-    def _candidate_scores(
-        self, context_BTD: Tensor, candidates_BPN: Tensor, at_BP: Tensor, asker_BPD: Tensor | None = None
-    ) -> Tensor:
-        """Target attention's scores (B, P, N) of candidates asked at P moments: after event `at_BP` of the row.
-
-        Who asks joins the candidate in the query, and the state that is compared with the candidate.
-        """
-        step_T = torch.arange(context_BTD.shape[1], device=context_BTD.device)
-        keep_BLT = (step_T <= at_BP[..., None]).repeat_interleave(candidates_BPN.shape[2], 1)
-        query_BLD = item_BLD = self.item(candidates_BPN).flatten(1, 2)
-        asker_BLD = None if asker_BPD is None else asker_BPD.repeat_interleave(candidates_BPN.shape[2], 1)
-        if asker_BLD is not None:
-            query_BLD = item_BLD + asker_BLD
-        attended_BLD, _ = self.encoder(query_BLD, context_BTD, keep_BLT[:, None])
-        connected = self.output.connected(context_BTD)
-        if connected is not None:
-            at_BL = at_BP.clamp_min(0).repeat_interleave(candidates_BPN.shape[2], 1)
-            connected = connected.gather(1, at_BL[..., None].expand_as(attended_BLD))
-            connected = torch.where(at_BP.repeat_interleave(candidates_BPN.shape[2], 1)[..., None] < 0, 0, connected)
-        state_BLD = self.output(attended_BLD, connected)
-        state_BLD = state_BLD if asker_BLD is None else state_BLD + asker_BLD
-        scores_BL = (self.output.scaled(state_BLD) * self.output.scaled(item_BLD)).sum(-1)
-        scores_BPN = scores_BL.view(candidates_BPN.shape)
-        return scores_BPN if self.output.bias is None else scores_BPN + self.output.bias[candidates_BPN]
-
-    def scorer(self, batch: Batch) -> Callable[[slice | Tensor], Tensor]:
-        """A function that gives scores (B, n) after each whole history, of the n items at some places.
-
-        An item's place in the catalogue is its index less 1. What does not depend on the items is computed once.
-        """
-        last_B = batch.lengths_B - 1
-        if self.config.attention == "target":
-            items_V = torch.arange(1, len(self.split.items) + 1, device=self.device)
-            context_BTD, asker_B1D = self.embedding(batch), self.asker(batch)
-
-            def asked_by_each(places: slice | Tensor) -> Tensor:
-                candidates_B1N = items_V[places].expand(len(last_B), 1, -1)
-                return self._candidate_scores(context_BTD, candidates_B1N, last_B[:, None], asker_B1D)[:, 0]
-
-            return asked_by_each
-        empty = 0 if self.empty is None else self.empty
-        state_BD = torch.where((last_B >= 0)[:, None], self._newest_states(batch), empty)
-        if (asker_B1D := self.asker(batch)) is not None:
-            state_BD = state_BD + asker_B1D[:, 0]
-        state_BD = self.output.scaled(state_BD)
-        catalogue_VD, bias_V = self.item.catalogue(), self.output.catalogue_bias()
-        return lambda places: catalogue_scores(
-            state_BD, self.output.scaled(catalogue_VD[places]), None if bias_V is None else bias_V[places]
-        )
-
-    def _final_scores(self, batch: Batch) -> Tensor:
-        """Scores of the catalogue after each whole history, (B, V)."""
-        return self.scorer(batch)(slice(None))
-
-    def _newest_states(self, batch: Batch) -> Tensor:
-        """`states` of each row's newest event, without who asks, (B, D): the last block asks only there."""
-        context_BTD = self.embedding(batch)
-        row_B, at_B = torch.arange(len(context_BTD), device=self.device), (batch.lengths_B - 1).clamp_min(0)
-        if isinstance(self.encoder, SelfAttention):
-            attended_BD = self.encoder(context_BTD, batch.times_BT, at_B=at_B)[0][:, 0]
-        else:
-            attended_BD = self.encoder(context_BTD, batch.times_BT)[0][row_B, at_B]
-        connected_BTD = self.output.connected(context_BTD)
-        state_BD = self.output(attended_BD, None if connected_BTD is None else connected_BTD[row_B, at_B])
-        return state_BD if self.transition is None else state_BD + self.transition(batch.items_BT)[row_B, at_B]
-
-    @torch.no_grad()
-    def score(
-        self, histories: Histories, users: np.ndarray | None = None, situation: Mapping[str, Any] | None = None
-    ) -> Tensor:
-        """Scores of the whole catalogue after each history, (rows, V) float32; column j is item index j + 1.
+    def weights(
+        self, batch: Batch, candidates: np.ndarray | None = None
+    ) -> list[Tensor]:
+        """Attention weights of a batch, (B, H, L, K) of each layer.
 
         Args:
-            histories: item indices, oldest first; an empty one is scored by the item biases, and by who asks in
-                what situation where the model has such features.
-            users: user row of each history, where it is known.
-            situation: columns of the situation, one value per history; what is absent is unknown.
-
-        Dropout is off, whatever mode the model is in.
+            batch: histories.
+            candidates: item indices that ask; "target" alone, which needs them.
         """
-        windows = self.windows(histories, users, situation=situation)
-        scores = torch.empty(len(histories), len(self.split.items), device=self.device)
-        with evaluating(self):
-            for rows in windows.by_length(4096):  # events at a time: what fits a cache is quickest
-                scores[torch.from_numpy(rows).to(self.device)] = self._final_scores(windows.batch(rows)).float()
-        return scores
-
-    def save(self, folder: str | Path, about: Mapping[str, Any] | None = None, only_weights: bool = False) -> None:
-        """Write the run folder that `load` reads: configuration, weights, vocabulary, histories.
-
-        Nothing is pickled. Each file replaces its old one only when it is whole, and `config.json`, which holds
-        the others' checksums, comes last.
-
-        Args:
-            folder: made if missing.
-            about: more entries for `config.json`.
-            only_weights: the folder holds this model already, so only its weights and `about` are new.
-
-        Raises:
-            OSError: the folder cannot be written.
-        """
-        config = dict(about or {}) | {"recommender": asdict(self.config), "features": self.features.to_json()}
-        write_run(Path(folder), self.split, self.state_dict(), config, self.features.event_columns, only_weights)
+        context_BTD = self.embedding(batch)
+        if candidates is None:
+            return self.encoder(context_BTD, batch.times_BT, need_weights=True)[1]
+        items = torch.from_numpy(candidates).to(self.device).long()
+        query_BLD = self.item(items[None])
+        if (user_B1D := self.user_side(batch)) is not None:
+            query_BLD = query_BLD + user_B1D
+        keep_BT = batch.keep_BT
+        return self.encoder(query_BLD, context_BTD, keep_BT, need_weights=True)[1]
 
     def take_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """Take weights of a model made alike, and its tables of codes, which are made without the log.
+        """Take weights of a model made alike, and its tables of codes.
+
+        The tables are made without the log.
 
         Raises:
             RuntimeError: a name or a shape does not fit.
         """
         take_weights(self, weights)
+
+    def _table(self, part: Literal["item", "user"]) -> FeatureTable | None:
+        """The layer of what is known of all items or users; None for nothing."""
+        hide = 0.0 if part == "item" else self.config.feature_dropout
+        return feature_table(self.features, self.split, part, self.config.width, hide)
+
+    def _columns(self, part: Literal["event", "situation"]) -> FeatureEmbedding | None:
+        """The layer of what is known of events or situations; None for nothing."""
+        known, c = getattr(self.features, part), self.config
+        return FeatureEmbedding(known, c.width, c.feature_dropout) if known else None
+
+    def _let_attributes_speak_for_new_items(self) -> None:
+        self.register_buffer("shown_N", None, persistent=False)
+        self.register_buffer("place_V", None, persistent=False)
+        trained = self.split.item_counts > 0
+        if self.features.item and not trained.all():
+            place = np.where(trained, np.cumsum(trained) - 1, -1)
+            self.shown_N = torch.from_numpy(np.flatnonzero(trained))
+            self.place_V = torch.from_numpy(place)
+            with torch.no_grad():
+                self.item.id.weight[1:][torch.from_numpy(~trained)] = 0
+
+    def _states_of_nobody(self, batch: Batch) -> Tensor:
+        """The state before the first event of each row, (B, D), of a `cold` model."""
+        assert self.empty is not None
+        empty_BD = self.empty.expand(len(batch.items_BT), -1)
+        if (user_B1D := self.user_side(batch)) is not None:
+            empty_BD = empty_BD + user_B1D[:, 0]
+        return self.output.scaled(empty_BD)
+
+    def _newest_states(self, batch: Batch) -> Tensor:
+        """`states` of each row's newest event, without the user side, (B, D).
+
+        The last block of self-attention asks only there.
+        """
+        context_BTD = self.embedding(batch)
+        row_B = torch.arange(len(context_BTD), device=self.device)
+        at_B = (batch.lengths_B - 1).clamp_min(0)
+        if isinstance(self.encoder, SelfAttention):
+            attended_B1D, _ = self.encoder(context_BTD, batch.times_BT, at_B=at_B)
+            attended_BD = attended_B1D[:, 0]
+        else:
+            attended_BD = self.encoder(context_BTD, batch.times_BT)[0][row_B, at_B]
+        connected_BTD = self.output.connected(context_BTD)
+        connected_BD = None if connected_BTD is None else connected_BTD[row_B, at_B]
+        state_BD = self.output(attended_BD, connected_BD)
+        if self.transition is None:
+            return state_BD
+        return state_BD + self.transition(batch.items_BT)[row_B, at_B]
+
+
+def without_unseen(
+    model: Recommender, negative_NM: Tensor, negatives_M: Tensor
+) -> Tensor:
+    """Scores of negatives, -inf where attributes are to speak for the item."""
+    if model.place_V is None:
+        return negative_NM
+    unseen_M = model.place_V[negatives_M - 1] < 0
+    return negative_NM.masked_fill(unseen_M, -torch.inf)
+
+
+# Target attention: the candidate is the query.
+
+
+def target_loss(model: Recommender, batch: Batch, criterion: Criterion) -> Tensor:
+    """The summed loss where each candidate asks.
+
+    Its cost grows with positions × candidates, so 8 positions a history are drawn and
+    weighed to stand for all.
+    """
+    context_BTD = model.embedding(batch)
+    assert batch.targets_BT is not None
+    cold = int(model.config.cold)  # place -1 is the moment before the first event
+    draw_BP = torch.rand(len(context_BTD), DRAWS, device=model.device)
+    at_BP = (draw_BP * (batch.lengths_B[:, None] + cold)).long() - cold
+    asked_BT = torch.cat([batch.items_BT[:, :1], batch.targets_BT], 1)
+    target_BP = asked_BT.gather(1, at_BP + 1)
+    negatives_M = criterion.draw()
+    negatives_BPM = negatives_M.expand(*at_BP.shape, -1)
+    candidates_BPN = torch.cat([target_BP[..., None], negatives_BPM], -1)
+    user_BPD = model.user_side(batch)
+    if user_BPD is not None:
+        user_BTD = user_BPD.expand(-1, context_BTD.shape[1], -1)
+        place_BPD = at_BP.clamp_min(0)[..., None].expand(-1, -1, user_BTD.shape[2])
+        user_BPD = user_BTD.gather(1, place_BPD)
+    scores_BPN = candidate_scores(model, context_BTD, candidates_BPN, at_BP, user_BPD)
+    scores_NM = scores_BPN.flatten(0, 1)
+    negative_NM = without_unseen(model, scores_NM[:, 1:], negatives_M)
+    loss_N = criterion(scores_NM[:, 0], negative_NM, target_BP.flatten(), negatives_M)
+    return (loss_N.view_as(at_BP).mean(1) * batch.lengths_B).sum()
+
+
+def target_scorer(
+    model: Recommender, batch: Batch
+) -> Callable[[slice | Tensor], Tensor]:
+    """`Recommender.scorer` where each candidate asks."""
+    items_V = torch.arange(1, len(model.split.items) + 1, device=model.device)
+    context_BTD, user_B1D = model.embedding(batch), model.user_side(batch)
+    last_B1 = batch.lengths_B[:, None] - 1
+
+    def score(places: slice | Tensor) -> Tensor:
+        candidates_B1N = items_V[places].expand(len(last_B1), 1, -1)
+        asked = (context_BTD, candidates_B1N, last_B1, user_B1D)
+        return candidate_scores(model, *asked)[:, 0]
+
+    return score
+
+
+def candidate_scores(
+    model: Recommender,
+    context_BTD: Tensor,
+    candidates_BPN: Tensor,
+    at_BP: Tensor,
+    user_BPD: Tensor | None = None,
+) -> Tensor:
+    """Scores (B, P, N) of candidates asked at P moments.
+
+    After event `at_BP` of the row. The user side joins the candidate in the query, and
+    the state that is compared with the candidate.
+    """
+    output, many = model.output, candidates_BPN.shape[2]
+
+    def each(x_BP: Tensor) -> Tensor:
+        return x_BP.repeat_interleave(many, 1)
+
+    step_T = torch.arange(context_BTD.shape[1], device=context_BTD.device)
+    keep_BLT = each(step_T <= at_BP[..., None])
+    query_BLD = item_BLD = model.item(candidates_BPN).flatten(1, 2)
+    user_BLD = None if user_BPD is None else each(user_BPD)
+    if user_BLD is not None:
+        query_BLD = item_BLD + user_BLD
+    attended_BLD, _ = model.encoder(query_BLD, context_BTD, keep_BLT[:, None])
+    connected = output.connected(context_BTD)
+    if connected is not None:
+        at_BL1 = each(at_BP.clamp_min(0))[..., None]
+        connected = connected.gather(1, at_BL1.expand_as(attended_BLD))
+        connected = torch.where(each(at_BP)[..., None] < 0, 0, connected)
+    state_BLD = output(attended_BLD, connected)
+    state_BLD = state_BLD if user_BLD is None else state_BLD + user_BLD
+    scores_BL = (output.scaled(state_BLD) * output.scaled(item_BLD)).sum(-1)
+    scores_BPN = scores_BL.view(candidates_BPN.shape)
+    if output.bias is None:
+        return scores_BPN
+    return scores_BPN + output.bias[candidates_BPN]

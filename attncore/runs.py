@@ -1,4 +1,7 @@
-"""Run folders: what a trained model is on disk. Nothing is pickled; nothing half-written replaces a whole file."""
+"""Run folders: what a trained model is on disk. Nothing is pickled.
+
+Nothing half-written replaces a whole file.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,14 +22,26 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from attncore.interactions import DataError
+from attncore.errors import DataError
 from attncore.splits import Split
 
 UNFINISHED = ".writing-"  # how names begin that a crash may leave behind
-RUN_FILES = ("weights.safetensors", "histories.safetensors", "vocabulary.json", "config.json")
+
+
+RUN_FILES = (
+    "weights.safetensors",
+    "histories.safetensors",
+    "vocabulary.json",
+    "config.json",
+)
+
+
 PATIENCE = 2.0  # seconds that a reader waits for a writer who is at it
 
+
 Found = TypeVar("Found")
+
+
 _held: set[Path] = set()  # folders that this process writes
 
 
@@ -46,7 +62,9 @@ def write_run(
     attributes: Sequence[str] = (),
     only_weights: bool = False,
 ) -> None:
-    """Write a run folder, made if missing; `config.json`, which holds the other files' checksums, comes last.
+    """Write a run folder, made if missing.
+
+    `config.json`, which holds the other files' checksums, comes last.
 
     Args:
         folder: what becomes a run folder.
@@ -54,38 +72,97 @@ def write_run(
         weights: what the model has learned.
         config: the rest of `config.json`.
         attributes: names of the events' attributes that are kept.
-        only_weights: the folder holds this split already, so only weights and configuration are new.
+        only_weights: the folder holds this split already, so only weights and
+            configuration are new.
 
     Raises:
         DataError: another process is writing the folder.
         OSError: it cannot be written, or the disk is full; its files are as they were.
     """
-    with alone(folder), tempfile.TemporaryDirectory(dir=folder, prefix=UNFINISHED) as place:
+    with (
+        alone(folder),
+        tempfile.TemporaryDirectory(dir=folder, prefix=UNFINISHED) as place,
+    ):
         fresh, names = Path(place), list(RUN_FILES)
         try:
             if only_weights:
                 names = ["weights.safetensors", "config.json"]
             else:
                 split.save(fresh, attributes)
-            save_file({name: x.detach().cpu().contiguous() for name, x in weights.items()}, fresh / names[0])
+            save_file(
+                {name: x.detach().cpu().contiguous() for name, x in weights.items()},
+                fresh / names[0],
+            )
             files = file_checksums(folder, RUN_FILES[1:-1]) if only_weights else {}
             config = config | {"files": files | file_checksums(fresh, names[:-1])}
-            (fresh / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+            (fresh / "config.json").write_text(
+                json.dumps(config, indent=2), encoding="utf-8"
+            )
             for name in names:
                 on_disk(fresh / name)
         except (OSError, SafetensorError) as error:
             why = error.strerror if isinstance(error, OSError) else error
-            raise OSError(f"{folder}: cannot be written ({why}); what was there is unchanged") from None
+            raise OSError(
+                f"{folder}: cannot be written ({why}); what was there is unchanged"
+            ) from None
         for name in names:
             (fresh / name).replace(folder / name)
         on_disk(folder)
 
 
+def save_model(
+    folder: str | Path,
+    model: Any,
+    kind: str,
+    about: Mapping[str, Any] | None,
+    attributes: Sequence[str],
+    only_weights: bool,
+) -> None:
+    """Write a model's run folder: what `Recommender.save` and `Ranker.save` do.
+
+    Args:
+        folder: made if missing.
+        model: with config, split, features and weights.
+        kind: "recommender" or "ranker": under this name the configuration is kept.
+        about: more entries for `config.json`.
+        attributes, only_weights: as for `write_run`.
+    """
+    config = {kind: asdict(model.config), "features": model.features.to_json()}
+    config = dict(about or {}) | config
+    weights = model.state_dict()
+    write_run(Path(folder), model.split, weights, config, attributes, only_weights)
+
+
+def take_weights(model: Any, weights: Mapping[str, Tensor]) -> None:
+    """Put weights, and tables of codes, into a model that was made without its log.
+
+    Raises:
+        RuntimeError: a name or a shape does not fit.
+    """
+    for name, buffer in model.named_buffers():
+        if name in weights:
+            buffer.resize_(weights[name].shape)
+    model.load_state_dict(weights)
+    tables = (
+        (model.item.features, model.split.items),
+        (
+            model.user_side.profile,
+            model.split.users,
+        ),
+    )
+    for table, ids in tables:
+        if table is not None and any(len(one) != len(ids) + 1 for one in table.codes()):
+            raise RuntimeError(
+                f"a table of codes is not that of {len(ids):,} {ids.kind}s"
+            )
+
+
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing a folder, made if missing, until the block ends or this process dies.
+    """Keep other processes from writing a folder until the block ends.
 
-    Where the system has no such locks, as Windows, nobody is kept out.
+    It is made if missing. The lock also ends when this process dies. Where the system
+    has no such locks, as Windows, nobody is kept out.
 
     Raises:
         DataError: another process is writing it.
@@ -102,7 +179,10 @@ def alone(folder: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise DataError(f"{folder}: another process is writing it; wait for it, or name another folder") from None
+        raise DataError(
+            f"{folder}: another process is writing it; wait for it, or name another"
+            " folder"
+        ) from None
     except OSError:  # a file system without locks
         pass
     _held.add(place)
@@ -124,7 +204,10 @@ def on_disk(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; what is there replaces `path` if the block ends well, else it goes."""
+    """A name beside `path` to write to.
+
+    What is there replaces `path` if the block ends well, else it goes.
+    """
     fresh = path.with_name(f"{UNFINISHED}{os.getpid()}-{path.name}")
     try:
         yield fresh
@@ -136,7 +219,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def prepare(folder: Path, clear: bool = True) -> None:
-    """Make a folder ready to be written: it exists, nothing unfinished lies in it, and writing was tried.
+    """Make a folder ready to be written.
+
+    It exists, nothing unfinished lies in it, and writing was tried.
 
     Args:
         folder: what is to be written.
@@ -152,50 +237,72 @@ def prepare(folder: Path, clear: bool = True) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error.strerror}); give --out another folder") from None
+        raise DataError(
+            f"{folder}: cannot be written ({error.strerror}); give --out another folder"
+        ) from None
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
     """The checked `config.json` of a run folder.
 
     Raises:
-        DataError: the folder is not a run folder, or a file in it is missing, damaged or of another run.
+        DataError: the folder is not a run folder, or a file in it is missing, damaged
+            or of another run.
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
-        raise DataError(f"{folder}: is not a run folder (it has no config.json); train one with --out {folder}")
+        raise DataError(
+            f"{folder}: is not a run folder (it has no config.json); train one with"
+            f" --out {folder}"
+        )
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         expected = config["files"]
     except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{folder / 'config.json'}: is damaged ({error}); train again") from None
+        raise DataError(
+            f"{folder / 'config.json'}: is damaged ({error}); train again"
+        ) from None
     for name in RUN_FILES[:-1]:
         if not (folder / name).is_file():
-            raise DataError(f"{folder / name}: is missing; train again with --out {folder}")
+            raise DataError(
+                f"{folder / name}: is missing; train again with --out {folder}"
+            )
     for name, checksum in file_checksums(folder, RUN_FILES[:-1]).items():
         if checksum != expected.get(name):
-            raise DataError(f"{folder / name}: is damaged or of another run (its checksum differs); train again")
+            raise DataError(
+                f"{folder / name}: is damaged or of another run (its checksum differs);"
+                " train again"
+            )
     return config
 
 
 def read_whole(folder: Path, read: Callable[[Path, dict[str, Any]], Found]) -> Found:
-    """What `read` makes of a run folder and its configuration, all files being of one run.
+    """What `read` makes of a run folder and its configuration, all of one run.
 
-    They are checked before and after. While somebody replaces them, they are read again.
+    They are checked before and after. While somebody replaces them, they are read
+    again.
 
     Raises:
-        DataError: the folder is not a run folder, or a file in it is missing, damaged or of another run.
+        DataError: the folder is not a run folder, or a file in it is missing, damaged
+            or of another run.
     """
     give_up = time.monotonic() + PATIENCE
     while True:
-        before, problem = _version(folder), f"{folder}: was replaced while it was read; load it again"
+        before, problem = (
+            _version(folder),
+            f"{folder}: was replaced while it was read; load it again",
+        )
         try:
             found = read(folder, read_config(folder))
             read_config(folder)
             if _version(folder) == before:
                 return found
         except (DataError, OSError, SafetensorError) as error:
-            problem = str(error) if isinstance(error, DataError) else f"{folder}: {error}; load it again"
+            problem = (
+                str(error)
+                if isinstance(error, DataError)
+                else f"{folder}: {error}; load it again"
+            )
             if _version(folder) == before and not any(folder.glob(f"{UNFINISHED}*")):
                 raise DataError(problem) from None
         if time.monotonic() > give_up:

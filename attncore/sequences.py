@@ -1,4 +1,7 @@
-"""Stage 1b: from a log to histories. Ids become indices 1..V, 0 is padding; each user is a row of a flat array."""
+"""Stage 1b: from a log to histories. Ids become indices 1..V, 0 is padding.
+
+Each user is a row of a flat array.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from attncore.interactions import DataError, Interactions
+from attncore.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,8 @@ class Vocabulary:
     """The ids of a log, each with an index from 1; index 0 is padding and has no id.
 
     Attributes:
-        ids: distinct ids, int64 or str, in ascending order, or in that of a prepared log; `ids[i]` has index `i + 1`.
+        ids: distinct ids, int64 or str, in ascending order, or in that of a prepared
+            log; `ids[i]` has index `i + 1`.
         kind: what the ids name, for error lines: "item" or "user".
     """
 
@@ -43,11 +47,16 @@ class Vocabulary:
         index = self._sought(ids)
         if not index.all():
             unknown = np.asarray(ids)[index == 0][0]
-            raise DataError(f"unknown {self.kind} {unknown}: it is not among the log's {len(self):,} {self.kind}s")
+            raise DataError(
+                f"unknown {self.kind} {unknown}: it is not among the log's"
+                f" {len(self):,} {self.kind}s"
+            )
         return index
 
     def known(self, ids: Sequence[Any] | np.ndarray) -> np.ndarray:
-        """Indices of those `ids` that are in the vocabulary, int32; the others are passed over.
+        """Indices of those `ids` that are in the vocabulary, int32.
+
+        The others are passed over.
 
         Raises:
             DataError: the ids are of another type than the log's.
@@ -63,8 +72,13 @@ class Vocabulary:
         is_number, known_number = wanted.dtype.kind in "iu", self.ids.dtype.kind in "iu"
         if is_number != known_number:
             expected = "an integer" if known_number else "text"
-            raise DataError(f"unknown {self.kind} {wanted.ravel().tolist()[0]!r}: an id of this log is {expected}")
-        return (self._index.get_indexer(pd.Index(wanted.astype(self.ids.dtype))) + 1).astype(np.int32)
+            raise DataError(
+                f"unknown {self.kind} {wanted.ravel().tolist()[0]!r}: an id of this log"
+                f" is {expected}"
+            )
+        return (
+            self._index.get_indexer(pd.Index(wanted.astype(self.ids.dtype))) + 1
+        ).astype(np.int32)
 
     def decode(self, index: np.ndarray) -> np.ndarray:
         """The ids at `index` (entries from 1 to len), in the same shape."""
@@ -81,12 +95,16 @@ class Vocabulary:
         try:
             return [int(text) for text in texts]
         except ValueError:
-            bad = next(text for text in texts if not text.strip().lstrip("+-").isdigit())
-            raise DataError(f"unknown {self.kind} {bad!r}: an id of this log is an integer") from None
+            bad = next(
+                text for text in texts if not text.strip().lstrip("+-").isdigit()
+            )
+            raise DataError(
+                f"unknown {self.kind} {bad!r}: an id of this log is an integer"
+            ) from None
 
 
 class Joined:
-    """Arrays one behind the other, read as one, so that files of several shards need not become one.
+    """Arrays one behind the other, read as one, as are the files of several shards.
 
     Args:
         parts: one-dimensional arrays of one type.
@@ -102,7 +120,10 @@ class Joined:
         return self.shape[0]
 
     def __getitem__(self, at: Any) -> np.ndarray:
-        """The entries at some places, in memory; `at` is an array of integers or a slice."""
+        """The entries at some places, in memory.
+
+        `at` is an array of integers or a slice.
+        """
         if isinstance(at, slice):
             at = np.arange(*at.indices(len(self)))
         found = np.empty(at.shape, self.dtype)
@@ -115,12 +136,15 @@ class Joined:
 
 @dataclass(frozen=True)
 class Histories:
-    """Many histories in one flat array: row r is `items[offsets[r]:offsets[r + 1]]`, oldest event first.
+    """Many histories in one flat array.
+
+    Row r is `items[offsets[r]:offsets[r + 1]]`, oldest event first.
 
     Attributes:
         items: item indices 1..V, int32, one per event.
         offsets: where each row begins and ends, int64, rows + 1 entries.
-        times: time of each event, int64 (Unix seconds, or the row's number when the log has no time).
+        times: time of each event, int64 (Unix seconds, or the row's number when the log
+            has no time).
         attributes: event attributes by name (a rating, say), one value per event.
     """
 
@@ -146,18 +170,28 @@ class Histories:
         return np.diff(self.offsets)
 
     def take(self, rows: np.ndarray, stops: np.ndarray | None = None) -> Histories:
-        """The given rows in the given order; `stops` cuts each to its first so many events (None keeps all)."""
+        """The given rows in the given order.
+
+        `stops` cuts each to its first so many events (None keeps all).
+        """
         rows = np.asarray(rows, np.int64)
         lengths = self.lengths[rows] if stops is None else np.asarray(stops)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        at = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
+        at = spans(self.offsets[rows], lengths)
         return self._gathered(at, offsets)
 
     def erased(self, row: int) -> Histories:
-        """One history n + 1 times: whole, then without each of its n events; times and attributes are kept."""
+        """One history n + 1 times: whole, then without each of its n events.
+
+        Times and attributes are kept.
+        """
         events = np.arange(self.offsets[row], self.offsets[row + 1])
-        at = np.concatenate([events, *(np.delete(events, event) for event in range(len(events)))])
-        offsets = np.concatenate([[0], np.cumsum([len(events)] + [len(events) - 1] * len(events))])
+        at = np.concatenate(
+            [events, *(np.delete(events, event) for event in range(len(events)))]
+        )
+        offsets = np.concatenate(
+            [[0], np.cumsum([len(events)] + [len(events) - 1] * len(events))]
+        )
         return self._gathered(at, offsets.astype(np.int64))
 
     def _gathered(self, at: np.ndarray, offsets: np.ndarray) -> Histories:
@@ -165,7 +199,9 @@ class Histories:
         return Histories(self.items[at], offsets, self.times[at], attributes)
 
     def memory_mapped(self, folder: Path) -> Histories:
-        """The same histories with their events in files of a folder instead of in memory; training reads them there.
+        """The same histories with their events in files of a folder, not in memory.
+
+        Training reads them there.
 
         Raises:
             DataError: an attribute is not a number.
@@ -174,50 +210,48 @@ class Histories:
 
         def mapped(name: str, column: np.ndarray) -> np.ndarray:
             if column.dtype.kind not in "biuf":
-                raise DataError(f"attribute {name!r}: is not a number, and only numbers can be memory-mapped")
+                raise DataError(
+                    f"attribute {name!r}: is not a number, and only numbers can be"
+                    " memory-mapped"
+                )
             np.save(folder / f"{name}.npy", column)
             return np.load(folder / f"{name}.npy", mmap_mode="c")
 
-        attributes = {name: mapped(f"attribute-{name}", column) for name, column in self.attributes.items()}
+        attributes = {
+            name: mapped(f"attribute-{name}", column)
+            for name, column in self.attributes.items()
+        }
         return replace(
-            self, items=mapped("items", self.items), times=mapped("times", self.times), attributes=attributes
+            self,
+            items=mapped("items", self.items),
+            times=mapped("times", self.times),
+            attributes=attributes,
         )
 
     @classmethod
     def from_lists(cls, rows: Sequence[Sequence[int] | np.ndarray]) -> Histories:
-        """Histories from lists of item indices; times count the events of a row from 0."""
+        """Histories from lists of item indices.
+
+        Times count the events of a row from 0.
+        """
         lengths = [len(row) for row in rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         empty = np.zeros(0, np.int32)
         items = np.concatenate([empty, *[np.asarray(row, np.int32) for row in rows]])
-        times = np.concatenate([np.zeros(0, np.int64), *[np.arange(n, dtype=np.int64) for n in lengths]])
+        times = np.concatenate(
+            [np.zeros(0, np.int64), *[np.arange(n, dtype=np.int64) for n in lengths]]
+        )
         return cls(items, offsets, times)
 
 
-def index_log(log: Interactions) -> tuple[Vocabulary, Vocabulary, Histories]:
-    """Vocabularies and histories; events of equal time keep the order of the log's rows.
-
-    Candidates of slates are items of the log, even those that nobody took.
-    """
-    events = log.events
-    user, user_ids = pd.factorize(events["user"], sort=True)
-    item, item_ids = pd.factorize(events["item"], sort=True)
-    if log.slates is not None:
-        every = item_ids.union(log.slates.items.categories)
-        item, item_ids = every.get_indexer(item_ids)[item], every
-    time = events["time"].to_numpy(np.int64)
-    order = np.lexsort((time, user))  # a stable sort: rows of one user and one time stay as loaded
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(user_ids)))]).astype(np.int64)
-    extra = [name for name in events.columns if name not in ("user", "item", "time")]
-    histories = Histories(
-        (item[order] + 1).astype(np.int32),
-        offsets,
-        time[order],
-        {name: events[name].to_numpy()[order] for name in extra},
-    )
-    return Vocabulary(plain_ids(user_ids), "user"), Vocabulary(plain_ids(item_ids), "item"), histories
+def spans(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """All places of several runs, each of which begins at its start, one by one."""
+    before = np.cumsum(lengths) - lengths
+    return np.arange(np.sum(lengths)) + np.repeat(starts - before, lengths)
 
 
 def plain_ids(index: pd.Index) -> np.ndarray:
     """Ids as int64, or as Python strings."""
-    return index.to_numpy(np.int64) if index.dtype.kind in "iu" else index.to_numpy(object)
+    return (
+        index.to_numpy(np.int64) if index.dtype.kind in "iu" else index.to_numpy(object)
+    )

@@ -3,18 +3,51 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file, save_file
 
-from attncore.interactions import DataError, Interactions
-from attncore.moments import Moments
-from attncore.sequences import Histories, Vocabulary, index_log, plain_ids
+from attncore.errors import DataError
+from attncore.interactions import Interactions
+from attncore.sequences import Histories, Vocabulary, plain_ids
+
+
+class AskedSlates(Protocol):
+    """What a split must know of slates: see `attncore.ranking.asof.IndexedSlates`."""
+
+    @property
+    def users(self) -> np.ndarray:
+        """The user row of each slate."""
+
+    @property
+    def times(self) -> np.ndarray:
+        """When each slate was shown."""
+
+    @property
+    def stops(self) -> np.ndarray:
+        """How many events of its user lie before each slate."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def only(self, slates: np.ndarray) -> AskedSlates:
+        """Some of them."""
+
+    def first_clicked(self) -> np.ndarray:
+        """The item of each slate's first clicked candidate."""
+
+    def figures(
+        self, scorer: Any, rows: np.ndarray, k: Sequence[int]
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+        """The metrics of some slates, all their scores, and which were clicked."""
+
+    def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Arrays for a file, and the rest as plain values."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +59,18 @@ class Holdout:
         histories: what is known when the question is asked, one row per question.
         users: the asked user's row in `Split.users`, int64.
         targets: index of the item that came next, int32.
-        item_counts: how often each item occurs in training, int64 (V,); entry j is item index j + 1.
-        exclude_seen: items of the row's whole history are no candidates, the target excepted.
+        item_counts: how often each item occurs in training, int64 (V,); entry j is item
+            index j + 1.
+        exclude_seen: items of the row's whole history are no candidates, the target
+            excepted.
         protocol: how the split was made, in words and numbers.
-        attributes: event attributes of the targets, raw, by name. Of these a model may read only what its
-            `situation_features` name: what is known before the answer.
-        own: True where these are the questions of this process alone, and the others of its group have theirs.
-        slates: where slates are asked, those of the rows, in order; `targets` then holds the first item taken of
-            each. None where the next item is asked.
+        attributes: event attributes of the targets, raw, by name. Of these a model may
+            read only what its `situation_features` name: what is known before the
+            answer.
+        sharded: True where these are the questions of this process alone, and the
+            others of its group have theirs.
+        slates: where slates are asked, those of the rows, in order; `targets` then
+            holds the first item clicked of each. None where the next item is asked.
     """
 
     name: str
@@ -44,15 +81,18 @@ class Holdout:
     exclude_seen: bool
     protocol: dict[str, Any]
     attributes: Mapping[str, np.ndarray] = field(default_factory=dict)
-    own: bool = False
-    slates: Moments | None = None
+    sharded: bool = False
+    slates: AskedSlates | None = None
 
     def __len__(self) -> int:
         """Number of questions."""
         return len(self.targets)
 
     def first_of_users(self, most: int) -> Holdout:
-        """A small part of the questions: the first of each user, for at most `most` users, evenly chosen."""
+        """A small part of the questions.
+
+        The first of each user, for at most `most` users, evenly chosen.
+        """
         first = np.sort(np.unique(self.users, return_index=True)[1])
         rows = first[np.linspace(0, len(first) - 1, min(most, len(first))).astype(int)]
         return replace(
@@ -67,7 +107,7 @@ class Holdout:
 
 @dataclass(frozen=True)
 class Split:
-    """A log divided into training, validation and test, with the vocabularies that all three share.
+    """A log divided into training, validation and test, which share vocabularies.
 
     Attributes:
         name: the log's name.
@@ -79,7 +119,10 @@ class Split:
         valid, test: the questions.
         log: where it came from; None when the split was read from a run folder.
         titles: a title per item where the log has them, else None.
-        slates: the slates of the log, by time; None when it has none. A run folder keeps those after training alone.
+        slates: the slates of the log, by time; None when it has none. A run folder
+            keeps those after training alone.
+        sharded: True where the users are those of this process alone, and the others of
+            its group have theirs.
     """
 
     name: str
@@ -92,11 +135,15 @@ class Split:
     test: Holdout
     log: Interactions | None = None
     titles: np.ndarray | None = None
-    slates: Moments | None = None
+    slates: AskedSlates | None = None
+    sharded: bool = False
 
     @property
     def item_counts(self) -> np.ndarray:
-        """How often each item occurs in training, int64 (V,); entry j is item index j + 1."""
+        """How often each item occurs in training, int64 (V,).
+
+        Entry j is item index j + 1.
+        """
         return self.valid.item_counts
 
     def label(self, item: Any) -> str:
@@ -105,7 +152,7 @@ class Split:
         return str(item) if self.titles is None else str(self.titles[index - 1])
 
     def save(self, folder: Path, attributes: Sequence[str] = ()) -> None:
-        """Write `vocabulary.json` and `histories.safetensors` into a folder that exists.
+        """Write `vocabulary.json` and `histories.safetensors` into a folder.
 
         Of the events' attributes only those named in `attributes` are kept.
         """
@@ -120,7 +167,9 @@ class Split:
             arrays[f"{holdout.name}_places"] = holdout.histories.lengths
         kept: list[dict[str, Any]] = []
         for name in attributes:
-            arrays[f"attribute_{len(kept)}"], values = _packed(self.histories.attributes[name])
+            arrays[f"attribute_{len(kept)}"], values = _packed(
+                self.histories.attributes[name]
+            )
             kept.append({"name": name, "values": values})
         about = {
             "name": self.name,
@@ -132,25 +181,36 @@ class Split:
             "attributes": kept,
         }
         if self.slates is not None:
-            asked = self.slates.only(np.flatnonzero(self.slates.times >= self.valid.protocol["valid_from"]))
+            asked = self.slates.only(
+                np.flatnonzero(self.slates.times >= self.valid.protocol["valid_from"])
+            )
             more, about["slates"] = asked.to_arrays()
             arrays |= more
-        (folder / "vocabulary.json").write_text(json.dumps(about, default=str), encoding="utf-8")
+        (folder / "vocabulary.json").write_text(
+            json.dumps(about, default=str), encoding="utf-8"
+        )
         save_file(
             {name: np.ascontiguousarray(array) for name, array in arrays.items()},
             folder / "histories.safetensors",
         )
 
     @classmethod
-    def load(cls, folder: Path) -> Split:
-        """Read what `save` wrote."""
+    def load(
+        cls, folder: Path, indexed_slates: Callable[..., AskedSlates] | None = None
+    ) -> Split:
+        """Read what `save` wrote.
+
+        `indexed_slates` makes slates of what was kept of them.
+        """
         about = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
         arrays = load_file(folder / "histories.safetensors")
         attributes = {
             kept["name"]: _unpacked(arrays[f"attribute_{number}"], kept["values"])
             for number, kept in enumerate(about.get("attributes", []))
         }
-        histories = Histories(arrays["items"], arrays["offsets"], arrays["times"], attributes)
+        histories = Histories(
+            arrays["items"], arrays["offsets"], arrays["times"], attributes
+        )
         return split_at(
             about["name"],
             about["checksum"],
@@ -158,19 +218,34 @@ class Split:
             Vocabulary(plain_ids(pd.Index(about["items"])), "item"),
             histories,
             arrays["train_stops"],
-            {name: (arrays[f"{name}_rows"], arrays[f"{name}_places"]) for name in ("valid", "test")},
+            {
+                name: (arrays[f"{name}_rows"], arrays[f"{name}_places"])
+                for name in ("valid", "test")
+            },
             about["protocol"],
-            titles=None if about["titles"] is None else np.array(about["titles"], object),
+            titles=(
+                None if about["titles"] is None else np.array(about["titles"], object)
+            ),
             counts=arrays.get("item_counts"),
-            slates=Moments.from_arrays(arrays, about["slates"], histories) if "slates" in about else None,
+            slates=(
+                indexed_slates(arrays, about["slates"], histories)
+                if "slates" in about and indexed_slates is not None
+                else None
+            ),
         )
 
 
 def _packed(column: np.ndarray) -> tuple[np.ndarray, list[Any] | None]:
-    """An event attribute as an array of numbers, and, where those are places in a list of values, that list."""
+    """An event attribute as an array of numbers.
+
+    Where those are places in a list of values, that list too.
+    """
     if column.dtype.kind in "biuf":
         return column, None
-    plain = [tuple(value) if isinstance(value, list | set | np.ndarray) else value for value in column]
+    plain = [
+        tuple(value) if isinstance(value, list | set | np.ndarray) else value
+        for value in column
+    ]
     places, values = pd.factorize(pd.Series(plain, dtype=object).to_numpy())
     return places.astype(np.int64), values.tolist()
 
@@ -195,13 +270,14 @@ def split_at(
     log: Interactions | None = None,
     titles: np.ndarray | None = None,
     counts: np.ndarray | None = None,
-    slates: Moments | None = None,
+    slates: AskedSlates | None = None,
 ) -> Split:
-    """A split that trains on each row up to `train_stops` and asks `questions[name] = rows, places`.
+    """A split that trains on each row up to `train_stops` and asks some questions.
 
-    A question is: which item stands at that place of that row, given all before it? With `slates` it is: which of a
-    slate's candidates were taken, given all before its moment? `counts` are the training events of each item, where
-    there are more than those of `histories`.
+    They are `questions[name] = rows, places`. A question is: which item stands at that
+    place of that row, given all before it? With `slates` it is: which of a slate's
+    candidates were clicked, given all before its moment? `counts` are the training
+    events of each item, where there are more than those of `histories`.
     """
     train = histories.take(np.arange(len(users)), stops=train_stops)
     if counts is None:
@@ -209,16 +285,33 @@ def split_at(
     holdouts: dict[str, Holdout] = {}
     for part, (rows, places) in questions.items():
         if len(rows) == 0:
-            raise DataError(f"{name}: the {protocol['split']} split leaves no user for {part}; use a longer log")
+            raise DataError(
+                f"{name}: the {protocol['split']} split leaves no user for {part}; use"
+                " a longer log"
+            )
         if slates is not None:
             until = protocol["test_from"] if part == "valid" else np.iinfo(np.int64).max
             since = protocol[f"{part}_from"]
-            asked = slates.only(np.flatnonzero((slates.times >= since) & (slates.times < until)))
+            asked = slates.only(
+                np.flatnonzero((slates.times >= since) & (slates.times < until))
+            )
             if len(asked) == 0:
-                raise DataError(f"{name}: no slate lies in the time of {part}; use a longer log")
-            known = replace(histories, attributes={}).take(asked.users, stops=asked.stops)
-            first = asked.items[asked.taken[asked.taken_offsets[:-1]]]
-            holdouts[part] = Holdout(part, known, asked.users, first, counts, False, protocol, slates=asked)
+                raise DataError(
+                    f"{name}: no slate lies in the time of {part}; use a longer log"
+                )
+            known = replace(histories, attributes={}).take(
+                asked.users, stops=asked.stops
+            )
+            holdouts[part] = Holdout(
+                part,
+                known,
+                asked.users,
+                asked.first_clicked(),
+                counts,
+                False,
+                protocol,
+                slates=asked,
+            )
             continue
         holdouts[part] = Holdout(
             name=part,
@@ -228,10 +321,14 @@ def split_at(
             item_counts=counts,
             exclude_seen=protocol["exclude_seen"],
             protocol=protocol,
-            attributes={name: column[at] for name, column in histories.attributes.items()},
+            attributes={
+                name: column[at] for name, column in histories.attributes.items()
+            },
         )
     asks = holdouts["valid"], holdouts["test"]
-    return Split(name, checksum, users, items, histories, train, *asks, log, titles, slates)
+    return Split(
+        name, checksum, users, items, histories, train, *asks, log, titles, slates
+    )
 
 
 def _split_log(
@@ -246,13 +343,20 @@ def _split_log(
     titles = None
     if log.items is not None and "title" in log.items.columns:
         known = log.items["title"].reindex(items.ids)
-        titles = known.where(known.notna(), pd.Series(items.ids, index=items.ids).astype(str)).to_numpy(object)
+        titles = known.where(
+            known.notna(), pd.Series(items.ids, index=items.ids).astype(str)
+        ).to_numpy(object)
     protocol, slates = protocol_of(protocol, log.repeats), None
     if log.slates is not None:
-        slates = Moments.of(log.slates, users, items, histories)
-        protocol |= {"catalogue": "the slate", "history": "all before the slate's moment"}
+        slates = log.slates.indexed(users, items, histories)
+        protocol |= {
+            "catalogue": "the slate",
+            "history": "all before the slate's moment",
+        }
     how = train_stops, questions, protocol, log, titles
-    return split_at(log.name, log.checksum, users, items, histories, *how, slates=slates)
+    return split_at(
+        log.name, log.checksum, users, items, histories, *how, slates=slates
+    )
 
 
 def protocol_of(split: dict[str, Any], repeats: bool) -> dict[str, Any]:
@@ -268,15 +372,17 @@ def protocol_of(split: dict[str, Any], repeats: bool) -> dict[str, Any]:
 def _refuse_slates(log: Interactions, split: str) -> None:
     if log.slates is not None:
         raise DataError(
-            f"{log.name}: has slates, and {split} would show them others' future; use split_by_time (--split time)"
+            f"{log.name}: has slates, and {split} would show them others' future; use"
+            " split_by_time (--split time)"
         )
 
 
 def leave_one_out(log: Interactions) -> Split:
     """Each user's last event tests, the one before validates, the rest train.
 
-    A user with fewer than 3 events is in training only. The history of a test question holds the validation
-    event; training does not. It leaks other users' future, so report `split_by_time` beside it.
+    A user with fewer than 3 events is in training only. The history of a test question
+    holds the validation event; training does not. It leaks other users' future, so
+    report `split_by_time` beside it.
 
     Raises:
         DataError: no user has 3 events, or the log has slates.
@@ -286,26 +392,39 @@ def leave_one_out(log: Interactions) -> Split:
     lengths = indexed[2].lengths
     asked = np.flatnonzero(lengths >= 3)
     train_stops = np.where(lengths >= 3, lengths - 2, lengths)
-    questions = {"valid": (asked, lengths[asked] - 2), "test": (asked, lengths[asked] - 1)}
+    questions = {
+        "valid": (asked, lengths[asked] - 2),
+        "test": (asked, lengths[asked] - 1),
+    }
     return _split_log(log, indexed, train_stops, questions, {"split": "leave-one-out"})
 
 
 def split_by_time(log: Interactions, valid: float = 0.1, test: float = 0.1) -> Split:
-    """Two moments cut the log for everyone: training before the first, testing from the second on.
+    """Two moments cut the log for everyone.
 
-    `valid` and `test` are shares of the log's events. Asked is each user's first event in the period, if they
-    have a history before it; the history ends where the period begins. Events of one time are never parted.
+    Training before the first, testing from the second on. `valid` and `test` are shares
+    of the log's events. Asked is each user's first event in the period, if they have a
+    history before it; the history ends where the period begins. Events of one time are
+    never parted.
 
-    Of a log with slates every slate in the period is asked, and its history is all before the slate's own moment, as
-    it would be in a shop; what is learned is learned before the first cut alone.
+    Of a log with slates every slate in the period is asked, and its history is all
+    before the slate's own moment, as it would be in a shop; what is learned is learned
+    before the first cut alone.
 
     Raises:
-        DataError: the log has no time, a share is out of range, or a period asks nobody.
+        DataError: the log has no time, a share is out of range, or a period asks
+            nobody.
     """
     if not log.has_time:
-        raise DataError(f"{log.name}: has no time column, so it cannot be split by time; use leave_one_out")
+        raise DataError(
+            f"{log.name}: has no time column, so it cannot be split by time; use"
+            " leave_one_out"
+        )
     if not (0 < valid < 1 and 0 < test < 1 and valid + test < 1):
-        raise DataError(f"valid={valid} and test={test}: shares must be above 0 and sum to less than 1")
+        raise DataError(
+            f"valid={valid} and test={test}: shares must be above 0 and sum to less"
+            " than 1"
+        )
     indexed = users, _, histories = index_log(log)
     ordered = np.sort(histories.times)
     cut_valid = ordered[int(len(ordered) * (1 - valid - test))]
@@ -318,12 +437,17 @@ def split_by_time(log: Interactions, valid: float = 0.1, test: float = 0.1) -> S
     before_valid, before_test = known_before(cut_valid), known_before(cut_test)
     rows_valid = np.flatnonzero((before_valid > 0) & (before_test > before_valid))
     rows_test = np.flatnonzero((before_test > 0) & (histories.lengths > before_test))
-    questions = {"valid": (rows_valid, before_valid[rows_valid]), "test": (rows_test, before_test[rows_test])}
+    questions = {
+        "valid": (rows_valid, before_valid[rows_valid]),
+        "test": (rows_test, before_test[rows_test]),
+    }
     protocol = {
         "split": "time",
         "valid_from": int(cut_valid),
         "test_from": int(cut_test),
-        "users_without_history": int(((before_test == 0) & (histories.lengths > 0)).sum()),
+        "users_without_history": int(
+            ((before_test == 0) & (histories.lengths > 0)).sum()
+        ),
     }
     return _split_log(log, indexed, before_valid, questions, protocol)
 
@@ -336,19 +460,21 @@ def split_by_user(
     seed: int = 0,
     opening: int | None = None,
 ) -> Split:
-    """Held-out users show their first `known` events and are asked for the next; nothing of them trains.
+    """Held-out users show their first `known` events and are asked for the next.
 
-    Users are dealt to `folds` folds at random by `seed`: fold `fold` tests, the one after it validates, the
-    others train.
+    Nothing of them trains. Users are dealt to `folds` folds at random by `seed`: fold
+    `fold` tests, the one after it validates, the others train.
 
     Args:
         log: what to divide.
         fold, folds: which fold tests, of how many.
-        known: one number, or several: each held-out user is then asked once for each, in this order of numbers.
-            Who has no event after the first `known` is not asked.
+        known: one number, or several: each held-out user is then asked once for each,
+            in this order of numbers. Who has no event after the first `known` is not
+            asked.
         seed: deals the users.
-        opening: training users train with their first so many events alone, which are more like what a new user
-            does than later ones; None lets them train with all.
+        opening: training users train with their first so many events alone, which are
+            more like what a new user does than later ones; None lets them train with
+            all.
 
     Raises:
         DataError: a number is out of range, or the log has slates.
@@ -356,18 +482,69 @@ def split_by_user(
     _refuse_slates(log, "split_by_user")
     asked: list[int] = np.atleast_1d(np.asarray(known, np.int64)).tolist()
     if not (folds >= 3 and 0 <= fold < folds and asked and min(asked) >= 0):
-        raise DataError(f"fold={fold}, folds={folds}, known={known}: need 0 <= fold < folds, folds >= 3, known >= 0")
+        raise DataError(
+            f"fold={fold}, folds={folds}, known={known}: need 0 <= fold < folds, folds"
+            " >= 3, known >= 0"
+        )
     if opening is not None and opening < 2:
-        raise DataError(f"opening={opening}: must be at least 2, an event and the one after it")
+        raise DataError(
+            f"opening={opening}: must be at least 2, an event and the one after it"
+        )
     indexed = users, _, histories = index_log(log)
     dealt = np.random.default_rng(seed).permutation(len(users)) % folds
     held = {"test": dealt == fold, "valid": dealt == (fold + 1) % folds}
     kept = ~(held["test"] | held["valid"])
     questions = {}
     for name, chosen in held.items():
-        rows = [np.flatnonzero(chosen & (histories.lengths > events)) for events in asked]
-        questions[name] = (np.concatenate(rows), np.repeat(np.array(asked, np.int64), [*map(len, rows)]))
+        rows = [
+            np.flatnonzero(chosen & (histories.lengths > events)) for events in asked
+        ]
+        questions[name] = (
+            np.concatenate(rows),
+            np.repeat(np.array(asked, np.int64), [*map(len, rows)]),
+        )
     shown = asked[0] if np.ndim(known) == 0 else asked
-    protocol = {"split": "user", "fold": fold, "folds": folds, "known": shown, "seed": seed, "opening": opening}
-    stops = histories.lengths if opening is None else np.minimum(histories.lengths, opening)
+    protocol = {
+        "split": "user",
+        "fold": fold,
+        "folds": folds,
+        "known": shown,
+        "seed": seed,
+        "opening": opening,
+    }
+    stops = (
+        histories.lengths if opening is None else np.minimum(histories.lengths, opening)
+    )
     return _split_log(log, indexed, np.where(kept, stops, 0), questions, protocol)
+
+
+def index_log(log: Interactions) -> tuple[Vocabulary, Vocabulary, Histories]:
+    """Vocabularies and histories.
+
+    Events of equal time keep the order of the log's rows. Candidates of slates are
+    items of the log, even those that nobody took.
+    """
+    events = log.events
+    user, user_ids = pd.factorize(events["user"], sort=True)
+    item, item_ids = pd.factorize(events["item"], sort=True)
+    if log.slates is not None:
+        every = item_ids.union(log.slates.candidates)
+        item, item_ids = every.get_indexer(item_ids)[item], every
+    time = events["time"].to_numpy(np.int64)
+    # A stable sort: rows of one user and one time stay as loaded.
+    order = np.lexsort((time, user))
+    offsets = np.concatenate(
+        [[0], np.cumsum(np.bincount(user, minlength=len(user_ids)))]
+    ).astype(np.int64)
+    extra = [name for name in events.columns if name not in ("user", "item", "time")]
+    histories = Histories(
+        (item[order] + 1).astype(np.int32),
+        offsets,
+        time[order],
+        {name: events[name].to_numpy()[order] for name in extra},
+    )
+    return (
+        Vocabulary(plain_ids(user_ids), "user"),
+        Vocabulary(plain_ids(item_ids), "item"),
+        histories,
+    )

@@ -1,40 +1,76 @@
-"""The training loop: one step, an epoch of steps, a run of epochs that can stop at any moment and go on."""
+"""The training loop: batch, loss, update; an epoch of steps; a run that can go on.
+
+What is drawn comes from the model's sampler, so the loop is one for every kind of log.
+"""
 
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from attncore.batches import Batch, prefetched, shuffled_batches
-from attncore.checkpoints import RunFolder, origin_of
-from attncore.config import TrainingConfig
-from attncore.devices import choose_precision, tensor_float_32
-from attncore.distributed import Group, processes
-from attncore.interactions import DataError
-from attncore.interrupts import stop_requests
-from attncore.optimizing import LossOf, MovingAverage, adamw, backward, update
-from attncore.output import Criterion, Loss
-from attncore.ranking import evaluate
-from attncore.recommender import Recommender
-from attncore.reports import Report
-from attncore.schedules import learning_rate
+from attncore.batches import Sampler
+from attncore.checkpoints import RunFolder, origin_of, stop_requests
+from attncore.config import Loss, ModelConfig, TrainingConfig
+from attncore.distributed import Group, choose_precision, processes, tensor_float_32
+from attncore.evaluation import Report, evaluate
+from attncore.optim import LossOf, MovingAverage, adamw, backward, learning_rate, update
+from attncore.output import Criterion
 from attncore.splits import Split
 
 logger = logging.getLogger(__name__)
 
-EPOCH_METRICS = ("hr@10", "ndcg@10", "mrr", "recall@10", "gauc", "logloss")  # those of them that there are
+
+# Those of them that there are.
+EPOCH_METRICS = (
+    "hr@10",
+    "ndcg@10",
+    "mrr",
+    "recall@10",
+    "gauc",
+    "logloss",
+)
+
+
+LOOK_EVERY = 50  # steps between readings of the loss, for each of which the loop waits
 SLATES_AN_EPOCH = 1000  # validation slates that choose the best epoch, of as many users
+
+
+class Trainable(Protocol):
+    """What can be trained: a `torch.nn.Module` with these; every kind of model is."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """What the model is made of."""
+
+    @property
+    def default_loss(self) -> Loss:
+        """What the loss "auto" is."""
+
+    def check_training(self, config: TrainingConfig) -> None:
+        """Raise ValueError where a training asks for what the model cannot do."""
+
+    def sampler(self, split: Split, config: TrainingConfig, group: Group) -> Sampler:
+        """What the steps are drawn by."""
+
+    def loss(self, batch: Any, criterion: Criterion) -> Tensor:
+        """The summed loss of a batch."""
+
+    def save(
+        self,
+        folder: str | Path,
+        about: Mapping[str, Any] | None = None,
+        only_weights: bool = False,
+    ) -> None:
+        """Write the run folder."""
 
 
 @dataclass
@@ -42,8 +78,10 @@ class Run:
     """What training did.
 
     Attributes:
-        epochs: one entry an epoch: epoch, loss, positions_per_s, seconds, lr, and validation metrics.
-        valid: the validation report of the weights that the model now has: those of the best epoch.
+        epochs: one entry an epoch: epoch, loss, positions_per_s, seconds, lr, and
+            validation metrics.
+        valid: the validation report of the weights that the model now has: those of the
+            best epoch.
         seconds: time of this call of `fit`, validation included.
     """
 
@@ -53,8 +91,15 @@ class Run:
 
     @property
     def best_epoch(self) -> int:
-        """The first epoch with the highest validation NDCG@10; 0 before the first ends."""
-        return max(self.epochs, key=lambda entry: entry["ndcg@10"])["epoch"] if self.epochs else 0
+        """The first epoch with the highest validation NDCG@10.
+
+        0 before the first ends.
+        """
+        return (
+            max(self.epochs, key=lambda entry: entry["ndcg@10"])["epoch"]
+            if self.epochs
+            else 0
+        )
 
     @property
     def positions_per_s(self) -> float:
@@ -63,59 +108,73 @@ class Run:
 
 
 def fit(
-    model: Recommender,
+    model: Trainable,
     split: Split,
     config: TrainingConfig | None = None,
     out: str | Path | None = None,
     about: dict[str, Any] | None = None,
     resume: bool = False,
 ) -> Run:
-    """Train the model in place on `split.train`, choosing the best epoch by NDCG@10 on `split.valid`.
+    """Train the model in place on `split.train`.
 
-    A step's users are drawn at random. They are sorted by length only within the step and worked through in
-    parts, each padded to its own longest history: the gradient is that of the whole step, without the padding.
-    Where the split has slates, an epoch shows 8 random ones of each user, and the best epoch is chosen on the first
-    validation slate of 1,000 users; the report in the end is on all.
-    Under `torchrun` each process works on its own users of the step, and the first one writes. Where a split holds
-    the users of this process alone (`split.valid.own`), a step takes the same share of them from each.
+    The best epoch is chosen by NDCG@10 on `split.valid`. A step's users are drawn at
+    random. They are sorted by length only within the step and worked through in parts,
+    each padded to its own longest history: the gradient is that of the whole step,
+    without the padding. Where the split has slates, an epoch shows 8 random ones of
+    each user, and the best epoch is chosen on the first validation slate of 1,000
+    users; the report in the end is on all. Under `torchrun` each process works on its
+    own users of the step, and the first one writes. Where a split holds the users of
+    this process alone (`split.sharded`), a step takes the same share of them from each.
 
     Args:
-        model: what to train; it ends with the weights of the best epoch, in evaluation mode.
+        model: what to train; it ends with the weights of the best epoch, in evaluation
+            mode.
         split: training histories and validation questions; test is never read.
         config: how to train.
-        out: a run folder: `log.jsonl` grows by a line an epoch, the best weights and the last two checkpoints are
-            kept; Ctrl-C ends the step, writes a checkpoint and stops. None writes nothing.
-        about: more entries for the run folder's `config.json`, such as where the data came from.
-        resume: go on from the newest checkpoint in `out`, to the weights that a run without a break has; where
-            there is none, begin.
+        out: a run folder: `log.jsonl` grows by a line an epoch, the best weights and
+            the last two checkpoints are kept; Ctrl-C ends the step, writes a checkpoint
+            and stops. None writes nothing.
+        about: more entries for the run folder's `config.json`, such as where the data
+            came from.
+        resume: go on from the newest checkpoint in `out`, to the weights that a run
+            without a break has; where there is none, begin.
 
     Returns:
         losses, speeds and validation metrics of every epoch.
 
     Raises:
-        DataError: no training history has two events, the batch is larger than the data, the device is missing, or
-            the folder cannot be written, is written by another process, holds an unfinished run, or a checkpoint that
-            does not fit.
-        FloatingPointError: a loss or gradient is not finite; weights and checkpoints are those from before.
+        DataError: no training history has two events, the batch is larger than the
+            data, the device is missing, or the folder cannot be written, is written by
+            another process, holds an unfinished run, or a checkpoint that does not fit.
+        FloatingPointError: a loss or gradient is not finite; weights and checkpoints
+            are those from before.
         KeyboardInterrupt: it was stopped by Ctrl-C or SIGTERM.
     """
     config = config or TrainingConfig()
     with processes(config.device) as group, tensor_float_32(group.device):
         origin = origin_of(split, asdict(model.config), asdict(config), group.size)
-        folder = RunFolder(out, origin, (about or {}) | {"training": asdict(config)}, writes=group.leads)
+        folder = RunFolder(
+            out,
+            origin,
+            (about or {}) | {"training": asdict(config)},
+            writes=group.is_rank_0,
+        )
         with folder.held():
             trainer = Trainer(model, split, config, group, folder)
-            if (state := group.from_leader(folder.open(resume))) is not None:
+            if (state := group.from_rank_0(folder.open(resume))) is not None:
                 trainer.restore(state)
             return trainer.train()
 
 
 class Trainer:
-    """All that changes while a model is trained, and the loop that changes it; `fit` has the arguments' meaning."""
+    """All that changes while a model is trained, and the loop that changes it.
+
+    `fit` has the arguments' meaning.
+    """
 
     def __init__(
         self,
-        model: Recommender,
+        model: Any,
         split: Split,
         config: TrainingConfig,
         group: Group,
@@ -124,142 +183,125 @@ class Trainer:
         self.model, self.split, self.config, self.group = model, split, config, group
         self.folder = folder
         self.dtype = choose_precision(config.precision, group.device)
-        torch.manual_seed(config.seed + 1_000_003 * group.rank)  # dropout differs between processes
+        # Dropout differs between processes.
+        torch.manual_seed(config.seed + 1_000_003 * group.rank)
+        model.check_training(config)
         model.to(group.device)
-        self.windows = model.training_windows(split, config)
-        self.questions = split.valid if split.slates is None else split.valid.first_of_users(SLATES_AN_EPOCH)
-        self.rows, self.own = np.flatnonzero(self.windows.lengths), split.valid.own
-        self.users_a_step = config.batch_size * config.accumulate
-        users = len(self.rows)
-        if self.own:
-            users = int(group.total(torch.tensor(users, device=group.device)))
-        if users == 0:
-            raise DataError(
-                f"{split.name}: no user has two training events, so there is no next item to learn; use a longer log"
-            )
-        if self.users_a_step > max(users, TrainingConfig.batch_size):
-            raise DataError(
-                f"{split.name}: batch_size={config.batch_size} × accumulate={config.accumulate} users a step, but "
-                f"only {users} have two training events; lower --batch-size"
-            )
-        self.steps_an_epoch = math.ceil(users / self.users_a_step)
+        self.sampler = model.sampler(split, config, group)
+        self.sampler.check(split.name)
+        self.questions = split.valid
+        if split.slates is not None:
+            self.questions = split.valid.first_of_users(SLATES_AN_EPOCH)
+        self.steps_an_epoch = self.sampler.steps_an_epoch
         self.steps = config.epochs * self.steps_an_epoch
-        loss: Loss = config.loss
-        if loss == "auto":
-            loss = model.default_loss
-        if loss == "combined" and split.slates is None:
-            raise ValueError(f"loss='combined': is for slates, and {split.name} has none; use 'bce'")
-        if config.label_smoothing and loss != "full":
-            raise ValueError(f"label_smoothing={config.label_smoothing}: needs the full loss, not {loss!r}; use 0")
-        counts = torch.from_numpy(split.item_counts)
-        criterion = Criterion(
-            loss, config.negatives, config.popularity, config.calibration, counts, config.label_smoothing
-        )
-        loss_of = LossOf(model, criterion.to(group.device))
+        loss_of = LossOf(model, self._criterion().to(group.device))
         if config.compile:
             loss_of.compile(dynamic=True)
         self.loss_of = group.wrap(loss_of)
         self.optimizer = adamw(model, config.lr, config.weight_decay)
         self.average = MovingAverage(model, config.ema)
         self.run, self.best, self.step = Run(), dict[str, Tensor](), 0
-        self.total = torch.zeros((), device=group.device)  # summed loss of the epoch so far, not yet read
-        self.failed = torch.full((), -1, device=group.device)  # the first step that was not finite
+        # The summed loss of the epoch so far, and the first step that was not finite,
+        # both not yet read.
+        self.total = torch.zeros((), device=group.device)
+        self.failed = torch.full((), -1, device=group.device)
         self.positions, self.seconds = 0, 0.0  # of the epoch so far
 
-    def train_step(self, parts: list[Batch], positions: int) -> None:
-        """One update of the weights; nothing in it waits for the device.
-
-        Args:
-            parts: this process's batches of the step.
-            positions: real positions of the step in all processes together.
-        """
-        share = learning_rate(self.step, self.steps, self.config.warmup, self.config.schedule)
-        for settings in self.optimizer.param_groups:
-            settings["lr"] = self.config.lr * share
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.group.total(backward(self.loss_of, parts, positions, self.dtype, self.group.size))
-        finite = update(self.model, self.optimizer, loss, self.config.clip)
-        self.failed = torch.where((self.failed < 0) & ~finite, self.step, self.failed)
-        self.average.update()
-        self.total += loss * positions
-        self.positions += positions
-        self.step += 1
+    def _criterion(self) -> Criterion:
+        config = self.config
+        loss = self.model.default_loss if config.loss == "auto" else config.loss
+        if config.label_smoothing and loss != "full":
+            raise ValueError(
+                f"label_smoothing={config.label_smoothing}: needs the full loss, not"
+                f" {loss!r}; use 0"
+            )
+        return Criterion(
+            loss,
+            config.negatives,
+            config.popularity,
+            config.calibration,
+            torch.from_numpy(self.split.item_counts),
+            config.label_smoothing,
+        )
 
     def train(self) -> Run:
         """Train until the last epoch, or until `patience` is over."""
-        started = began = time.perf_counter()
-        shown = self.config.progress and self.group.leads
-        bar = tqdm(total=self.steps, initial=self.step, unit="step", desc="training", disable=not shown)
+        started = self.began = time.perf_counter()
+        shown = self.config.progress and self.group.is_rank_0
+        bar = tqdm(
+            total=self.steps,
+            initial=self.step,
+            unit="step",
+            desc="training",
+            disable=not shown,
+        )
         with bar, stop_requests(self.folder.path is not None) as stop_wanted:
             self.model.train()
             for parts, positions in () if self._over() else self._batches():
                 self.train_step(parts, positions)
                 bar.update()
-                epoch_ends = self.step % self.steps_an_epoch == 0
-                looks = epoch_ends or self.step % self.config.log_every == 0
-                stops = stop_wanted() if self.group.size == 1 else looks and any(self.group.gather(stop_wanted()))
-                keeps = stops or epoch_ends or self.step % self.config.checkpoint_every == 0
-                if looks or keeps:
-                    self._check()
-                    self.seconds += time.perf_counter() - began
-                    bar.set_postfix(self._shown())
-                    if epoch_ends:
-                        self._end_epoch()
-                    if keeps:
-                        self.folder.keep(self.step, self.state())
-                    began = time.perf_counter()
-                if stops:
-                    raise KeyboardInterrupt(
-                        f"stopped in epoch {1 + self.step // self.steps_an_epoch}; the same command with "
-                        f"--resume goes on from {self.folder.path}"
-                    )
-                if epoch_ends and self._over():
+                self._after_step(bar, stop_wanted)
+                if self._epoch_ends() and self._over():
                     break
         self.model.load_state_dict(self.best)
         self.model.eval()
         self.folder.save(self.model, finished=True)
         self.run.valid = evaluate(self.model, self.split.valid, group=self.group)
         self.run.seconds = time.perf_counter() - started
-        logger.info("%d epochs; best validation NDCG@10 at epoch %d", len(self.run.epochs), self.run.best_epoch)
+        epochs, best = len(self.run.epochs), self.run.best_epoch
+        logger.info("%d epochs; best validation NDCG@10 at epoch %d", epochs, best)
         return self.run
 
-    def _batches(self) -> Iterator[tuple[list[Batch], int]]:
-        """This process's batches of every step from the present one on, and the positions of all processes."""
-        makes = (partial(self._made, *step) for step in self._plan())
-        return prefetched(makes) if self.windows.mapped else (make() for make in makes)
+    def _batches(self) -> Iterator[tuple[list[Any], int]]:
+        return self.sampler.steps(self.step)
 
-    def _plan(self) -> Iterator[tuple[np.ndarray, int, np.ndarray | None]]:
-        """Of every step from the present one on: this process's rows, the positions of all, how far back windows end.
+    def train_step(self, parts: list[Any], positions: int) -> None:
+        """One update of the weights; nothing in it waits for the device.
 
-        All depend on the seed and the step alone.
+        Args:
+            parts: this process's batches of the step.
+            positions: real positions of the step in all processes together.
         """
-        first, skipped = divmod(self.step, self.steps_an_epoch)
-        for epoch in range(first, self.config.epochs):
-            back = None
-            if self.config.windows == "random":
-                back = np.random.default_rng((self.config.seed, epoch + 1, 1)).integers(self.windows.earlier + 1)
-            steps = self._steps(epoch)
-            positions = [int(self.windows.lengths[rows].sum()) for rows in steps]
-            if self.own:
-                positions = self.group.total(torch.tensor(positions, device=self.group.device)).tolist()
-            for number, (rows, count) in enumerate(zip(steps, positions, strict=True)):
-                if epoch > first or number >= skipped:
-                    yield rows if self.own else self.group.share(rows), count, back
+        config, processes = self.config, self.group.size
+        rate = learning_rate(self.step, self.steps, config.warmup, config.schedule)
+        for settings in self.optimizer.param_groups:
+            settings["lr"] = config.lr * rate
+        self.optimizer.zero_grad(set_to_none=True)
+        own = backward(self.loss_of, parts, positions, self.dtype, processes)
+        loss = self.group.total(own)
+        finite = update(self.model, self.optimizer, loss, config.clip)
+        self.failed = torch.where((self.failed < 0) & ~finite, self.step, self.failed)
+        self.average.update()
+        self.total += loss * positions
+        self.positions += positions
+        self.step += 1
 
-    def _steps(self, epoch: int) -> list[np.ndarray]:
-        """The rows of each step of an epoch: those of all processes, or where a process has its own, these."""
-        if not self.own:
-            return list(shuffled_batches(self.rows, self.users_a_step, self.config.seed, epoch + 1))
-        order = np.random.default_rng((self.config.seed, epoch + 1)).permutation(self.rows)
-        return np.array_split(order, self.steps_an_epoch)
+    def _after_step(self, bar: Any, stop_wanted: Callable[[], bool]) -> None:
+        """Look at the loss, validate, keep a checkpoint, stop: each when it is time."""
+        epoch_ends = self._epoch_ends()
+        looks = epoch_ends or self.step % LOOK_EVERY == 0
+        if self.group.size == 1:
+            stops = stop_wanted()
+        else:
+            stops = looks and any(self.group.gather(stop_wanted()))
+        keeps = stops or epoch_ends or self.step % self.config.checkpoint_every == 0
+        if looks or keeps:
+            self._check()
+            self.seconds += time.perf_counter() - self.began
+            bar.set_postfix(self._shown())
+            if epoch_ends:
+                self._end_epoch()
+            if keeps:
+                self.folder.keep(self.step, self.state())
+            self.began = time.perf_counter()
+        if stops:
+            raise KeyboardInterrupt(
+                f"stopped in epoch {1 + self.step // self.steps_an_epoch}; the same"
+                f" command with --resume goes on from {self.folder.path}"
+            )
 
-    def _made(self, own: np.ndarray, positions: int, back: np.ndarray | None) -> tuple[list[Batch], int]:
-        batches = np.array_split(own, max(1, min(self.config.accumulate, len(own))))
-        return [
-            self.windows.batch(part, None if back is None else back[part])
-            for batch in batches
-            for part in self.windows.parts(batch)
-        ], positions
+    def _epoch_ends(self) -> bool:
+        return self.step % self.steps_an_epoch == 0
 
     def _check(self) -> None:
         """Wait for the device, and see whether every step was finite.
@@ -270,12 +312,15 @@ class Trainer:
         if (failed := int(self.failed.item())) < 0:
             return
         epoch, number = divmod(failed, self.steps_an_epoch)
-        order = self._steps(epoch)
-        users = ", ".join(str(user) for user in self.split.users.ids[self.windows.users_of(order[number][:5])])
-        kept = f"; {self.folder.path} keeps what was saved before" if self.folder.path else ""
+        rows = self.sampler.users_of(failed)[:5]
+        users = ", ".join(str(user) for user in self.split.users.ids[rows])
+        kept = ""
+        if self.folder.path:
+            kept = f"; {self.folder.path} keeps what was saved before"
         raise FloatingPointError(
-            f"epoch {epoch + 1}, step {number + 1}: the loss or its gradient is not finite, so the step was not "
-            f"taken; its users begin with {users}; lower --lr (now {self.config.lr:g}) or look at their events{kept}"
+            f"epoch {epoch + 1}, step {number + 1}: the loss or its gradient is not"
+            f" finite, so the step was not taken; its users begin with {users}; lower"
+            f" --lr (now {self.config.lr:g}) or look at their events{kept}"
         )
 
     def _shown(self) -> dict[str, str]:
@@ -284,7 +329,9 @@ class Trainer:
             "loss": f"{self.total.item() / self.positions:.3f}",
             "positions": f"{self.positions / self.seconds:,.0f}/s",
         }
-        return shown | ({"ndcg": f"{self.run.epochs[-1]['ndcg@10']:.4f}"} if self.run.epochs else {})
+        if self.run.epochs:
+            shown["ndcg"] = f"{self.run.epochs[-1]['ndcg@10']:.4f}"
+        return shown
 
     def _end_epoch(self) -> None:
         """Validate, and write the epoch down."""
@@ -297,11 +344,18 @@ class Trainer:
                 "positions_per_s": self.positions / self.seconds,
                 "seconds": self.seconds,
                 "lr": self.optimizer.param_groups[0]["lr"],
-                **{name: valid.metrics[name] for name in EPOCH_METRICS if name in valid.metrics},
+                **{
+                    name: valid.metrics[name]
+                    for name in EPOCH_METRICS
+                    if name in valid.metrics
+                },
             }
             self.run.epochs.append(entry)
             if self.run.best_epoch == entry["epoch"]:
-                self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+                self.best = {
+                    name: tensor.detach().clone()
+                    for name, tensor in self.model.state_dict().items()
+                }
                 self.folder.save(self.model, only_weights=len(self.run.epochs) > 1)
         self.folder.write_log(self.run.epochs)
         self.total.zero_()
@@ -314,10 +368,13 @@ class Trainer:
         return self.step >= self.steps or 0 < self.config.patience <= since
 
     def state(self) -> dict[str, Any]:
-        """All that `restore` needs to go on from here; the processes' states of chance are gathered."""
-        chance = {"cpu": torch.get_rng_state()}
+        """All that `restore` needs to go on from here.
+
+        The processes' random states are gathered.
+        """
+        random_state = {"cpu": torch.get_rng_state()}
         if self.group.device.type == "cuda":
-            chance["cuda"] = torch.cuda.get_rng_state(self.group.device)
+            random_state["cuda"] = torch.cuda.get_rng_state(self.group.device)
         return {
             "step": self.step,
             "model": self.model.state_dict(),
@@ -328,19 +385,26 @@ class Trainer:
             "total": self.total,
             "positions": self.positions,
             "seconds": self.seconds,
-            "chance": self.group.gather(chance),
+            "random_states": self.group.gather(random_state),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave; the order of the users needs nothing, it depends on seed and step alone."""
+        """Go on from what `state` gave.
+
+        The order of the users needs nothing, it depends on seed and step alone.
+        """
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         for average, kept in zip(self.average.average, state["average"], strict=True):
             average.copy_(kept)
-        self.best, self.run.epochs, self.step = state["best"], state["epochs"], state["step"]
+        self.best, self.run.epochs, self.step = (
+            state["best"],
+            state["epochs"],
+            state["step"],
+        )
         self.total.copy_(state["total"])
         self.positions, self.seconds = state["positions"], state["seconds"]
-        chance = state["chance"][self.group.rank]
-        torch.set_rng_state(chance["cpu"])
-        if "cuda" in chance:
-            torch.cuda.set_rng_state(chance["cuda"], self.group.device)
+        random_state = state["random_states"][self.group.rank]
+        torch.set_rng_state(random_state["cpu"])
+        if "cuda" in random_state:
+            torch.cuda.set_rng_state(random_state["cuda"], self.group.device)

@@ -55,5 +55,7 @@ def pack(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in sorted(contents().items()):
             entry = zipfile.ZipInfo(f"{FOLDER}/{name}")  # without a time
-            entry.external_attr = 0o100644 << 16  # without it nobody might read the file
+            entry.external_attr = (
+                0o100644 << 16
+            )  # without it nobody might read the file
             archive.writestr(entry, data, zipfile.ZIP_DEFLATED)

@@ -1,4 +1,5 @@
-"""Checkers for the exercises: each names the likely mistake, or says that the answer is right. Beside the notebooks.
+"""Checkers for the exercises: each names the likely mistake, or says that the answer is
+right. Beside the notebooks.
 
 A wrong answer raises AssertionError with a hint; a right one returns a line to read.
 """
@@ -15,7 +16,8 @@ from attncore import attention
 
 
 def _ask(function: Callable[..., Any], *inputs: Any) -> Tensor:
-    """The answer as a tensor; the inputs are copies, so that a function may write into its own."""
+    """The answer as a tensor; the inputs are copies, so that a function may write into
+    its own."""
     name = getattr(function, "__name__", "the function")
     result = function(*[x.clone() if isinstance(x, Tensor) else x for x in inputs])
     assert result is not None, f"{name} returns None: did you forget `return`?"
@@ -23,7 +25,9 @@ def _ask(function: Callable[..., Any], *inputs: Any) -> Tensor:
 
 
 def _same(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
-    return a.shape == b.shape and torch.allclose(a.to(b.dtype), b, atol=tolerance, rtol=tolerance)
+    return a.shape == b.shape and torch.allclose(
+        a.to(b.dtype), b, atol=tolerance, rtol=tolerance
+    )
 
 
 # --- Query, key, value and context vectors
@@ -33,15 +37,35 @@ def scores(my_scores: Callable[[Tensor, Tensor], Tensor]) -> str:
     """`my_scores(query, key)`: scaled dot products (L, K)."""
     query = torch.tensor([[1.0, 2, 0, -1], [0, 1, 1, 3]])
     key = torch.tensor([[2.0, 0, 1, 1], [1, 1, 1, 1], [0, -3, 2, 0]])
-    right, answer = attention.scaled_dot_product(query, key), _ask(my_scores, query, key)
-    assert answer.shape != (3, 2), "shape (3, 2) is K x L: a row must be a query, so it is query @ key.T"
-    assert answer.shape == (2, 3), f"shape {tuple(answer.shape)}; 2 queries against 3 keys give (2, 3)"
-    assert not _same(answer, right * 2), "these are the plain dot products: divide by the square root of the width"
-    assert not _same(answer, right / 2), "divided by the width itself: take its square root"
-    assert not _same(answer, right * 2 / math.sqrt(3)), "divided by √K, the number of events: take √E, the width"
-    assert not _same(answer, right.softmax(-1)), "these are weights already: the softmax comes after the scores"
+    right, answer = (
+        attention.scaled_dot_product(query, key),
+        _ask(my_scores, query, key),
+    )
+    assert answer.shape != (
+        3,
+        2,
+    ), "shape (3, 2) is K x L: a row must be a query, so it is query @ key.T"
+    assert answer.shape == (
+        2,
+        3,
+    ), f"shape {tuple(answer.shape)}; 2 queries against 3 keys give (2, 3)"
+    assert not _same(answer, right * 2), (
+        "these are the plain dot products: divide by the square root of the width"
+    )
+    assert not _same(answer, right / 2), (
+        "divided by the width itself: take its square root"
+    )
+    assert not _same(answer, right * 2 / math.sqrt(3)), (
+        "divided by √K, the number of events: take √E, the width"
+    )
+    assert not _same(answer, right.softmax(-1)), (
+        "these are weights already: the softmax comes after the scores"
+    )
     assert _same(answer, right), f"scores\n{answer}\nshould be\n{right}"
-    return "Right: a row for each query, a column for each event, every number divided by √E."
+    return (
+        "Right: a row for each query, a column for each event, every number divided"
+        " by √E."
+    )
 
 
 def shapes(my_shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -50,8 +74,14 @@ def shapes(my_shapes: Mapping[str, tuple[int, ...]]) -> str:
     for name, shape in right.items():
         assert name in my_shapes, f"the answer has no entry {name!r}"
         answer = tuple(my_shapes[name])
-        assert answer != shape[::-1], f"{name} {answer}: the other way round, a row belongs to a query"
-        hint = "the width of the attended vectors is that of the values" if name == "attended" else "queries x events"
+        assert answer != shape[::-1], (
+            f"{name} {answer}: the other way round, a row belongs to a query"
+        )
+        hint = (
+            "the width of the attended vectors is that of the values"
+            if name == "attended"
+            else "queries x events"
+        )
         assert answer == shape, f"{name} {answer}: {hint}"
     return "Right: L x K, L x K, and L x the width of the values."
 
@@ -59,17 +89,23 @@ def shapes(my_shapes: Mapping[str, tuple[int, ...]]) -> str:
 def query_for(my_query: Tensor, key: Tensor, event: int, least: float = 0.9) -> str:
     """`my_query` (E,) whose weight on `key[event]` is at least `least`."""
     query = torch.as_tensor(my_query, dtype=torch.float32)
-    assert query.shape == key.shape[1:], f"shape {tuple(query.shape)}; one query is {key.shape[1]} numbers"
+    assert query.shape == key.shape[1:], (
+        f"shape {tuple(query.shape)}; one query is {key.shape[1]} numbers"
+    )
     assert torch.isfinite(query).all(), "every number must be finite"
     weights = attention.softmax(attention.scaled_dot_product(query[None], key))[0]
     best = int(weights.argmax())
-    assert weights.max() - weights.min() > 1e-6, "every event gets the same weight: the query prefers none"
+    assert weights.max() - weights.min() > 1e-6, (
+        "every event gets the same weight: the query prefers none"
+    )
     assert best == event, (
-        f"event {best} gets most, {weights[best]:.2f}, and event {event} gets {weights[event]:.2f}: "
-        "what does the key of that event have that the other does not?"
+        f"event {best} gets most, {weights[best]:.2f}, and event {event} gets"
+        f" {weights[event]:.2f}: what does the key of that event have that the other"
+        " does not?"
     )
     assert weights[event] >= least, (
-        f"event {event} leads with {weights[event]:.2f}: the direction is right, now make the query longer"
+        f"event {event} leads with {weights[event]:.2f}: the direction is right, now"
+        " make the query longer"
     )
     return f"Right: event {event} gets a weight of at least {least:.2f}."
 
@@ -78,31 +114,55 @@ def showing_values(my_value: Tensor, events: int = 4) -> str:
     """`my_value` (K, K) with which the attended vectors are the weights."""
     value = torch.as_tensor(my_value, dtype=torch.float32)
     assert value.dim() == 2, f"{value.dim()} axes; values are a table, an event a row"
-    assert len(value) == events, f"{len(value)} rows; there are {events} events, each gives one value"
-    assert value.shape[1] == events, f"width {value.shape[1]}; the attended vector must hold {events} weights"
+    assert len(value) == events, (
+        f"{len(value)} rows; there are {events} events, each gives one value"
+    )
+    assert value.shape[1] == events, (
+        f"width {value.shape[1]}; the attended vector must hold {events} weights"
+    )
     generator = torch.Generator().manual_seed(0)
-    query, key = torch.randn(2, 3, generator=generator), torch.randn(events, 3, generator=generator)
+    query, key = (
+        torch.randn(2, 3, generator=generator),
+        torch.randn(events, 3, generator=generator),
+    )
     attended, weights = attention.attend(query, key, value)
     assert weights is not None
-    assert not torch.equal(value, torch.ones_like(value)), "all ones: every number of the result is the sum, 1"
-    assert not _same(attended.sort(-1).values, weights.sort(-1).values) or _same(attended, weights), (
-        "the right numbers in another order: event i must fill place i"
+    assert not torch.equal(value, torch.ones_like(value)), (
+        "all ones: every number of the result is the sum, 1"
     )
-    assert _same(attended, weights), f"attended\n{attended}\nis not the weights\n{weights}"
+    assert not _same(attended.sort(-1).values, weights.sort(-1).values) or _same(
+        attended, weights
+    ), "the right numbers in another order: event i must fill place i"
+    assert _same(attended, weights), (
+        f"attended\n{attended}\nis not the weights\n{weights}"
+    )
     return "Right: with one-hot values the attended vector is the row of weights."
 
 
 def moved(my_moved: Callable[[Tensor, Tensor], Tensor]) -> str:
-    """`my_moved(a, b)`: the share of the weight that lies elsewhere, of rows (..., K)."""
+    """`my_moved(a, b)`: the share of the weight that lies elsewhere, of rows (...,
+    K)."""
     a = torch.tensor([[1.0, 0, 0], [0.5, 0.5, 0], [0.2, 0.3, 0.5]])
     b = torch.tensor([[0.0, 0, 1], [0, 0.5, 0.5], [0.2, 0.3, 0.5]])
     right, answer = torch.tensor([1.0, 0.5, 0.0]), _ask(my_moved, a, b)
-    assert answer.shape != (), "one number for all rows: sum over the events alone, the last axis"
-    assert answer.shape == (3,), f"shape {tuple(answer.shape)}; three pairs of rows give (3,)"
-    assert not _same(answer, right * 2), "twice too much: what leaves one event arrives at another and counts once"
-    assert not _same(answer, torch.zeros(3)), "always 0, since both rows sum to 1: take absolute differences first"
-    assert not _same(answer, 2 * right / 3), "this is a mean over the events: take the sum, halved"
-    assert not _same(answer, ((a - b) ** 2).sum(-1)), "squares measure something else: take absolute differences"
+    assert answer.shape != (), (
+        "one number for all rows: sum over the events alone, the last axis"
+    )
+    assert answer.shape == (3,), (
+        f"shape {tuple(answer.shape)}; three pairs of rows give (3,)"
+    )
+    assert not _same(answer, right * 2), (
+        "twice too much: what leaves one event arrives at another and counts once"
+    )
+    assert not _same(answer, torch.zeros(3)), (
+        "always 0, since both rows sum to 1: take absolute differences first"
+    )
+    assert not _same(answer, 2 * right / 3), (
+        "this is a mean over the events: take the sum, halved"
+    )
+    assert not _same(answer, ((a - b) ** 2).sum(-1)), (
+        "squares measure something else: take absolute differences"
+    )
     assert _same(answer, right), f"{answer} should be {right}"
     return "Right: 0 for equal rows, 1 for rows that look at nothing in common."
 
@@ -114,81 +174,143 @@ def softmax(my_softmax: Callable[[Tensor], Tensor]) -> str:
     """`my_softmax(scores)`: weights along the last axis, for scores of any size."""
     scores = torch.tensor([[1.0, 2, 3], [0, 0, 0]])
     right, answer = attention.softmax(scores), _ask(my_softmax, scores)
-    assert answer.shape == right.shape, f"shape {tuple(answer.shape)}; weights have the shape of the scores, (2, 3)"
-    assert not _same(answer, scores.softmax(0)), "each column sums to 1: sum over the last axis, keepdim=True"
-    assert not _same(answer, scores.exp()), "these are exponentials: divide each row by its sum"
+    assert answer.shape == right.shape, (
+        f"shape {tuple(answer.shape)}; weights have the shape of the scores, (2, 3)"
+    )
+    assert not _same(answer, scores.softmax(0)), (
+        "each column sums to 1: sum over the last axis, keepdim=True"
+    )
+    assert not _same(answer, scores.exp()), (
+        "these are exponentials: divide each row by its sum"
+    )
     assert not _same(answer, scores.exp() / scores.exp().sum()), (
         "the whole table sums to 1: each row must, so sum over the last axis"
     )
     assert _same(answer, right), f"weights\n{answer}\nshould be\n{right}"
     far = _ask(my_softmax, torch.tensor([[1000.0, 999.0]]))
-    assert not far.isnan().any(), "scores of 1000 give NaN, for exp(1000) overflows: subtract the largest score first"
+    assert not far.isnan().any(), (
+        "scores of 1000 give NaN, for exp(1000) overflows: subtract the largest score"
+        " first"
+    )
     rows = _ask(my_softmax, torch.tensor([[1000.0, 999.0], [1.0, 0.0]]))
     assert not rows.isnan().any(), (
-        "a row of small scores beside a row of large ones gives NaN: subtract each row's own largest, "
-        "not the largest of all"
+        "a row of small scores beside a row of large ones gives NaN: subtract each"
+        " row's own largest, not the largest of all"
     )
-    assert _same(_ask(my_softmax, torch.tensor([[-1000.0, -1001.0]])), right.new_tensor([[0.7311, 0.2689]]), 1e-3), (
-        "scores of -1000 go wrong: subtract the largest score itself, not its absolute value"
+    assert _same(
+        _ask(my_softmax, torch.tensor([[-1000.0, -1001.0]])),
+        right.new_tensor([[0.7311, 0.2689]]),
+        1e-3,
+    ), (
+        "scores of -1000 go wrong: subtract the largest score itself, not its absolute"
+        " value"
     )
     deep = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
-    assert _same(_ask(my_softmax, deep), deep.softmax(-1)), "a tensor of three axes goes wrong: use -1, not 1"
+    assert _same(_ask(my_softmax, deep), deep.softmax(-1)), (
+        "a tensor of three axes goes wrong: use -1, not 1"
+    )
     return "Right: rows sum to 1, for small scores and for very large ones."
 
 
 def masked_softmax(my_masked_softmax: Callable[[Tensor, Tensor], Tensor]) -> str:
-    """`my_masked_softmax(scores, keep)`: exactly 0 where not kept, zeros where a row keeps nothing."""
+    """`my_masked_softmax(scores, keep)`: exactly 0 where not kept, zeros where a row
+    keeps nothing."""
     scores = torch.tensor([[1.0, 2, 3], [3, 1, 0]])
     keep = torch.tensor([[True, True, False], [True, False, True]])
-    right, answer = attention.softmax(scores, keep), _ask(my_masked_softmax, scores, keep)
-    assert answer.shape == right.shape, f"shape {tuple(answer.shape)}; weights have the shape of the scores, (2, 3)"
-    assert not _same(answer, scores.softmax(-1)), "the mask changes nothing: is masked_fill's result kept?"
+    right, answer = (
+        attention.softmax(scores, keep),
+        _ask(my_masked_softmax, scores, keep),
+    )
+    assert answer.shape == right.shape, (
+        f"shape {tuple(answer.shape)}; weights have the shape of the scores, (2, 3)"
+    )
+    assert not _same(answer, scores.softmax(-1)), (
+        "the mask changes nothing: is masked_fill's result kept?"
+    )
     assert not _same(answer, scores.softmax(-1) * keep), (
-        "the rows no longer sum to 1: mask the scores before the softmax, not the weights after it"
+        "the rows no longer sum to 1: mask the scores before the softmax, not the"
+        " weights after it"
     )
-    assert not _same(answer, attention.softmax(scores, ~keep)), "the mask is the wrong way round: True keeps"
-    assert not _same(answer, (scores * keep).softmax(-1)), "a score of 0 is still a score, exp(0) = 1: use -inf"
-    assert not answer.isnan().any(), "NaN in a row that keeps something: -inf * 0 is NaN, so use masked_fill"
+    assert not _same(answer, attention.softmax(scores, ~keep)), (
+        "the mask is the wrong way round: True keeps"
+    )
+    assert not _same(answer, (scores * keep).softmax(-1)), (
+        "a score of 0 is still a score, exp(0) = 1: use -inf"
+    )
+    assert not answer.isnan().any(), (
+        "NaN in a row that keeps something: -inf * 0 is NaN, so use masked_fill"
+    )
     assert _same(answer, right), f"weights\n{answer}\nshould be\n{right}"
-    assert (answer[~keep] == 0).all(), "a weight outside the mask is small but not exactly 0: use -inf"
-    nowhere = _ask(my_masked_softmax, scores, torch.tensor([[False, False, False], [True, True, True]]))
-    assert not nowhere[0].isnan().any(), "a row that keeps nothing is NaN: 0 / 0; decide what it should be, zeros"
+    assert (answer[~keep] == 0).all(), (
+        "a weight outside the mask is small but not exactly 0: use -inf"
+    )
+    nowhere = _ask(
+        my_masked_softmax,
+        scores,
+        torch.tensor([[False, False, False], [True, True, True]]),
+    )
+    assert not nowhere[0].isnan().any(), (
+        "a row that keeps nothing is NaN: 0 / 0; decide what it should be, zeros"
+    )
     assert not _same(nowhere[0], torch.full((3,), 1 / 3)), (
-        "a row that may look nowhere looks everywhere alike: a large negative number is not -inf"
+        "a row that may look nowhere looks everywhere alike: a large negative number is"
+        " not -inf"
     )
-    assert _same(nowhere[0], torch.zeros(3)), f"a row that keeps nothing is {nowhere[0]}; it should be zeros"
-    assert _same(nowhere[1], scores[1].softmax(-1)), "the row beside a row that keeps nothing goes wrong"
-    far = _ask(my_masked_softmax, torch.tensor([[500.0, 499.0, 900.0]]), torch.tensor([[True, True, False]]))
+    assert _same(nowhere[0], torch.zeros(3)), (
+        f"a row that keeps nothing is {nowhere[0]}; it should be zeros"
+    )
+    assert _same(nowhere[1], scores[1].softmax(-1)), (
+        "the row beside a row that keeps nothing goes wrong"
+    )
+    far = _ask(
+        my_masked_softmax,
+        torch.tensor([[500.0, 499.0, 900.0]]),
+        torch.tensor([[True, True, False]]),
+    )
     assert _same(far, torch.tensor([[0.7311, 0.2689, 0.0]]), 1e-3), (
-        "a large score outside the mask matters: mask first, then take the largest of what is kept"
+        "a large score outside the mask matters: mask first, then take the largest of"
+        " what is kept"
     )
-    return "Right: masked events weigh exactly 0, and a row that may look nowhere is zeros."
+    return (
+        "Right: masked events weigh exactly 0, and a row that may look nowhere is"
+        " zeros."
+    )
 
 
 def temperature_for(my_temperature_for: Callable[[Tensor, float], float]) -> str:
-    """`my_temperature_for(scores, events)`: the temperature whose weights are as spread as that many events."""
+    """`my_temperature_for(scores, events)`: the temperature whose weights are as spread
+    as that many events."""
     scores = torch.tensor([3.0, 1.0, 0.5, -1.0, 2.0])
     spread = []
     for wanted in (1.5, 2.5, 4.0):
         temperature = float(my_temperature_for(scores.clone(), wanted))
-        assert math.isfinite(temperature), f"temperature {temperature} for {wanted} events: must be a finite number"
-        assert temperature > 0, f"temperature {temperature} for {wanted} events: must be above 0"
+        assert math.isfinite(temperature), (
+            f"temperature {temperature} for {wanted} events: must be a finite number"
+        )
+        assert temperature > 0, (
+            f"temperature {temperature} for {wanted} events: must be above 0"
+        )
         weights = attention.softmax(scores, temperature=temperature)
         spread.append(float((-(weights * weights.clamp_min(1e-30).log()).sum()).exp()))
         inverse = attention.softmax(scores, temperature=1 / temperature)
         turned = float((-(inverse * inverse.clamp_min(1e-30).log()).sum()).exp())
         assert abs(spread[-1] - wanted) < 0.02 or abs(turned - wanted) >= 0.02, (
-            f"{temperature:.3f} is one over the right temperature: scores are divided by it, not multiplied"
+            f"{temperature:.3f} is one over the right temperature: scores are divided"
+            " by it, not multiplied"
         )
         assert abs(spread[-1] - wanted) < 0.02, (
-            f"temperature {temperature:.3f} gives {spread[-1]:.2f} effective events, not {wanted}: "
-            + ("raise it" if spread[-1] < wanted else "lower it")
+            f"temperature {temperature:.3f} gives {spread[-1]:.2f} effective events,"
+            f" not {wanted}: " + ("raise it" if spread[-1] < wanted else "lower it")
         )
-    return "Right: a higher temperature spreads the weights, and each spread has its temperature."
+    return (
+        "Right: a higher temperature spreads the weights, and each spread has its"
+        " temperature."
+    )
 
 
 def softmax_gradient(my_gradient: Callable[[Tensor, Tensor], Tensor]) -> str:
-    """`my_gradient(weights, upstream)`: the gradient by the scores, without building the Jacobian."""
+    """`my_gradient(weights, upstream)`: the gradient by the scores, without building
+    the Jacobian."""
     generator = torch.Generator().manual_seed(0)
     scores = torch.randn(3, 4, generator=generator).requires_grad_()
     upstream = torch.randn(3, 4, generator=generator)
@@ -196,13 +318,21 @@ def softmax_gradient(my_gradient: Callable[[Tensor, Tensor], Tensor]) -> str:
     (right,) = torch.autograd.grad(weights, scores, upstream)
     weights = weights.detach()
     answer = _ask(my_gradient, weights, upstream)
-    assert answer.shape != (3, 4, 4), "this is the Jacobian: multiply it with the upstream gradient"
+    assert answer.shape != (
+        3,
+        4,
+        4,
+    ), "this is the Jacobian: multiply it with the upstream gradient"
     assert answer.shape == right.shape, (
         f"shape {tuple(answer.shape)}; the gradient has the shape of the scores, (3, 4)"
     )
     mean = (weights * upstream).sum(-1, keepdim=True)
-    assert not _same(answer, weights * upstream), "each weight pushes the others down: subtract the weighted mean"
-    assert not _same(answer, upstream - mean), "the differences are right: multiply each by its weight"
+    assert not _same(answer, weights * upstream), (
+        "each weight pushes the others down: subtract the weighted mean"
+    )
+    assert not _same(answer, upstream - mean), (
+        "the differences are right: multiply each by its weight"
+    )
     assert not _same(answer, weights * (1 - weights) * upstream), (
         "this is the diagonal of the Jacobian alone: the other entries are not 0"
     )
@@ -218,22 +348,32 @@ def softmax_gradient(my_gradient: Callable[[Tensor, Tensor], Tensor]) -> str:
 
 
 def best_temperature(my_quality: Mapping[float, float]) -> str:
-    """`my_quality`: validation NDCG@10 of the trained model by temperature; 1 is as it was trained."""
-    assert 1.0 in my_quality, "temperature 1, the model as it was trained, is missing: it is what you compare with"
+    """`my_quality`: validation NDCG@10 of the trained model by temperature; 1 is as it
+    was trained."""
+    assert 1.0 in my_quality, (
+        "temperature 1, the model as it was trained, is missing: it is what you compare"
+        " with"
+    )
     below, above = [t for t in my_quality if t < 1], [t for t in my_quality if t > 1]
     assert below, "try a temperature below 1 too"
     assert above, "try a temperature above 1 too"
     values = list(my_quality.values())
-    assert all(0 <= value <= 1 for value in values), "NDCG@10 lies between 0 and 1: what did you measure?"
+    assert all(0 <= value <= 1 for value in values), (
+        "NDCG@10 lies between 0 and 1: what did you measure?"
+    )
     assert max(values) > min(values), (
-        "every temperature gives the same: is the model's query map really scaled, and is it restored each time?"
+        "every temperature gives the same: is the model's query map really scaled, and"
+        " is it restored each time?"
     )
     assert my_quality[1.0] > my_quality[max(my_quality)], (
-        "flattened weights are no worse than the trained ones: was the map restored before the next temperature?"
+        "flattened weights are no worse than the trained ones: was the map restored"
+        " before the next temperature?"
     )
     best = max(my_quality, key=lambda t: my_quality[t])
     said = (
-        "as it was trained" if best == 1 else "but choose on validation, and mind the interval before you believe it"
+        "as it was trained"
+        if best == 1
+        else "but choose on validation, and mind the interval before you believe it"
     )
     return f"Right: the best of these temperatures is {best:g}, {said}."
 
@@ -242,16 +382,27 @@ def best_temperature(my_quality: Mapping[float, float]) -> str:
 
 
 def heads(my_cut: Callable[[Tensor, int], Tensor]) -> str:
-    """`my_cut(x, heads)`: (L, D) to (H, L, E), head h being the columns hE to (h + 1)E - 1."""
+    """`my_cut(x, heads)`: (L, D) to (H, L, E), head h being the columns hE to (h + 1)E
+    - 1."""
     x = torch.arange(24.0).reshape(4, 6)
     right, answer = torch.stack([x[:, :2], x[:, 2:4], x[:, 4:]]), _ask(my_cut, x, 3)
     assert answer.shape != (4, 3, 2), (
-        "shape (L, H, E): swap the first two axes, so that each head is a table of its own"
+        "shape (L, H, E): swap the first two axes, so that each head is a table of"
+        " its own"
     )
-    assert answer.shape != (2, 4, 3), "3 is the number of heads, not their width: that is 6 / 3"
-    assert answer.shape == (3, 4, 2), f"shape {tuple(answer.shape)}; 4 rows of width 6 in 3 heads give (3, 4, 2)"
+    assert answer.shape != (
+        2,
+        4,
+        3,
+    ), "3 is the number of heads, not their width: that is 6 / 3"
+    assert answer.shape == (
+        3,
+        4,
+        2,
+    ), f"shape {tuple(answer.shape)}; 4 rows of width 6 in 3 heads give (3, 4, 2)"
     assert not _same(answer, x.reshape(3, 4, 2)), (
-        "a plain reshape deals the numbers out in reading order, so that a head mixes rows: cut the last axis, then swap"
+        "a plain reshape deals the numbers out in reading order, so that a head mixes"
+        " rows: cut the last axis, then swap"
     )
     assert not _same(answer, torch.stack([x[:, 0::3], x[:, 1::3], x[:, 2::3]])), (
         "each head takes every third column: its columns must be neighbours"
@@ -261,54 +412,111 @@ def heads(my_cut: Callable[[Tensor, int], Tensor]) -> str:
 
 
 def layer_parameters(my_parameters: Callable[[int, int, bool], int]) -> str:
-    """`my_parameters(width, heads, additive)`: the parameters of one attention layer, biases included."""
-    for width, number, score in ((64, 1, "dot"), (64, 8, "dot"), (12, 3, "additive"), (64, 2, "additive")):
-        layer = attention.MultiHeadAttention(width, number, score="additive" if score == "additive" else "dot")
-        right = sum(p.numel() for p in layer.parameters())
-        answer, case = int(my_parameters(width, number, score == "additive")), f"D = {width}, H = {number}, {score}"
-        assert answer != 4 * width**2 or right == answer, f"{case}: each of the maps has a bias too"
-        assert answer != 3 * (width**2 + width), f"{case}: there is a fourth map, which joins the heads"
-        assert answer != number * right or number == 1, f"{case}: heads are cuts of the same maps, they cost nothing"
-        e = width // number
-        assert score == "dot" or answer != 4 * (width**2 + width) + number * (2 * e**2 + 2 * e), (
-            f"{case}: all heads share one small network"
+    """`my_parameters(width, heads, additive)`: the parameters of one attention layer,
+    biases included."""
+    for width, number, score in (
+        (64, 1, "dot"),
+        (64, 8, "dot"),
+        (12, 3, "additive"),
+        (64, 2, "additive"),
+    ):
+        layer = attention.MultiHeadAttention(
+            width, number, score="additive" if score == "additive" else "dot"
         )
-        assert score == "dot" or answer != 4 * (width**2 + width), f"{case}: the small network has parameters too"
-        assert score == "dot" or answer != right + e, f"{case}: only one of A and B has a bias"
+        right = sum(p.numel() for p in layer.parameters())
+        answer, case = (
+            int(my_parameters(width, number, score == "additive")),
+            f"D = {width}, H = {number}, {score}",
+        )
+        assert answer != 4 * width**2 or right == answer, (
+            f"{case}: each of the maps has a bias too"
+        )
+        assert answer != 3 * (width**2 + width), (
+            f"{case}: there is a fourth map, which joins the heads"
+        )
+        assert answer != number * right or number == 1, (
+            f"{case}: heads are cuts of the same maps, they cost nothing"
+        )
+        e = width // number
+        assert score == "dot" or answer != 4 * (width**2 + width) + number * (
+            2 * e**2 + 2 * e
+        ), f"{case}: all heads share one small network"
+        assert score == "dot" or answer != 4 * (width**2 + width), (
+            f"{case}: the small network has parameters too"
+        )
+        assert score == "dot" or answer != right + e, (
+            f"{case}: only one of A and B has a bias"
+        )
         assert answer == right, f"{case}: {answer:,}, not {right:,}"
-    return "Right: four maps however they are cut, and the network of the additive score only once."
-
-
-def additive(my_additive: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]) -> str:
-    """`my_additive(query, key, A, B, v)`: v . tanh(q A + k B) for every pair, (L, K)."""
-    generator = torch.Generator().manual_seed(0)
-    query, key = torch.randn(2, 3, generator=generator), torch.randn(4, 3, generator=generator)
-    A, B = torch.randn(3, 5, generator=generator), torch.randn(3, 5, generator=generator)
-    v = torch.randn(5, generator=generator)
-    right = torch.tensor([[float(v @ (q @ A + k @ B).tanh()) for k in key] for q in query])
-    answer = _ask(my_additive, query, key, A, B, v)
-    assert answer.shape != (2, 4, 5), "shape (L, K, units): the product with v sums over the units"
-    assert answer.shape != (4, 2), "shape K x L: a row must be a query"
-    assert answer.shape == (2, 4), f"shape {tuple(answer.shape)}; 2 queries against 4 keys give (2, 4)"
-    outside = torch.tensor([[float((v * (q @ A + k @ B)).sum()) for k in key] for q in query])
-    assert not _same(answer, outside), (
-        "the tanh is missing: without it the score of a pair is a sum, and queries cancel"
+    return (
+        "Right: four maps however they are cut, and the network of the additive score"
+        " only once."
     )
-    assert not _same(answer, outside.tanh()), "tanh acts on the hidden units, before they are summed up with v"
-    assert not _same(answer, right.softmax(-1)), "these are weights already: the softmax comes after the scores"
+
+
+def additive(
+    my_additive: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor],
+) -> str:
+    """`my_additive(query, key, A, B, v)`: v . tanh(q A + k B) for every pair, (L,
+    K)."""
+    generator = torch.Generator().manual_seed(0)
+    query, key = (
+        torch.randn(2, 3, generator=generator),
+        torch.randn(4, 3, generator=generator),
+    )
+    A, B = (
+        torch.randn(3, 5, generator=generator),
+        torch.randn(3, 5, generator=generator),
+    )
+    v = torch.randn(5, generator=generator)
+    right = torch.tensor(
+        [[float(v @ (q @ A + k @ B).tanh()) for k in key] for q in query]
+    )
+    answer = _ask(my_additive, query, key, A, B, v)
+    assert answer.shape != (
+        2,
+        4,
+        5,
+    ), "shape (L, K, units): the product with v sums over the units"
+    assert answer.shape != (4, 2), "shape K x L: a row must be a query"
+    assert answer.shape == (
+        2,
+        4,
+    ), f"shape {tuple(answer.shape)}; 2 queries against 4 keys give (2, 4)"
+    outside = torch.tensor(
+        [[float((v * (q @ A + k @ B)).sum()) for k in key] for q in query]
+    )
+    assert not _same(answer, outside), (
+        "the tanh is missing: without it the score of a pair is a sum, and queries"
+        " cancel"
+    )
+    assert not _same(answer, outside.tanh()), (
+        "tanh acts on the hidden units, before they are summed up with v"
+    )
+    assert not _same(answer, right.softmax(-1)), (
+        "these are weights already: the softmax comes after the scores"
+    )
     assert _same(answer, right), f"scores\n{answer}\nshould be\n{right}"
     return "Right: every pair through the small network, one score each."
 
 
 def disguise(my_disguise: Callable[[Tensor, Tensor], Tensor]) -> str:
-    """`my_disguise(query_map, key_map)`: the key map with which unmapped queries give the same unscaled scores."""
+    """`my_disguise(query_map, key_map)`: the key map with which unmapped queries give
+    the same unscaled scores."""
     generator = torch.Generator().manual_seed(0)
     query_map, key_map = torch.randn(2, 4, 3, generator=generator)
-    asked, context = torch.randn(2, 4, generator=generator), torch.randn(5, 4, generator=generator)
+    asked, context = (
+        torch.randn(2, 4, generator=generator),
+        torch.randn(5, 4, generator=generator),
+    )
     answer = _ask(my_disguise, query_map, key_map)
-    assert answer.shape != (3, 3), "shape (E, E): multiply along the width E, so that (D, D) remains"
+    assert answer.shape != (
+        3,
+        3,
+    ), "shape (E, E): multiply along the width E, so that (D, D) remains"
     assert answer.shape == (4, 4), (
-        f"shape {tuple(answer.shape)}; unmapped queries have width D = 4, so keys need it too"
+        f"shape {tuple(answer.shape)}; unmapped queries have width D = 4, so keys need"
+        " it too"
     )
     right = (asked @ query_map) @ (context @ key_map).T
     assert not _same(asked @ (context @ answer.T).T, right), (
@@ -317,58 +525,96 @@ def disguise(my_disguise: Callable[[Tensor, Tensor], Tensor]) -> str:
     assert _same(asked @ (context @ answer).T, right), (
         "the scores are others: write (u W_Q)(c W_K)^T out and regroup it"
     )
-    return "Right: one table does the work of two maps, and is as large as the vectors are wide, squared."
+    return (
+        "Right: one table does the work of two maps, and is as large as the vectors are"
+        " wide, squared."
+    )
 
 
 def scales(my_needed: Mapping[str, float]) -> str:
-    """`my_needed`: training steps until nine of ten are found, by the factor on the scores."""
+    """`my_needed`: training steps until nine of ten are found, by the factor on the
+    scores."""
     for name in ("1", "1/√E", "1/E"):
         assert name in my_needed, f"the answer has no entry {name!r}"
-        assert my_needed[name] is not None, f"{name}: never reached; give the number of steps that were made"
-        assert my_needed[name] >= 20, f"{name}: {my_needed[name]} steps; a mean of 20 steps needs at least 20"
-    assert my_needed["1/√E"] < my_needed["1"], "unscaled scores should learn later: were the factors mixed up?"
+        assert my_needed[name] is not None, (
+            f"{name}: never reached; give the number of steps that were made"
+        )
+        assert my_needed[name] >= 20, (
+            f"{name}: {my_needed[name]} steps; a mean of 20 steps needs at least 20"
+        )
+    assert my_needed["1/√E"] < my_needed["1"], (
+        "unscaled scores should learn later: were the factors mixed up?"
+    )
     best = min(my_needed, key=lambda name: my_needed[name])
-    return f"Right: {best} is the quickest here, in this task, at this width and with this optimizer."
+    return (
+        f"Right: {best} is the quickest here, in this task, at this width and with this"
+        " optimizer."
+    )
 
 
 # --- Self-attention
 
 
 def triangle(my_triangle: Callable[[int, int], Tensor]) -> str:
-    """`my_triangle(queries, context)`: True where a query may look, the queries being the newest events."""
+    """`my_triangle(queries, context)`: True where a query may look, the queries being
+    the newest events."""
     for queries, context in ((4, 4), (1, 4), (2, 5)):
-        right, answer = attention.causal_keep(queries, context), _ask(my_triangle, queries, context)
+        right, answer = (
+            attention.causal_keep(queries, context),
+            _ask(my_triangle, queries, context),
+        )
         case = f"{queries} queries, {context} events"
-        assert answer.shape == right.shape, f"{case}: shape {tuple(answer.shape)}; a row for each query"
-        assert answer.dtype == torch.bool, f"{case}: numbers of type {answer.dtype}; a mask is True or False"
-        assert not torch.equal(answer, ~right), f"{case}: the wrong way round, True is where a query may look"
-        assert not torch.equal(answer, right.tril(context - queries - 1)), f"{case}: an event may look at itself"
-        assert not torch.equal(answer, torch.ones_like(right).triu(context - queries)), (
-            f"{case}: this lets every event look at what is newer, and at nothing older"
+        assert answer.shape == right.shape, (
+            f"{case}: shape {tuple(answer.shape)}; a row for each query"
         )
-        assert queries == context or not torch.equal(answer, torch.ones_like(right).tril()), (
-            f"{case}: the queries are lined up with the oldest events; the last query must see all"
+        assert answer.dtype == torch.bool, (
+            f"{case}: numbers of type {answer.dtype}; a mask is True or False"
         )
-        assert torch.equal(answer, right), f"{case}:\n{answer.int()}\nshould be\n{right.int()}"
-    return "Right: each query sees itself and what is older, and the last one sees everything."
+        assert not torch.equal(answer, ~right), (
+            f"{case}: the wrong way round, True is where a query may look"
+        )
+        assert not torch.equal(answer, right.tril(context - queries - 1)), (
+            f"{case}: an event may look at itself"
+        )
+        assert not torch.equal(
+            answer, torch.ones_like(right).triu(context - queries)
+        ), f"{case}: this lets every event look at what is newer, and at nothing older"
+        assert queries == context or not torch.equal(
+            answer, torch.ones_like(right).tril()
+        ), (
+            f"{case}: the queries are lined up with the oldest events; the last query"
+            " must see all"
+        )
+        assert torch.equal(answer, right), (
+            f"{case}:\n{answer.int()}\nshould be\n{right.int()}"
+        )
+    return (
+        "Right: each query sees itself and what is older, and the last one sees"
+        " everything."
+    )
 
 
 def unshuffled(my_unshuffled: Callable[[Tensor, Tensor], Tensor]) -> str:
-    """`my_unshuffled(shuffled, order)`: the rows as they would be had the input not been `x[order]`."""
+    """`my_unshuffled(shuffled, order)`: the rows as they would be had the input not
+    been `x[order]`."""
     order = torch.tensor([2, 0, 3, 1])
     right = torch.arange(8.0).reshape(4, 2)
     answer = _ask(my_unshuffled, right[order], order)
-    assert answer.shape == right.shape, f"shape {tuple(answer.shape)}; no event is lost, so (4, 2)"
+    assert answer.shape == right.shape, (
+        f"shape {tuple(answer.shape)}; no event is lost, so (4, 2)"
+    )
     assert not _same(answer, right[order]), "nothing has been put back"
     assert not _same(answer, right[order][order]), (
-        "shuffled a second time: `order` says where each row came from; you need where each row went"
+        "shuffled a second time: `order` says where each row came from; you need where"
+        " each row went"
     )
     assert _same(answer, right), f"rows\n{answer}\nshould be\n{right}"
     return "Right: every row is back where its event stands."
 
 
 def places(my_places: Callable[[Tensor, int], Tensor]) -> str:
-    """`my_places(lengths, T)`: how many events ago, counted from the newest real event; 0 where padded."""
+    """`my_places(lengths, T)`: how many events ago, counted from the newest real event;
+    0 where padded."""
     lengths = torch.tensor([3, 1, 4])
     right = torch.tensor([[2, 1, 0, 0], [0, 0, 0, 0], [3, 2, 1, 0]])
     answer = _ask(my_places, lengths, 4)
@@ -376,66 +622,105 @@ def places(my_places: Callable[[Tensor, int], Tensor]) -> str:
         f"shape {tuple(answer.shape)}; 3 histories in a table of 4 columns give (3, 4)"
     )
     assert not _same(answer, torch.arange(4).flip(0).expand(3, 4)), (
-        "counted from the last column, which is padding in short histories: count from the newest real event"
+        "counted from the last column, which is padding in short histories: count from"
+        " the newest real event"
     )
-    assert not _same(answer, torch.arange(4).expand(3, 4)), "counted from the oldest: the newest has place 0"
+    assert not _same(answer, torch.arange(4).expand(3, 4)), (
+        "counted from the oldest: the newest has place 0"
+    )
     assert not _same(answer, (lengths[:, None] - torch.arange(4)).clamp_min(0)), (
         "one too many: the newest is 0 events ago"
     )
-    assert (answer >= 0).all(), "negative places where padded: no embedding has such a row, use clamp_min(0)"
+    assert (answer >= 0).all(), (
+        "negative places where padded: no embedding has such a row, use clamp_min(0)"
+    )
     assert _same(answer, right), f"places\n{answer}\nshould be\n{right}"
-    return "Right: the newest event of every history is at place 0, whatever its length."
+    return (
+        "Right: the newest event of every history is at place 0, whatever its length."
+    )
 
 
-def cost(my_products: Callable[[int, int], int], my_break_even: Callable[[int], int]) -> str:
-    """`my_products(T, D)`, the multiplications of a layer; `my_break_even(D)`, where pairs cost as much as maps."""
+def cost(
+    my_products: Callable[[int, int], int], my_break_even: Callable[[int], int]
+) -> str:
+    """`my_products(T, D)`, the multiplications of a layer; `my_break_even(D)`, where
+    pairs cost as much as maps."""
     for T, D in ((50, 64), (200, 64), (1000, 16)):
         right, answer = 4 * T * D**2 + 2 * T**2 * D, int(my_products(T, D))
         case = f"T = {T}, D = {D}"
-        assert answer != right - T * D**2, f"{case}: there are four maps, the last one joins the heads"
-        assert answer != right - T**2 * D, f"{case}: the weighted average costs as much as the scores"
-        assert answer != right - 4 * T * D**2, f"{case}: these are the pairs alone, the maps are missing"
+        assert answer != right - T * D**2, (
+            f"{case}: there are four maps, the last one joins the heads"
+        )
+        assert answer != right - T**2 * D, (
+            f"{case}: the weighted average costs as much as the scores"
+        )
+        assert answer != right - 4 * T * D**2, (
+            f"{case}: these are the pairs alone, the maps are missing"
+        )
         assert answer == right, f"{case}: {answer:,}, not {right:,}"
     for D in (16, 64):
         length = float(my_break_even(D))
-        assert length != 4 * D, f"D = {D}: {length:g} forgets the weighted average among the pairs"
-        assert length != D, f"D = {D}: at T = {length:g} the maps still cost twice as much as the pairs"
-        assert length == 2 * D, f"D = {D}: at T = {length:g} maps and pairs do not cost the same"
+        assert length != 4 * D, (
+            f"D = {D}: {length:g} forgets the weighted average among the pairs"
+        )
+        assert length != D, (
+            f"D = {D}: at T = {length:g} the maps still cost twice as much as the pairs"
+        )
+        assert length == 2 * D, (
+            f"D = {D}: at T = {length:g} maps and pairs do not cost the same"
+        )
     return "Right: up to twice the width the maps dominate, beyond it the pairs."
 
 
 def order(my_quality: Mapping[str, float]) -> str:
-    """`my_quality`: validation NDCG@10 of the trained model with its places, without them, and all shuffled."""
+    """`my_quality`: validation NDCG@10 of the trained model with its places, without
+    them, and all shuffled."""
     for name in ("places", "no places", "all shuffled"):
         assert name in my_quality, f"the answer has no entry {name!r}"
-        assert 0 <= my_quality[name] <= 1, f"{name}: NDCG@10 lies between 0 and 1: what did you measure?"
+        assert 0 <= my_quality[name] <= 1, (
+            f"{name}: NDCG@10 lies between 0 and 1: what did you measure?"
+        )
     assert my_quality["no places"] != my_quality["places"], (
-        "the places change nothing: are the position vectors really replaced while you measure?"
+        "the places change nothing: are the position vectors really replaced while you"
+        " measure?"
     )
     assert my_quality["no places"] < my_quality["places"], (
-        "better without its places than with them: were they put back before the other figure was measured?"
+        "better without its places than with them: were they put back before the other"
+        " figure was measured?"
     )
-    share = (my_quality["places"] - my_quality["no places"]) / (my_quality["places"] - my_quality["all shuffled"])
-    return f"Right: without its places the model loses {share:.1f} times what shuffling everything costs it."
+    share = (my_quality["places"] - my_quality["no places"]) / (
+        my_quality["places"] - my_quality["all shuffled"]
+    )
+    return (
+        f"Right: without its places the model loses {share:.1f} times what shuffling"
+        " everything costs it."
+    )
 
 
 # --- A recommender without attention
 
 
 def ndcg_of_rank(my_ndcg: Callable[[int, int], float]) -> str:
-    """`my_ndcg(rank, k)`: NDCG@k when the one right item stands at `rank`, counted from 1."""
+    """`my_ndcg(rank, k)`: NDCG@k when the one right item stands at `rank`, counted from
+    1."""
     for rank, k in ((1, 10), (2, 10), (3, 10), (10, 10), (11, 10), (2, 1)):
         answer = float(my_ndcg(rank, k))
         right = 1 / math.log2(1 + rank) if rank <= k else 0.0
         if rank > k:
-            assert answer == 0, f"rank {rank} lies outside the first {k}: that is worth 0, not {answer:.3f}"
+            assert answer == 0, (
+                f"rank {rank} lies outside the first {k}: that is worth 0, not"
+                f" {answer:.3f}"
+            )
         assert math.isfinite(answer), (
-            f"rank {rank} gives {answer}: ranks are counted from 1, so divide by log2(1 + rank)"
+            f"rank {rank} gives {answer}: ranks are counted from 1, so divide by log2(1"
+            " + rank)"
         )
         assert not math.isclose(answer, 1 / math.log(1 + rank), rel_tol=1e-6), (
             "that is the natural logarithm: take log2"
         )
-        assert not math.isclose(answer, 1 / rank, rel_tol=1e-6) or rank == 1, "that is 1/rank, the reciprocal rank"
+        assert not math.isclose(answer, 1 / rank, rel_tol=1e-6) or rank == 1, (
+            "that is 1/rank, the reciprocal rank"
+        )
         assert math.isclose(answer, right, rel_tol=1e-6), (
             f"rank {rank} among the first {k}: {answer:.4f}, not {right:.4f}"
         )
@@ -443,26 +728,50 @@ def ndcg_of_rank(my_ndcg: Callable[[int, int], float]) -> str:
 
 
 def transitions(my_transitions: Callable[[list[list[int]], int], Tensor]) -> str:
-    """`my_transitions(histories, items)`: entry [i, j] counts how often j comes right after i."""
+    """`my_transitions(histories, items)`: entry [i, j] counts how often j comes right
+    after i."""
     answer = _ask(my_transitions, [[0, 1, 2, 1], [2, 1], [1]], 3).double()
     right = torch.tensor([[0.0, 1, 0], [0, 0, 1], [0, 2, 0]]).double()
-    assert answer.shape == (3, 3), f"shape {tuple(answer.shape)}: one row and one column for each of 3 items"
-    assert not _same(answer, right.T), "the other way round: the row is the item before, the column the item after"
-    assert answer[1, 1] == 0, "a history ends where the next begins: count pairs within one history only"
-    assert not _same(answer, (right > 0).double()), "these are yes or no: count how often"
+    assert answer.shape == (
+        3,
+        3,
+    ), f"shape {tuple(answer.shape)}: one row and one column for each of 3 items"
+    assert not _same(answer, right.T), (
+        "the other way round: the row is the item before, the column the item after"
+    )
+    assert answer[1, 1] == 0, (
+        "a history ends where the next begins: count pairs within one history only"
+    )
+    assert not _same(answer, (right > 0).double()), (
+        "these are yes or no: count how often"
+    )
     assert _same(answer, right), f"counts\n{answer}\nshould be\n{right}"
     return "Right: rows are where one comes from, columns where one goes."
 
 
 def expected_hit(my_hit: Callable[[int, int, int], float]) -> str:
-    """`my_hit(above, tied, k)`: expected HR@k with `above` items scored higher and `tied` alike, target included."""
-    cases = {(0, 1, 1): 1.0, (3, 1, 3): 0.0, (0, 10, 1): 0.1, (2, 4, 4): 0.5, (0, 100, 10): 0.1, (5, 2, 10): 1.0}
+    """`my_hit(above, tied, k)`: expected HR@k with `above` items scored higher and
+    `tied` alike, target included."""
+    cases = {
+        (0, 1, 1): 1.0,
+        (3, 1, 3): 0.0,
+        (0, 10, 1): 0.1,
+        (2, 4, 4): 0.5,
+        (0, 100, 10): 0.1,
+        (5, 2, 10): 1.0,
+    }
     for (above, tied, k), right in cases.items():
         answer = float(my_hit(above, tied, k))
         case = f"{above} above, {tied} tied, k = {k}"
-        assert 0 <= answer <= 1, f"{case}: {answer:.3f} is no chance; cut it off at 0 and at 1"
-        assert not (tied > 1 and 0 < right < 1 and answer == 1), f"{case}: the target does not win every tie"
-        assert not (tied > 1 and 0 < right < 1 and answer == 0), f"{case}: the target does not lose every tie"
+        assert 0 <= answer <= 1, (
+            f"{case}: {answer:.3f} is no chance; cut it off at 0 and at 1"
+        )
+        assert not (tied > 1 and 0 < right < 1 and answer == 1), (
+            f"{case}: the target does not win every tie"
+        )
+        assert not (tied > 1 and 0 < right < 1 and answer == 0), (
+            f"{case}: the target does not lose every tie"
+        )
         assert math.isclose(answer, right, abs_tol=1e-9), (
             f"{case}: {answer:.3f}, not {right:.3f}; k - above places are free"
         )
@@ -473,30 +782,48 @@ def expected_hit(my_hit: Callable[[int, int, int], float]) -> str:
 
 
 def sampled_rank(my_sampled_rank: Callable[[int, int, int], float]) -> str:
-    """`my_sampled_rank(above, candidates, sample)`: expected place among `sample` of the `candidates` others."""
-    for above, candidates, sample in ((0, 50, 10), (5, 50, 10), (50, 50, 10), (300, 1600, 100), (7, 20, 20)):
-        answer, right = float(my_sampled_rank(above, candidates, sample)), 1 + sample * above / candidates
-        case = f"{above} of {candidates} above, {sample} sampled"
-        assert not math.isclose(answer, right - 1), f"{case}: places are counted from 1, this counts the better ones"
-        assert not (above and sample < candidates and math.isclose(answer, 1 + above)), (
-            f"{case}: that is the place among all candidates"
+    """`my_sampled_rank(above, candidates, sample)`: expected place among `sample` of
+    the `candidates` others."""
+    for above, candidates, sample in (
+        (0, 50, 10),
+        (5, 50, 10),
+        (50, 50, 10),
+        (300, 1600, 100),
+        (7, 20, 20),
+    ):
+        answer, right = (
+            float(my_sampled_rank(above, candidates, sample)),
+            1 + sample * above / candidates,
         )
+        case = f"{above} of {candidates} above, {sample} sampled"
+        assert not math.isclose(answer, right - 1), (
+            f"{case}: places are counted from 1, this counts the better ones"
+        )
+        assert not (
+            above and sample < candidates and math.isclose(answer, 1 + above)
+        ), f"{case}: that is the place among all candidates"
         assert math.isclose(answer, right), (
-            f"{case}: {answer:g}, not {right:g}; each better one is drawn with chance sample / candidates"
+            f"{case}: {answer:g}, not {right:g}; each better one is drawn with chance"
+            " sample / candidates"
         )
     return "Right: a sample shrinks the number of better items, and with it the place."
 
 
 def paired_interval(my_interval: Callable[..., tuple[float, float]]) -> str:
-    """`my_interval(first, second, resamples, seed)`: the 95 % bootstrap interval of the mean difference over users."""
+    """`my_interval(first, second, resamples, seed)`: the 95 % bootstrap interval of the
+    mean difference over users."""
     generator = np.random.default_rng(0)
     level = generator.random(400) * 5
     first, second = level + generator.normal(0.1, 0.5, 400), level
     low, high = (float(end) for end in my_interval(first, second, 2000, 0))
     assert low < high, f"({low:.3f}, {high:.3f}): low comes first"
     error = float((first - second).std() / math.sqrt(400))
-    assert high - low < 8 * error, "far too wide: draw users, and keep each user's two figures together"
-    assert low <= (first - second).mean() <= high, "the mean of first - second lies outside: is it turned around?"
+    assert high - low < 8 * error, (
+        "far too wide: draw users, and keep each user's two figures together"
+    )
+    assert low <= (first - second).mean() <= high, (
+        "the mean of first - second lies outside: is it turned around?"
+    )
     assert 3.2 * error < high - low < 4.6 * error, (
         f"width {high - low:.4f}: take the 2.5 and 97.5 % quantiles of resampled means"
     )
@@ -504,14 +831,24 @@ def paired_interval(my_interval: Callable[..., tuple[float, float]]) -> str:
 
 
 def users_needed(my_users_needed: Callable[[float, float], float]) -> str:
-    """`my_users_needed(spread, difference)`: users that make a difference two standard errors."""
+    """`my_users_needed(spread, difference)`: users that make a difference two standard
+    errors."""
     for spread, difference in ((0.25, 0.01), (0.25, 0.005), (0.1, 0.02)):
-        answer, right = float(my_users_needed(spread, difference)), (2 * spread / difference) ** 2
-        assert answer < 2 * right, f"{answer:,.0f} users for {difference}: two standard errors, each spread / √users"
-        assert answer > 0.9 * right, (
-            f"{answer:,.0f} users for {difference}: too few; did you square it, and take two errors?"
+        answer, right = (
+            float(my_users_needed(spread, difference)),
+            (2 * spread / difference) ** 2,
         )
-        assert answer <= right + 1, f"{answer:,.0f} users for {difference}, not {right:,.0f}"
+        assert answer < 2 * right, (
+            f"{answer:,.0f} users for {difference}: two standard errors, each spread /"
+            " √users"
+        )
+        assert answer > 0.9 * right, (
+            f"{answer:,.0f} users for {difference}: too few; did you square it, and"
+            " take two errors?"
+        )
+        assert answer <= right + 1, (
+            f"{answer:,.0f} users for {difference}, not {right:,.0f}"
+        )
     return "Right: half the difference asks for four times the users."
 
 
@@ -520,15 +857,25 @@ def running_mean(my_running_mean: Callable[[Tensor], Tensor]) -> str:
     context = torch.tensor([[2.0, 0], [4, 3], [0, 3], [2, 6]])
     right = torch.stack([context[: t + 1].mean(0) for t in range(4)])
     answer = _ask(my_running_mean, context)
-    assert answer.shape != (2,), "one mean for the whole history: there must be one after every event"
-    assert answer.shape == right.shape, f"shape {tuple(answer.shape)}; a mean after each of 4 events gives (4, 2)"
-    assert not _same(answer, context.cumsum(0)), "these are sums: divide by the number of events so far"
+    assert answer.shape != (2,), (
+        "one mean for the whole history: there must be one after every event"
+    )
+    assert answer.shape == right.shape, (
+        f"shape {tuple(answer.shape)}; a mean after each of 4 events gives (4, 2)"
+    )
+    assert not _same(answer, context.cumsum(0)), (
+        "these are sums: divide by the number of events so far"
+    )
     assert not _same(answer, context.cumsum(0) / 4), (
         "divided by the length of the whole history: count the events so far"
     )
     before = torch.cat([torch.zeros(1, 2), right[:-1]])
-    assert not _same(answer[1:], before[1:]), "one behind: the event itself belongs to its mean"
-    assert not _same(answer, context.mean(0).expand(4, 2)), "the future is in it: row t may use the rows up to t only"
+    assert not _same(answer[1:], before[1:]), (
+        "one behind: the event itself belongs to its mean"
+    )
+    assert not _same(answer, context.mean(0).expand(4, 2)), (
+        "the future is in it: row t may use the rows up to t only"
+    )
     assert _same(answer, right), f"means\n{answer}\nshould be\n{right}"
     return "Right: after each event the mean of all events so far."
 
@@ -536,8 +883,11 @@ def running_mean(my_running_mean: Callable[[Tensor], Tensor]) -> str:
 # --- A first recommender, in four stages
 
 
-def window_of(my_window: Callable[[list[int], int], tuple[list[int], list[int]]]) -> str:
-    """`my_window(history, length)`: inputs and targets of the newest `length` + 1 events."""
+def window_of(
+    my_window: Callable[[list[int], int], tuple[list[int], list[int]]],
+) -> str:
+    """`my_window(history, length)`: inputs and targets of the newest `length` + 1
+    events."""
     for history, length, right in (
         ([4, 7, 2, 9], 3, ([4, 7, 2], [7, 2, 9])),
         ([4, 7, 2, 9, 5], 2, ([2, 9], [9, 5])),
@@ -547,64 +897,108 @@ def window_of(my_window: Callable[[list[int], int], tuple[list[int], list[int]]]
         assert given is not None, "my_window returns None: did you forget `return`?"
         inputs, targets = (list(part) for part in given)
         case = f"history {history}, length {length}"
-        assert len(inputs) == len(targets), f"{case}: {len(inputs)} inputs and {len(targets)} targets"
-        assert inputs != targets, f"{case}: the target is the event itself; it should be the one after it"
-        assert len(inputs) <= length, f"{case}: {len(inputs)} inputs, more than the model sees"
+        assert len(inputs) == len(targets), (
+            f"{case}: {len(inputs)} inputs and {len(targets)} targets"
+        )
+        assert inputs != targets, (
+            f"{case}: the target is the event itself; it should be the one after it"
+        )
+        assert len(inputs) <= length, (
+            f"{case}: {len(inputs)} inputs, more than the model sees"
+        )
         assert inputs != history[:length] or inputs == right[0], (
             f"{case}: these are the oldest events, take the newest"
         )
-        assert (inputs, targets) != right[::-1], f"{case}: inputs and targets are swapped"
-        assert len(inputs) == len(right[0]), (
-            f"{case}: {len(inputs)} questions, not {len(right[0])}: take length + 1 events"
+        assert (inputs, targets) != right[::-1], (
+            f"{case}: inputs and targets are swapped"
         )
-        assert (inputs, targets) == right, f"{case}: {inputs} and {targets}, not {right[0]} and {right[1]}"
+        assert len(inputs) == len(right[0]), (
+            f"{case}: {len(inputs)} questions, not {len(right[0])}: take length + 1"
+            " events"
+        )
+        assert (
+            inputs,
+            targets,
+        ) == right, f"{case}: {inputs} and {targets}, not {right[0]} and {right[1]}"
     return "Right: the targets are the history, shifted by one place."
 
 
 def table_of(my_table: Callable[[list[list[int]]], Tensor]) -> str:
     """`my_table(rows)`: lists as one table, padded with 0 on the right."""
     rows = [[4, 7], [2, 9, 5], [1]]
-    right, answer = torch.tensor([[4, 7, 0], [2, 9, 5], [1, 0, 0]]), _ask(my_table, rows)
-    assert answer.shape == right.shape, f"shape {tuple(answer.shape)}; 3 rows, the longest of 3 items, give (3, 3)"
+    right, answer = (
+        torch.tensor([[4, 7, 0], [2, 9, 5], [1, 0, 0]]),
+        _ask(my_table, rows),
+    )
+    assert answer.shape == right.shape, (
+        f"shape {tuple(answer.shape)}; 3 rows, the longest of 3 items, give (3, 3)"
+    )
     left = torch.tensor([[0, 4, 7], [2, 9, 5], [0, 0, 1]])
-    assert not _same(answer, left), "padded on the left: the oldest event of each row stands in column 0 here"
-    assert not answer.is_floating_point(), "item numbers are whole: use dtype=torch.long, they index a table"
+    assert not _same(answer, left), (
+        "padded on the left: the oldest event of each row stands in column 0 here"
+    )
+    assert not answer.is_floating_point(), (
+        "item numbers are whole: use dtype=torch.long, they index a table"
+    )
     assert _same(answer, right), f"table\n{answer}\nshould be\n{right}"
     return "Right: one row a history, 0 where there is nothing."
 
 
 def loss_of(my_loss: Callable[[Tensor, Tensor], Tensor]) -> str:
-    """`my_loss(scores, targets)`: mean cross-entropy; targets from 1, and 0 where nothing is asked."""
+    """`my_loss(scores, targets)`: mean cross-entropy; targets from 1, and 0 where
+    nothing is asked."""
     scores = torch.tensor([[2.0, 0, -1], [0, 1, 1], [3, 0, 0], [-2, 0, 1]])
     targets = torch.tensor([1, 3, 0, 2])
     logs = scores.log_softmax(-1)
     each = -torch.stack([logs[0, 0], logs[1, 2], logs[3, 1]])
     answer = _ask(my_loss, scores, targets).float()
-    assert answer.shape == (), f"shape {tuple(answer.shape)}; a loss is one number, the mean"
-    assert not torch.isnan(answer), "not a number: is something divided by 0, or the logarithm of 0 taken?"
-    assert not _same(answer, each.sum()), "this is the sum: divide by the number of questions"
-    assert not _same(answer, -each.mean()), "the sign is turned round: a loss is minus the logarithm"
-    assert not _same(answer, each.sum() / 4), "divided by all rows: the row whose target is 0 asks nothing"
+    assert answer.shape == (), (
+        f"shape {tuple(answer.shape)}; a loss is one number, the mean"
+    )
+    assert not torch.isnan(answer), (
+        "not a number: is something divided by 0, or the logarithm of 0 taken?"
+    )
+    assert not _same(answer, each.sum()), (
+        "this is the sum: divide by the number of questions"
+    )
+    assert not _same(answer, -each.mean()), (
+        "the sign is turned round: a loss is minus the logarithm"
+    )
+    assert not _same(answer, each.sum() / 4), (
+        "divided by all rows: the row whose target is 0 asks nothing"
+    )
     last = -torch.stack([logs[0, 0], logs[1, 2], logs[2, -1], logs[3, 1]])
-    assert not _same(answer, last.mean()), "target 0 became column -1, the last item: leave that row out"
+    assert not _same(answer, last.mean()), (
+        "target 0 became column -1, the last item: leave that row out"
+    )
     late = -torch.stack([logs[0, 1], logs[2, 0], logs[3, 2]])
-    assert not _same(answer, late.mean()), "one column too far: item number 1 stands in column 0"
+    assert not _same(answer, late.mean()), (
+        "one column too far: item number 1 stands in column 0"
+    )
     assert not _same(answer, -each.neg().exp().mean().log()), (
         "the mean of the logarithms, not the logarithm of the mean"
     )
     assert _same(answer, each.mean()), f"loss {answer:.4f}, not {each.mean():.4f}"
-    return "Right: minus the logarithm of what the right item gets, over the rows that ask."
+    return (
+        "Right: minus the logarithm of what the right item gets, over the rows that"
+        " ask."
+    )
 
 
 def share_of_top_events(my_share: float) -> str:
-    """`my_share`: how often the event with most weight is the one whose removal moves the score most."""
+    """`my_share`: how often the event with most weight is the one whose removal moves
+    the score most."""
     assert not isinstance(my_share, str), "give the share as a number, not as text"
-    assert my_share <= 1 or my_share > 100, f"{my_share} looks like per cent: give a share between 0 and 1"
+    assert my_share <= 1 or my_share > 100, (
+        f"{my_share} looks like per cent: give a share between 0 and 1"
+    )
     assert 0 <= my_share <= 1, f"{my_share} is no share"
     assert my_share > 0.02, (
-        "hardly ever the same: are the events of both tables counted from the oldest of the history?"
+        "hardly ever the same: are the events of both tables counted from the oldest of"
+        " the history?"
     )
     assert my_share < 1, "always the same: are you comparing a table with itself?"
     return (
-        f"Right: in {100 * my_share:.0f} of 100 cases the largest weight is the strongest reason, in the others not."
+        f"Right: in {100 * my_share:.0f} of 100 cases the largest weight is the"
+        " strongest reason, in the others not."
     )

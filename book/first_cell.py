@@ -137,7 +137,9 @@ def write(paths: Iterable[Path], address: str, anew: bool = True) -> list[Path]:
         if not anew and not carries(notebook):
             continue
         put(notebook, text)
-        after = json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+        after = (
+            json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+        )
         if after != before:
             path.write_text(after, encoding="utf-8")
             changed.append(path)

@@ -72,7 +72,9 @@ def ready(install: bool = False, project: Path = ROOT / "pyproject.toml") -> Non
         subprocess.run(command, capture_output=True, check=False)
         importlib.invalidate_caches()
         before, needed = needed, lacking(project)
-        old = [one for one in before if one not in needed and module(one) in sys.modules]
+        old = [
+            one for one in before if one not in needed and module(one) in sys.modules
+        ]
         if old:
             raise NotReady(
                 f"Newer versions were installed ({', '.join(old)}): restart the kernel, "

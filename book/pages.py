@@ -51,7 +51,9 @@ def copy_licence(app: Sphinx) -> None:
     if app.builder.format == "html":
         text = (ROOT / "LICENSE").read_text(encoding="utf-8")
         (Path(app.outdir) / "_static").mkdir(exist_ok=True)
-        (Path(app.outdir) / "_static" / "LICENSE.txt").write_text(text, encoding="utf-8")
+        (Path(app.outdir) / "_static" / "LICENSE.txt").write_text(
+            text, encoding="utf-8"
+        )
 
 
 def name_the_version(app: Sphinx, config: Config) -> None:
@@ -171,31 +173,42 @@ def sections(doctree: nodes.document) -> list[tuple[str, str]]:
     def walk(node: nodes.Node, anchor: str) -> None:
         if isinstance(node, nodes.Text):
             found.setdefault(anchor, []).append(node.astext())
-        elif isinstance(node, nodes.raw | nodes.comment | nodes.math_block | addnodes.index):
+        elif isinstance(
+            node, nodes.raw | nodes.comment | nodes.math_block | addnodes.index
+        ):
             return
         elif isinstance(node, nodes.Element):
-            if isinstance(node, nodes.section | addnodes.desc_signature) and node["ids"]:
+            if (
+                isinstance(node, nodes.section | addnodes.desc_signature)
+                and node["ids"]
+            ):
                 anchor = node["ids"][0]
             elif isinstance(node, nodes.definition_list_item):
                 names = [i for term in node.findall(nodes.term) for i in term["ids"]]
                 anchor = names[0] if names else anchor
             for child in node.children:
                 walk(child, anchor)
-            if isinstance(node, nodes.TextElement) and not isinstance(node, nodes.Inline):
+            if isinstance(node, nodes.TextElement) and not isinstance(
+                node, nodes.Inline
+            ):
                 found.setdefault(anchor, []).append(" ")
 
     walk(doctree, "")
     return [(a, re.sub(r"\s+", " ", "".join(t)).strip()) for a, t in found.items()]
 
 
-def keep_text(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+def keep_text(
+    app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
     """Keep a page's text for the search, and give the page of the search its scripts."""
     if app.builder.name != "html":
         return
     if doctree is not None:
         app.book_texts[pagename] = sections(doctree)  # type: ignore[attr-defined]
     if pagename == "search":
-        app.add_js_file("excerpts.js", loading_method="defer")  # after the scripts of the search itself
+        app.add_js_file(
+            "excerpts.js", loading_method="defer"
+        )  # after the scripts of the search itself
         app.add_js_file("search.js", loading_method="defer")
 
 
@@ -216,20 +229,32 @@ def mended(html: str) -> str:
     heading. All exercises and all solutions of a page share one identifier. What is Chinese
     is not said to be. A link preview wants whole addresses.
     """
-    html = html.replace('<summary><span class="toctree', '<summary aria-label="pages below"><span class="toctree')
-    html = html.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+    html = html.replace(
+        '<summary><span class="toctree',
+        '<summary aria-label="pages below"><span class="toctree',
+    )
+    html = html.replace(
+        '<div role="list" class="citation-list">', '<div class="citation-list">'
+    )
     html = html.replace(' role="doc-biblioentry"', "")
     html = html.replace(
-        '<div id="pst-primary-sidebar"', '<div id="pst-primary-sidebar" role="region" aria-label="Book"'
+        '<div id="pst-primary-sidebar"',
+        '<div id="pst-primary-sidebar" role="region" aria-label="Book"',
     )
     html = re.sub(r"<th(?: class=\"head\")?>(?:<p></p>)?</th>", "<td></td>", html)
-    html = re.sub(r'<section id="(?:exercise|solution|proof)-content">', "<section>", html)
+    html = re.sub(
+        r'<section id="(?:exercise|solution|proof)-content">', "<section>", html
+    )
     html = re.sub(r'<dt(?= id="[^"]*">[^<]*[\u4e00-\u9fff])', '<dt lang="zh"', html)
     html = html.replace('<summary aria-label="Toggle hidden content">', "<summary>")
     html = re.sub(r'<meta property="og:url" content="(?!http)[^"]*" ?/?>\n?', "", html)
 
     def lines(found: re.Match[str]) -> str:
-        inner = found[1].replace("<dd>", '<span class="sig-line">').replace("</dd>", "</span>")
+        inner = (
+            found[1]
+            .replace("<dd>", '<span class="sig-line">')
+            .replace("</dd>", "</span>")
+        )
         return f'<span class="sig-lines">\n{inner}</span>'
 
     return re.sub(r"<dl>\n((?:<dd>.*</dd>\n)+)</dl>", lines, html)
@@ -245,7 +270,9 @@ def mend_pages(app: Sphinx, exception: Exception | None) -> None:
 def write_address(app: Sphinx, config: Config) -> None:
     """Let the notebooks' first cells know the repository's address, once it has one."""
     theme = config.html_theme_options
-    address = first_cell.address(theme.get("repository_url", ""), theme.get("repository_branch", ""))
+    address = first_cell.address(
+        theme.get("repository_url", ""), theme.get("repository_branch", "")
+    )
     notebooks = (Path(app.srcdir) / "book").glob("*.ipynb")
     if changed := first_cell.write(notebooks, address, anew=False):
         logger.info("wrote the repository's address into %d notebooks", len(changed))

@@ -22,7 +22,15 @@ FOOTER = (
 def build(folder: Path) -> Path:
     """The book as a single page in `folder`."""
     tool = Path(sys.executable).with_name("jupyter-book")
-    command = [str(tool), "build", str(ROOT), "--path-output", str(folder), "--builder", "singlehtml"]
+    command = [
+        str(tool),
+        "build",
+        str(ROOT),
+        "--path-output",
+        str(folder),
+        "--builder",
+        "singlehtml",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"the book does not build:\n{(done.stdout + done.stderr)[-2000:]}")
@@ -37,7 +45,9 @@ def print_page(page_file: Path, pdf: Path) -> None:
     if chromium is None:
         sys.exit("the PDF needs Chromium: apt-get install chromium fonts-noto-cjk")
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--headless", "--no-sandbox"])
+        browser = driver.chromium.launch(
+            executable_path=chromium, args=["--headless", "--no-sandbox"]
+        )
         page = browser.new_page(color_scheme="light")
         page.set_default_timeout(300_000)
         page.goto(page_file.as_uri(), wait_until="load")

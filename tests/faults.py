@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def small_disk(size: int) -> Iterator[None]:
-    """No file of this process grows beyond `size` bytes: a write that would is refused by the system, halfway."""
+    """No file of this process grows beyond `size` bytes: a write that would is refused
+    by the system, halfway."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

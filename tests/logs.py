@@ -1,10 +1,12 @@
-"""What the tests of reading share: a file to read, and the one line that the reader of a bad log sees."""
+"""What the tests of reading share: a file to read, and the one line that the reader of
+a bad log sees."""
 
 from pathlib import Path
 
 import pytest
 
-from attncore.interactions import DataError, read_interactions
+from attncore.errors import DataError
+from attncore.interactions import read_interactions
 
 
 def write(folder: Path, content: str | bytes, name: str = "log.csv") -> Path:

@@ -1,4 +1,5 @@
-"""Trainings in processes of their own, which a test may kill: at a moment, or in the middle of a write."""
+"""Trainings in processes of their own, which a test may kill: at a moment, or in the
+middle of a write."""
 
 import multiprocessing
 import os
@@ -6,16 +7,30 @@ import signal
 import time
 from pathlib import Path
 
-PRELOADED = [  # by the server, once; torch.testing imports torch.distributed.tensor, which takes a second
-    *["numpy", "pandas", "pyarrow.parquet", "torch", "safetensors.torch", "tqdm.auto", "platformdirs"],
+# By the server, once; torch.testing imports torch.distributed.tensor, which takes a
+# second.
+PRELOADED = [
+    *[
+        "numpy",
+        "pandas",
+        "pyarrow.parquet",
+        "torch",
+        "safetensors.torch",
+        "tqdm.auto",
+        "platformdirs",
+    ],
     *["torch.distributed.tensor", "hypothesis", "pytest"],
 ]
-CONTEXT = multiprocessing.get_context("forkserver")  # a fresh process, most imports done; all tests share its server
+# A fresh process, most imports done; all tests share its server.
+CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(PRELOADED)
 
 
-def train(out: Path, begun, resume: bool = False, dies: tuple[str, int] | None = None) -> None:
-    """Train a small model; `begun` is set when it starts; `dies` names what to die in, and at which call of it."""
+def train(
+    out: Path, begun, resume: bool = False, dies: tuple[str, int] | None = None
+) -> None:
+    """Train a small model; `begun` is set when it starts; `dies` names what to die in,
+    and at which call of it."""
     import torch
     from conftest import rhythm_log
 
@@ -26,16 +41,25 @@ def train(out: Path, begun, resume: bool = False, dies: tuple[str, int] | None =
     if dies is not None:
         _die_in(runs, *dies)
     split = ac.leave_one_out(rhythm_log())
-    model = ac.Recommender(ac.RecommenderConfig(width=16, blocks=1, heads=2, length=8), split)
+    model = ac.Recommender(
+        ac.RecommenderConfig(width=16, blocks=1, heads=2, length=8), split
+    )
     config = ac.TrainingConfig(
-        epochs=6, batch_size=8, accumulate=2, ema=0.9, precision="float32", progress=False, checkpoint_every=2
+        epochs=6,
+        batch_size=8,
+        accumulate=2,
+        ema=0.9,
+        precision="float32",
+        progress=False,
+        checkpoint_every=2,
     )
     begun.set()
     ac.fit(model, split, config, out=out, resume=resume)
 
 
 def _die_in(runs, place: str, call: int) -> None:
-    """Kill this process in the given call: halfway through a checkpoint's bytes, or before or after a rename."""
+    """Kill this process in the given call: halfway through a checkpoint's bytes, or
+    before or after a rename."""
     import torch
 
     calls = 0

@@ -1,4 +1,5 @@
-"""Facts about `attncore.baselines`, held against exact arithmetic and the published reference figures."""
+"""Facts about `attncore.baselines`, held against exact arithmetic and the published
+reference figures."""
 
 import os
 from dataclasses import replace
@@ -11,10 +12,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attncore.baselines import EASE, MarkovChain, PersonalFrequency, Popularity, ProfilePopularity, RecentPopularity
-from attncore.interactions import DataError, Interactions
-from attncore.ranking import evaluate
-from attncore.reports import compare
+from attncore.baselines import (
+    EASE,
+    MarkovChain,
+    PersonalFrequency,
+    Popularity,
+    ProfilePopularity,
+    RecentPopularity,
+)
+from attncore.errors import DataError
+from attncore.evaluation import compare, evaluate
+from attncore.interactions import Interactions
 from attncore.sequences import Histories
 from attncore.splits import leave_one_out, split_by_user
 
@@ -22,7 +30,8 @@ BASELINES = [Popularity, RecentPopularity, PersonalFrequency, MarkovChain]
 
 
 def split_of(histories, times=None):
-    """A leave-one-out split of item-index histories; the last two events of each are held out."""
+    """A leave-one-out split of item-index histories; the last two events of each are
+    held out."""
     user = np.repeat(np.arange(len(histories)), [len(row) for row in histories])
     item = np.concatenate([np.asarray(row, np.int64) for row in histories])
     time = np.arange(len(item)) if times is None else np.concatenate(times)
@@ -31,10 +40,13 @@ def split_of(histories, times=None):
 
 
 def with_catalogue(items, *train):
-    """A split whose training histories are `train`, over a catalogue of `items` items."""
+    """A split whose training histories are `train`, over a catalogue of `items`
+    items."""
     split, histories = split_of([range(1, items + 1)]), Histories.from_lists(train)
     counts = np.bincount(histories.items, minlength=items + 1)[1:]
-    return replace(split, train=histories, valid=replace(split.valid, item_counts=counts))
+    return replace(
+        split, train=histories, valid=replace(split.valid, item_counts=counts)
+    )
 
 
 def places(keys):
@@ -54,23 +66,38 @@ def chain_scores(split, history, lags=5, normalize=False):
                 if at + lag < len(events):
                     matrix[item][events[at + lag]] += Fraction(1, lag)
     if normalize:
-        matrix = [[entry / sum(row) if sum(row) else entry for entry in row] for row in matrix]
+        matrix = [
+            [entry / sum(row) if sum(row) else entry for entry in row] for row in matrix
+        ]
     newest = list(reversed(history))[:lags]
-    return [sum(Fraction(1, k) * matrix[item][j] for k, item in enumerate(newest, 1)) for j in range(1, size + 1)]
+    return [
+        sum(Fraction(1, k) * matrix[item][j] for k, item in enumerate(newest, 1))
+        for j in range(1, size + 1)
+    ]
 
 
-histories_of_items = st.lists(st.lists(st.integers(1, 6), min_size=3, max_size=12), min_size=2, max_size=6)
+histories_of_items = st.lists(
+    st.lists(st.integers(1, 6), min_size=3, max_size=12), min_size=2, max_size=6
+)
 
 
 @given(histories_of_items, st.integers(1, 6), st.data())
 @settings(deadline=None)
-def test_the_chain_orders_items_as_exact_fractions_do_ties_by_popularity(logs, lags, data):
+def test_the_chain_orders_items_as_exact_fractions_do_ties_by_popularity(
+    logs, lags, data
+):
     split = split_of(logs)
     size = len(split.items)
     asked = [data.draw(st.lists(st.integers(1, size), max_size=8)) for _ in range(3)]
     found = MarkovChain(split, lags=lags).score(Histories.from_lists(asked))
     for row, history in enumerate(asked):
-        pairs = list(zip(chain_scores(split, history, lags), split.item_counts.tolist(), strict=True))
+        pairs = list(
+            zip(
+                chain_scores(split, history, lags),
+                split.item_counts.tolist(),
+                strict=True,
+            )
+        )
         assert found[row].tolist() == places(pairs)
 
 
@@ -79,7 +106,11 @@ def test_the_chain_orders_items_as_exact_fractions_do_ties_by_popularity(logs, l
 def test_the_normalized_chain_orders_items_as_exact_fractions_do(logs, data):
     split = split_of(logs)
     history = data.draw(st.lists(st.integers(1, len(split.items)), max_size=8))
-    found = MarkovChain(split, normalize=True).score(Histories.from_lists([history]))[0].tolist()
+    found = (
+        MarkovChain(split, normalize=True)
+        .score(Histories.from_lists([history]))[0]
+        .tolist()
+    )
     exact = chain_scores(split, history, normalize=True)
     for i, j in np.ndindex(len(exact), len(exact)):
         if exact[i] > exact[j]:
@@ -87,18 +118,22 @@ def test_the_normalized_chain_orders_items_as_exact_fractions_do(logs, data):
 
 
 def test_the_chain_equals_a_hand_worked_example():
-    # Training: 1 2 3 and 1 3, with 4 seen nowhere. M[1, 2] = 1, M[1, 3] = 1/2 + 1, M[2, 3] = 1.
+    # Training: 1 2 3 and 1 3, with 4 seen nowhere. M[1, 2] = 1, M[1, 3] = 1/2 + 1, M[2,
+    # 3] = 1.
     split = with_catalogue(4, [1, 2, 3], [1, 3])
     assert split.item_counts.tolist() == [2, 1, 2, 0]
     chain = MarkovChain(split)
-    # After 1, 2: score(3) = M[2, 3] + 1/2 M[1, 3] = 1.75, score(2) = 1/2 M[1, 2] = 0.5, 1 and 4 have 0.
-    # Then popularity puts 1 (twice) before 4 (never).
+    # After 1, 2: score(3) = M[2, 3] + 1/2 M[1, 3] = 1.75, score(2) = 1/2 M[1, 2] = 0.5,
+    # 1 and 4 have 0. Then popularity puts 1 (twice) before 4 (never).
     assert chain.score(Histories.from_lists([[1, 2]]))[0].tolist() == [1, 2, 3, 0]
 
 
 def test_two_followers_at_equal_chance_are_tied_where_float32_sums_would_part_them():
-    # 2 follows 1 at lag 1 once (1); 3 follows at lags 2, 3 and 6 (1/2 + 1/3 + 1/6 = 1 in whole numbers only).
-    split = with_catalogue(5, [1, 2], [1, 4, 3], [1, 4, 4, 3], [1, 4, 4, 4, 4, 4, 3], [2, 2])
+    # 2 follows 1 at lag 1 once (1); 3 follows at lags 2, 3 and 6 (1/2 + 1/3 + 1/6 = 1
+    # in whole numbers only).
+    split = with_catalogue(
+        5, [1, 2], [1, 4, 3], [1, 4, 4, 3], [1, 4, 4, 4, 4, 4, 3], [2, 2]
+    )
     counts = split.item_counts
     assert counts[1] == counts[2] == 3
     found = MarkovChain(split, lags=6).score(Histories.from_lists([[1]]))[0]
@@ -106,7 +141,8 @@ def test_two_followers_at_equal_chance_are_tied_where_float32_sums_would_part_th
 
 
 def test_popularity_never_overrules_a_real_difference_in_the_chain():
-    # Items 2 and 3 follow 1 nearly as often; 3 is far more popular elsewhere, 2 still stands above it.
+    # Items 2 and 3 follow 1 nearly as often; 3 is far more popular elsewhere, 2 still
+    # stands above it.
     follows_two, follows_three = [[1, 2]] * 1001, [[1, 3]] * 1000
     split = with_catalogue(3, *follows_two, *follows_three, *[[3, 3]] * 2000)
     found = MarkovChain(split).score(Histories.from_lists([[1]]))[0]
@@ -116,8 +152,11 @@ def test_popularity_never_overrules_a_real_difference_in_the_chain():
 
 def test_normalizing_lets_a_rare_item_speak_as_loudly_as_a_common_one():
     split = with_catalogue(4, *[[1, 3]] * 9, [2, 4])
-    asked = Histories.from_lists([[1, 2]])  # newest: 2, which 4 always follows; before: 1, which 3 always follows
-    plain, normalized = (MarkovChain(split, normalize=n).score(asked)[0] for n in (False, True))
+    # Newest: 2, which 4 always follows; before: 1, which 3 always follows.
+    asked = Histories.from_lists([[1, 2]])
+    plain, normalized = (
+        MarkovChain(split, normalize=n).score(asked)[0] for n in (False, True)
+    )
     assert plain[2] > plain[3]
     assert normalized[3] > normalized[2]
 
@@ -125,7 +164,8 @@ def test_normalizing_lets_a_rare_item_speak_as_loudly_as_a_common_one():
 def test_the_chain_crosses_no_user_and_reads_no_held_out_event():
     split = split_of([[1, 2, 5, 6], [3, 4, 6, 5]])  # training is 1 2 and 3 4
     found = MarkovChain(split).score(Histories.from_lists([[2], [4], [1]]))
-    assert found.tolist()[0] == found.tolist()[1] == [1, 1, 1, 1, 0, 0]  # nothing follows 2 or 4
+    # Nothing follows 2 or 4.
+    assert found.tolist()[0] == found.tolist()[1] == [1, 1, 1, 1, 0, 0]
     assert found.tolist()[2] == [1, 2, 1, 1, 0, 0]
 
 
@@ -139,28 +179,49 @@ def test_only_the_newest_events_within_the_lags_speak():
 
 def test_the_chain_of_a_large_catalogue_overflows_no_int32():
     items = 70_000  # more than 2^31 pairs of items
-    found = MarkovChain(with_catalogue(items, [items - 1, items])).score(Histories.from_lists([[items - 1]]))
+    found = MarkovChain(with_catalogue(items, [items - 1, items])).score(
+        Histories.from_lists([[items - 1]])
+    )
     assert found.argmax().item() + 1 == items
     assert found[0].unique().tolist() == [0, 1, 2]
 
 
 def test_popularity_counts_training_events_alone():
     split = split_of([[1, 1, 2, 3], [1, 2, 3, 3]])
-    assert Popularity(split).score(Histories.from_lists([[], [3]])).tolist() == [[3, 1, 0]] * 2
+    assert (
+        Popularity(split).score(Histories.from_lists([[], [3]])).tolist()
+        == [[3, 1, 0]] * 2
+    )
 
 
 def test_recent_popularity_counts_the_newest_share_and_breaks_ties_by_all():
-    # Training in time order: 1 1 1 2 | 3 3. The newest third is 3 3; then 1 (three times), then 2.
-    split = split_of([[1, 1, 1, 2, 9, 9], [3, 3, 9, 9]], [np.array([0, 1, 2, 3, 50, 51]), np.array([10, 11, 50, 51])])
+    # Training in time order: 1 1 1 2 | 3 3. The newest third is 3 3; then 1 (three
+    # times), then 2.
+    split = split_of(
+        [[1, 1, 1, 2, 9, 9], [3, 3, 9, 9]],
+        [np.array([0, 1, 2, 3, 50, 51]), np.array([10, 11, 50, 51])],
+    )
     histories = Histories.from_lists([[1]])
-    assert RecentPopularity(split, window=1 / 3).score(histories)[0].tolist() == [2, 1, 3, 0]
-    assert RecentPopularity(split, window=1).score(histories)[0].tolist() == [3, 1, 2, 0]
+    assert RecentPopularity(split, window=1 / 3).score(histories)[0].tolist() == [
+        2,
+        1,
+        3,
+        0,
+    ]
+    assert RecentPopularity(split, window=1).score(histories)[0].tolist() == [
+        3,
+        1,
+        2,
+        0,
+    ]
 
 
 def test_recent_popularity_never_parts_events_of_one_moment():
     times = [np.array([0, 7, 7, 90, 91])]
     for order in ([1, 2, 3, 4, 4], [1, 3, 2, 4, 4]):
-        assert RecentPopularity(split_of([order], times), window=0.1).recent_counts.tolist() == [0, 1, 1, 0]
+        assert RecentPopularity(
+            split_of([order], times), window=0.1
+        ).recent_counts.tolist() == [0, 1, 1, 0]
 
 
 def test_personal_frequency_counts_the_history_asked_ties_by_popularity():
@@ -181,13 +242,27 @@ PEOPLE = pd.DataFrame(
     },
     index=pd.Index([1, 2, 3, 4, 5, 6], name="user"),
 )
-TAKEN = {1: [1, 1, 2], 2: [1], 3: [3], 4: [3, 3], 5: [2], 6: [1], 7: [3]}  # 7 is in no table
+# 7 is in no table.
+TAKEN = {
+    1: [1, 1, 2],
+    2: [1],
+    3: [3],
+    4: [3, 3],
+    5: [2],
+    6: [1],
+    7: [3],
+}
 
 
-def of_people(smoothing=2.0, columns=("team", "town"), people=PEOPLE, taken=TAKEN, **options):
-    """Training histories `taken`; each user's last two events, items 8 and 9, are held out."""
+def of_people(
+    smoothing=2.0, columns=("team", "town"), people=PEOPLE, taken=TAKEN, **options
+):
+    """Training histories `taken`; each user's last two events, items 8 and 9, are held
+    out."""
     rows = [(user, item) for user, items in taken.items() for item in [*items, 8, 9]]
-    log = Interactions.from_frame(pd.DataFrame(rows, columns=["user", "item"]), users=people)
+    log = Interactions.from_frame(
+        pd.DataFrame(rows, columns=["user", "item"]), users=people
+    )
     split = leave_one_out(log)
     baseline = ProfilePopularity(split, columns, smoothing, **options)
     return baseline.score(split.test.histories, split.test.users).numpy(), split
@@ -202,7 +277,15 @@ def test_profile_popularity_by_hand():
     red_in_oslo = (np.array([0, 0, 1, 0, 0]) + 2 * red) / (1 + 2)
     blue = (np.array([0, 1, 2, 0, 0]) + 2 * everybody) / (3 + 2)
     blue_in_rome = (np.array([0, 1, 2, 0, 0]) + 2 * blue) / (3 + 2)
-    expected = [red_in_rome, red_in_rome, red_in_oslo, blue_in_rome, blue_in_rome, everybody, everybody]
+    expected = [
+        red_in_rome,
+        red_in_rome,
+        red_in_oslo,
+        blue_in_rome,
+        blue_in_rome,
+        everybody,
+        everybody,
+    ]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     np.testing.assert_allclose(found.sum(1), 1, rtol=1e-6)
 
@@ -220,7 +303,8 @@ def test_much_smoothing_gives_popularity_and_little_gives_the_group_alone():
     much, _ = of_people(1e12)
     np.testing.assert_allclose(much, np.tile([0.4, 0.2, 0.4, 0, 0], (7, 1)), rtol=1e-5)
     little, _ = of_people(1e-9)
-    np.testing.assert_allclose(little[2], [0, 0, 1, 0, 0], atol=1e-6)  # the only red one in Oslo
+    # The only red one in Oslo.
+    np.testing.assert_allclose(little[2], [0, 0, 1, 0, 0], atol=1e-6)
 
 
 def test_a_number_is_cut_where_equally_many_training_users_are_on_either_side():
@@ -235,31 +319,52 @@ def test_a_number_is_cut_where_equally_many_training_users_are_on_either_side():
 def test_profile_popularity_reads_no_held_out_user_and_no_held_out_event():
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(
-        {"user": np.repeat(np.arange(40), 6), "item": rng.integers(9, size=240), "time": np.arange(240)}
+        {
+            "user": np.repeat(np.arange(40), 6),
+            "item": rng.integers(9, size=240),
+            "time": np.arange(240),
+        }
     )
-    people = pd.DataFrame({"team": rng.choice(["a", "b"], 40)}, index=pd.RangeIndex(40, name="user"))
+    people = pd.DataFrame(
+        {"team": rng.choice(["a", "b"], 40)}, index=pd.RangeIndex(40, name="user")
+    )
     split = split_by_user(Interactions(frame, people), known=2)
     held = ~np.isin(frame["user"], np.flatnonzero(split.train.lengths))
     frame.loc[held, "item"] = rng.integers(9, size=held.sum())
     other = split_by_user(Interactions(frame, people), known=2)
     asked = Histories.from_lists([[]] * 40), np.arange(40)
-    one, two = (ProfilePopularity(s, ("team",), 3.0).score(*asked) for s in (split, other))
+    one, two = (
+        ProfilePopularity(s, ("team",), 3.0).score(*asked) for s in (split, other)
+    )
     assert torch.equal(one, two)
-    assert not torch.equal(one[0], one[people["team"].tolist().index("b" if people["team"][0] == "a" else "a")])
+    assert not torch.equal(
+        one[0],
+        one[people["team"].tolist().index("b" if people["team"][0] == "a" else "a")],
+    )
 
 
 def test_a_value_that_no_training_user_has_leans_on_the_group_around():
-    frame = pd.DataFrame({"user": np.repeat(np.arange(10), 3), "item": np.arange(30) % 4, "time": np.arange(30)})
+    frame = pd.DataFrame(
+        {
+            "user": np.repeat(np.arange(10), 3),
+            "item": np.arange(30) % 4,
+            "time": np.arange(30),
+        }
+    )
     split = split_by_user(Interactions(frame), known=0)
     asked = int(split.test.users[0])
-    people = pd.DataFrame({"team": ["a", "b"] * 5, "town": "Rome"}, index=pd.RangeIndex(10, name="user"))
+    people = pd.DataFrame(
+        {"team": ["a", "b"] * 5, "town": "Rome"}, index=pd.RangeIndex(10, name="user")
+    )
     people.loc[asked, "town"] = "Oslo"
     split = split_by_user(Interactions(frame, people), known=0)
     question = Histories.from_lists([[]]), np.array([asked])
     both = ProfilePopularity(split, ("team", "town"), 2.0).score(*question)
     team = ProfilePopularity(split, ("team",), 2.0).score(*question)
     assert torch.equal(both, team)
-    assert not torch.equal(team, ProfilePopularity(split, ("town",), 2.0).score(*question))
+    assert not torch.equal(
+        team, ProfilePopularity(split, ("town",), 2.0).score(*question)
+    )
 
 
 @pytest.mark.parametrize(
@@ -267,9 +372,17 @@ def test_a_value_that_no_training_user_has_leans_on_the_group_around():
     [
         (("age",), {}, r"'age' makes no groups; ask for 'age:quantile'"),
         (("town:words",), {}, r"'town' makes no groups; ask for 'town:category'"),
-        (("size",), {}, r"table of users: no column 'size'; its columns are 'team', 'town', 'age'"),
+        (
+            ("size",),
+            {},
+            r"table of users: no column 'size'; its columns are 'team', 'town', 'age'",
+        ),
         (("team",), {"smoothing": 0.0}, r"smoothing=0.0 must be above 0"),
-        (("team",), {"smoothing": float("inf")}, r"smoothing=inf must be above 0 and finite"),
+        (
+            ("team",),
+            {"smoothing": float("inf")},
+            r"smoothing=inf must be above 0 and finite",
+        ),
         (("team",), {"bands": 0}, r"bands=0 at least 1"),
     ],
 )
@@ -279,7 +392,9 @@ def test_a_profile_that_makes_no_groups_is_one_clear_line(columns, options, hint
 
 
 def test_a_log_without_a_table_of_users_is_refused_with_the_mend():
-    with pytest.raises(DataError, match=r"need a table of users; give the log one with users=$"):
+    with pytest.raises(
+        DataError, match=r"need a table of users; give the log one with users=$"
+    ):
         ProfilePopularity(split_of([[1, 2, 3]]))
 
 
@@ -294,18 +409,26 @@ def test_every_baseline_keeps_the_scorer_contract(baseline):
     assert scores.isfinite().all()
     for row in range(4):
         alone = scorer.score(Histories.from_lists(rows[row : row + 1]))
-        assert torch.equal(alone[0], scores[row])  # no row depends on who shares the batch
+        # No row depends on who shares the batch.
+        assert torch.equal(alone[0], scores[row])
     scores.zero_()
-    assert scorer.score(Histories.from_lists(rows)).any()  # what was returned belongs to the caller
+    # What was returned belongs to the caller.
+    assert scorer.score(Histories.from_lists(rows)).any()
     assert scorer.score(Histories.from_lists([])).shape == (0, 7)
 
 
 def test_working_in_parts_changes_nothing(monkeypatch):
     generator = np.random.default_rng(0)
     split = split_of([generator.integers(1, 40, 20) for _ in range(30)])
-    whole = [baseline(split).score(split.test.histories) for baseline in (MarkovChain, PersonalFrequency)]
+    whole = [
+        baseline(split).score(split.test.histories)
+        for baseline in (MarkovChain, PersonalFrequency)
+    ]
     monkeypatch.setattr("attncore.baselines.CELLS", 100)
-    parts = [baseline(split).score(split.test.histories) for baseline in (MarkovChain, PersonalFrequency)]
+    parts = [
+        baseline(split).score(split.test.histories)
+        for baseline in (MarkovChain, PersonalFrequency)
+    ]
     assert all(torch.equal(a, b) for a, b in zip(whole, parts, strict=True))
 
 
@@ -352,17 +475,25 @@ def movielens():
         (MarkovChain, {"normalize": True}, "test", 0.1078, 0.1941),
     ],
 )
-def test_movielens_gives_the_reference_figures(movielens, baseline, options, holdout, ndcg, hits):
+def test_movielens_gives_the_reference_figures(
+    movielens, baseline, options, holdout, ndcg, hits
+):
     report = evaluate(baseline(movielens, **options), getattr(movielens, holdout))
-    # The popularity reference breaks its ties in one order, here they are scored in expectation: a hit apart.
-    near, near_hits = (0.00006, 0.00006) if baseline is MarkovChain else (0.0003, 0.0012)
+    # The popularity reference breaks its ties in one order, here they are scored in
+    # expectation: a hit apart.
+    near, near_hits = (
+        (0.00006, 0.00006) if baseline is MarkovChain else (0.0003, 0.0012)
+    )
     assert report.metrics["ndcg@10"] == pytest.approx(ndcg, abs=near)
     assert report.metrics["hr@10"] == pytest.approx(hits, abs=near_hits)
     assert (report.users, report.items) == (943, 1682)
 
 
 def test_movielens_chain_beats_popularity_beyond_chance(movielens):
-    chain, popular = (evaluate(baseline(movielens), movielens.valid) for baseline in (MarkovChain, Popularity))
+    chain, popular = (
+        evaluate(baseline(movielens), movielens.valid)
+        for baseline in (MarkovChain, Popularity)
+    )
     found = compare(chain, popular)
     assert found.interval[0] > 0.04
     assert found.p_value < 0.001
@@ -377,7 +508,9 @@ def test_ease_solves_one_ridge_regression_per_item():
     for item in range(5):
         others = [other for other in range(5) if other != item]
         x = taken[:, others]
-        weights[others, item] = np.linalg.solve(x.T @ x + 0.5 * np.eye(4), x.T @ taken[:, item])
+        weights[others, item] = np.linalg.solve(
+            x.T @ x + 0.5 * np.eye(4), x.T @ taken[:, item]
+        )
     found = EASE(split, penalty=0.5).score(Histories.from_lists([[1], [3, 2, 3], []]))
     np.testing.assert_allclose(found[0], weights[0], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(found[1], weights[1] + weights[2], rtol=1e-4, atol=1e-6)

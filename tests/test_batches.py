@@ -29,11 +29,18 @@ def test_an_inference_batch_holds_the_newest_events_and_may_be_empty():
     assert windows.batch(np.array([2])).items_BT.tolist() == [[0]]
 
 
-@given(st.lists(st.lists(st.integers(1, 9), max_size=7), min_size=1, max_size=8), st.integers(1, 9))
+@given(
+    st.lists(st.lists(st.integers(1, 9), max_size=7), min_size=1, max_size=8),
+    st.integers(1, 9),
+)
 def test_real_places_are_exactly_the_real_events(rows, length):
     batch = Windows(Histories.from_lists(rows), length).batch(np.arange(len(rows)))
     assert (batch.items_BT.flatten()[batch.real_N] > 0).all()
-    assert len(batch.real_N) == int(batch.keep_BT.sum()) == sum(min(len(row), length) for row in rows)
+    assert (
+        len(batch.real_N)
+        == int(batch.keep_BT.sum())
+        == sum(min(len(row), length) for row in rows)
+    )
 
 
 def test_an_epoch_shows_each_row_once_in_an_order_of_its_own():
@@ -47,7 +54,9 @@ def test_an_epoch_shows_each_row_once_in_an_order_of_its_own():
 
 
 def test_parts_of_a_step_and_groups_for_inference_hold_each_row_once():
-    windows = Windows(Histories.from_lists([[1] * n for n in (5, 1, 9, 3, 7, 2, 8)]), length=9)
+    windows = Windows(
+        Histories.from_lists([[1] * n for n in (5, 1, 9, 3, 7, 2, 8)]), length=9
+    )
     parts = windows.parts(np.arange(7))
     assert sorted(np.concatenate(parts)) == list(range(7))
     assert [int(windows.lengths[part].max()) for part in parts] == sorted(
@@ -60,7 +69,9 @@ def test_parts_of_a_step_and_groups_for_inference_hold_each_row_once():
 
 def test_times_never_pass_through_a_float():
     late = 2**53 + 1
-    histories = Histories(np.array([1, 2], np.int32), np.array([0, 2]), np.array([late, late + 1]))
+    histories = Histories(
+        np.array([1, 2], np.int32), np.array([0, 2]), np.array([late, late + 1])
+    )
     batch = Windows(histories, 2).batch(np.array([0]))
     assert batch.times_BT.tolist() == [[late, late + 1]]
     assert batch.times_BT.dtype == torch.int64
@@ -82,7 +93,9 @@ def test_a_second_thread_is_one_call_ahead_and_keeps_the_order():
 
 
 def test_a_window_may_end_before_the_newest_event():
-    windows = Windows(Histories.from_lists([[1, 2, 3, 4, 5, 6], [7, 8]]), length=2, targets=True)
+    windows = Windows(
+        Histories.from_lists([[1, 2, 3, 4, 5, 6], [7, 8]]), length=2, targets=True
+    )
     assert windows.earlier.tolist() == [3, 0]
     batch = windows.batch(np.array([1, 0]), back=np.array([0, 3]))
     assert batch.items_BT.tolist() == [[7, 0], [1, 2]]

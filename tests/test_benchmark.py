@@ -15,9 +15,12 @@ import attncore as ac
 from attncore.benchmark import Benchmark, describe_machine, measure, peak_memory
 
 BENCH = Path(__file__).parent / "bench"
-BALLAST = np.ones(700 * 2**17)  # 700 MiB of float64, which the measured process must not be charged with
+# 700 MiB of float64, which the measured process must not be charged with.
+BALLAST = np.ones(700 * 2**17)
 SMALL = ac.RecommenderConfig(width=16, blocks=1, length=8)
-QUICK = ac.TrainingConfig(epochs=3, batch_size=16, patience=1, device="cpu", precision="float32")
+QUICK = ac.TrainingConfig(
+    epochs=3, batch_size=16, patience=1, device="cpu", precision="float32"
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +29,16 @@ def found() -> Benchmark:
 
 
 def test_every_figure_is_finite_and_positive_and_has_its_unit(found):
-    rates = [found.positions_per_s, found.users_per_s, found.start_up_s, found.memory_mib["host"]]
-    assert all(math.isfinite(rate) and rate > 0 for rate in rates + found.epochs + list(found.latency_ms.values()))
+    rates = [
+        found.positions_per_s,
+        found.users_per_s,
+        found.start_up_s,
+        found.memory_mib["host"],
+    ]
+    assert all(
+        math.isfinite(rate) and rate > 0
+        for rate in rates + found.epochs + list(found.latency_ms.values())
+    )
     assert found.latency_ms["p50"] <= found.latency_ms["p99"]
     assert found.memory_mib["cuda"] is None
     text = str(found)
@@ -45,14 +56,19 @@ def test_every_figure_is_finite_and_positive_and_has_its_unit(found):
 def test_the_positions_are_the_splits_real_ones_and_nothing_stops_early(found):
     split = ac.leave_one_out(ac.datasets.load("planted"))
     assert found.positions == np.clip(split.train.lengths - 1, 0, SMALL.length).sum()
-    assert (found.users, found.items, found.data) == (len(split.valid), len(split.items), "planted")
+    assert (found.users, found.items, found.data) == (
+        len(split.valid),
+        len(split.items),
+        "planted",
+    )
     assert len(found.epochs) == QUICK.epochs
     assert found.positions_per_s == pytest.approx(np.median(found.epochs[1:]))
 
 
 def test_a_figure_of_ten_milliseconds_is_not_called_ten_seconds(found):
     assert 0.01 < found.latency_ms["p50"] < 60_000
-    assert 0.3 < found.start_up_s < 600  # importing PyTorch alone takes longer than 0.3 s
+    # Importing PyTorch alone takes longer than 0.3 s.
+    assert 0.3 < found.start_up_s < 600
 
 
 def test_memory_is_the_measuring_process_own(found):
@@ -64,7 +80,9 @@ def test_the_result_survives_json(found):
     assert Benchmark(**json.loads(json.dumps(dataclasses.asdict(found)))) == found
 
 
-def test_a_file_is_measured_with_this_package_whatever_lies_in_the_working_folder(tmp_path, monkeypatch):
+def test_a_file_is_measured_with_this_package_whatever_lies_in_the_working_folder(
+    tmp_path, monkeypatch
+):
     (tmp_path / "attncore.py").write_text("raise SystemExit('the wrong attncore')")
     rhythm_log().events.to_csv(tmp_path / "log.csv", index=False)
     monkeypatch.chdir(tmp_path)
@@ -73,14 +91,18 @@ def test_a_file_is_measured_with_this_package_whatever_lies_in_the_working_folde
 
 
 def test_a_mistake_is_one_line(tmp_path, monkeypatch):
-    with pytest.raises(ac.DataError, match=r"^absent\.csv: no such file; check the path$"):
+    with pytest.raises(
+        ac.DataError, match=r"^absent\.csv: no such file; check the path$"
+    ):
         measure("absent.csv", SMALL, QUICK)
     with pytest.raises(ValueError, match="epochs=1, requests=500: needs 2 epochs"):
         measure(rhythm_log(), SMALL, dataclasses.replace(QUICK, epochs=1))
     with pytest.raises(ac.DataError, match="leaves no user for valid"):
         measure(rhythm_log(events=2), SMALL, QUICK)
     monkeypatch.setattr("attncore.benchmark._WORKER", "raise MemoryError('no more')")
-    with pytest.raises(ChildProcessError, match="ended with status 1: MemoryError: no more"):
+    with pytest.raises(
+        ChildProcessError, match="ended with status 1: MemoryError: no more"
+    ):
         measure(rhythm_log(), SMALL, QUICK)
 
 
@@ -113,10 +135,23 @@ def test_a_ratio_compares_each_turn_with_its_own_round():
             "start_up_s": 1.0,
             "others": 0.0,
         }
-        return {"name": name, "round": number, "latency_ms": {"p50": 1, "p99": 2}} | figures
+        return {
+            "name": name,
+            "round": number,
+            "latency_ms": {"p50": 1, "p99": 2},
+        } | figures
 
-    pairs = [(80, 10), (8, 2), (90, 10)]  # the machine was slow in the second round, and slower for us
-    turns = [turn(*one) for n, (a, b) in enumerate(pairs) for one in (("attncore", n, a), ("RecTools", n, b))]
+    # The machine was slow in the second round, and slower for us.
+    pairs = [
+        (80, 10),
+        (8, 2),
+        (90, 10),
+    ]
+    turns = [
+        turn(*one)
+        for n, (a, b) in enumerate(pairs)
+        for one in (("attncore", n, a), ("RecTools", n, b))
+    ]
     text = report.speed({"turns": turns, "command": "x", "machine": {}, "positions": 1})
     assert "8.0x" in text
     assert "80 (80, 8, 90)" in text
@@ -125,7 +160,8 @@ def test_a_ratio_compares_each_turn_with_its_own_round():
 def test_a_turn_beside_busy_neighbours_is_taken_again(monkeypatch):
     clock = iter(range(0, 1000, 10))  # every turn takes ten seconds
     monkeypatch.setattr(harness.time, "perf_counter", lambda: next(clock))
-    busy = iter([0, 9, 9, 9.5])  # seconds that others computed: nine in the first turn, half a second in the second
+    # Seconds that others computed: nine in the first turn, half a second in the second.
+    busy = iter([0, 9, 9, 9.5])
     monkeypatch.setattr(harness, "_busy_seconds", lambda: next(busy))
     turns = iter([{"speed": 1}, {"speed": 2}])
     assert harness.quietly(lambda: next(turns)) == {"speed": 2, "others": 0.05}

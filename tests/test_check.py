@@ -1,4 +1,5 @@
-"""The checkers of the exercises accept right answers, and name the mistake in wrong ones."""
+"""The checkers of the exercises accept right answers, and name the mistake in wrong
+ones."""
 
 import itertools
 import math
@@ -54,9 +55,15 @@ def bisected(scores, events):
         (check.softmax, (stable,)),
         (check.softmax, (lambda scores: torch.softmax(scores, -1),)),
         (check.masked_softmax, (attention.softmax,)),
-        (check.masked_softmax, (masked(-torch.inf, lambda weights: weights.nan_to_num(0)),)),
+        (
+            check.masked_softmax,
+            (masked(-torch.inf, lambda weights: weights.nan_to_num(0)),),
+        ),
         (check.temperature_for, (bisected,)),
-        (check.softmax_gradient, (lambda w, g: w * (g - (w * g).sum(-1, keepdim=True)),)),
+        (
+            check.softmax_gradient,
+            (lambda w, g: w * (g - (w * g).sum(-1, keepdim=True)),),
+        ),
         (check.best_temperature, ({0.5: 0.050, 1.0: 0.052, 2.0: 0.051, 64.0: 0.03},)),
         (check.best_temperature, ({0.5: 0.053, 1.0: 0.052, 2.0: 0.051, 64.0: 0.03},)),
     ],
@@ -77,13 +84,29 @@ def test_a_right_answer_is_told_so(checker, answers):
         (check.scores, (lambda q, k: dot(q, k) + 1,), "should be"),
         (check.scores, (lambda q, k: None,), "did you forget `return`"),
         (check.shapes, ({"scores": (3, 20)},), "no entry 'weights'"),
-        (check.shapes, ({"scores": (20, 3), "weights": (3, 20), "attended": (3, 16)},), "other way round"),
-        (check.shapes, ({"scores": (3, 20), "weights": (3, 8), "attended": (3, 16)},), "queries x events"),
-        (check.shapes, ({"scores": (3, 20), "weights": (3, 20), "attended": (3, 8)},), "that of the values"),
+        (
+            check.shapes,
+            ({"scores": (20, 3), "weights": (3, 20), "attended": (3, 16)},),
+            "other way round",
+        ),
+        (
+            check.shapes,
+            ({"scores": (3, 20), "weights": (3, 8), "attended": (3, 16)},),
+            "queries x events",
+        ),
+        (
+            check.shapes,
+            ({"scores": (3, 20), "weights": (3, 20), "attended": (3, 8)},),
+            "that of the values",
+        ),
         (check.query_for, (torch.ones(2), KEY, 1), "one query is 3 numbers"),
         (check.query_for, (torch.full((3,), torch.nan), KEY, 1), "finite"),
         (check.query_for, (torch.zeros(3), KEY, 1), "prefers none"),
-        (check.query_for, (torch.tensor([1.0, 0, 0]), KEY, 1), "what does the key of that event have"),
+        (
+            check.query_for,
+            (torch.tensor([1.0, 0, 0]), KEY, 1),
+            "what does the key of that event have",
+        ),
         (check.query_for, (KEY[1] - KEY.mean(0), KEY, 1), "make the query longer"),
         (check.showing_values, (torch.ones(4),), "a table, an event a row"),
         (check.showing_values, (torch.eye(3),), "each gives one value"),
@@ -96,29 +119,67 @@ def test_a_right_answer_is_told_so(checker, answers):
         (check.moved, (lambda a, b: (a - b).abs().sum() / 2,), "the events alone"),
         (check.moved, (lambda a, b: (a - b).abs() / 2,), "three pairs of rows"),
         (check.moved, (lambda a, b: (a - b).abs().mean(-1),), "mean over the events"),
-        (check.moved, (lambda a, b: ((a - b) ** 2).sum(-1),), "squares measure something else"),
+        (
+            check.moved,
+            (lambda a, b: ((a - b) ** 2).sum(-1),),
+            "squares measure something else",
+        ),
         (check.moved, (lambda a, b: 1 - (a - b).abs().sum(-1) / 2,), "should be"),
         (check.softmax, (lambda s: stable(s)[0],), "the shape of the scores"),
         (check.softmax, (lambda s: s.softmax(0),), "each column sums to 1"),
         (check.softmax, (lambda s: s.exp(),), "divide each row"),
-        (check.softmax, (lambda s: s.exp() / s.exp().sum(),), "the whole table sums to 1"),
-        (check.softmax, (lambda s: s / s.sum(-1, keepdim=True).clamp_min(1),), "should be"),
-        (check.softmax, (lambda s: s.exp() / s.exp().sum(-1, keepdim=True),), "overflows"),
         (
             check.softmax,
-            (lambda s: (s - s.max()).exp() / (s - s.max()).exp().sum(-1, keepdim=True),),
+            (lambda s: s.exp() / s.exp().sum(),),
+            "the whole table sums to 1",
+        ),
+        (
+            check.softmax,
+            (lambda s: s / s.sum(-1, keepdim=True).clamp_min(1),),
+            "should be",
+        ),
+        (
+            check.softmax,
+            (lambda s: s.exp() / s.exp().sum(-1, keepdim=True),),
+            "overflows",
+        ),
+        (
+            check.softmax,
+            (
+                lambda s: (
+                    (s - s.max()).exp() / (s - s.max()).exp().sum(-1, keepdim=True)
+                ),
+            ),
             "each row's own largest",
         ),
         (
             check.softmax,
-            (lambda s: stable(s - s.abs().amax(-1, keepdim=True)) if s.max() > 0 else (s * 0).softmax(-1),),
+            (
+                lambda s: (
+                    stable(s - s.abs().amax(-1, keepdim=True))
+                    if s.max() > 0
+                    else (s * 0).softmax(-1)
+                ),
+            ),
             "scores of -1000",
         ),
         (check.softmax, (lambda s: torch.softmax(s, 1),), "three axes"),
-        (check.masked_softmax, (lambda s, keep: s.softmax(-1)[:1],), "the shape of the scores"),
+        (
+            check.masked_softmax,
+            (lambda s, keep: s.softmax(-1)[:1],),
+            "the shape of the scores",
+        ),
         (check.masked_softmax, (lambda s, keep: s.softmax(-1),), "changes nothing"),
-        (check.masked_softmax, (lambda s, keep: s.softmax(-1) * keep,), "no longer sum to 1"),
-        (check.masked_softmax, (lambda s, keep: attention.softmax(s, ~keep),), "wrong way round"),
+        (
+            check.masked_softmax,
+            (lambda s, keep: s.softmax(-1) * keep,),
+            "no longer sum to 1",
+        ),
+        (
+            check.masked_softmax,
+            (lambda s, keep: attention.softmax(s, ~keep),),
+            "wrong way round",
+        ),
         (check.masked_softmax, (lambda s, keep: (s * keep).softmax(-1),), "exp(0) = 1"),
         (
             check.masked_softmax,
@@ -136,24 +197,60 @@ def test_a_right_answer_is_told_so(checker, answers):
         ),
         (check.temperature_for, (lambda s, n: float("nan"),), "finite number"),
         (check.temperature_for, (lambda s, n: -1.0,), "above 0"),
-        (check.temperature_for, (lambda s, n: 1 / bisected(s, n),), "divided by it, not multiplied"),
+        (
+            check.temperature_for,
+            (lambda s, n: 1 / bisected(s, n),),
+            "divided by it, not multiplied",
+        ),
         (check.temperature_for, (lambda s, n: 0.01,), "raise it"),
         (check.temperature_for, (lambda s, n: 100.0,), "lower it"),
-        (check.softmax_gradient, (lambda w, g: torch.diag_embed(w) - w[..., None] * w[..., None, :],), "Jacobian"),
-        (check.softmax_gradient, (lambda w, g: (w * g).sum(-1),), "the shape of the scores"),
+        (
+            check.softmax_gradient,
+            (lambda w, g: torch.diag_embed(w) - w[..., None] * w[..., None, :],),
+            "Jacobian",
+        ),
+        (
+            check.softmax_gradient,
+            (lambda w, g: (w * g).sum(-1),),
+            "the shape of the scores",
+        ),
         (check.softmax_gradient, (lambda w, g: w * g,), "subtract the weighted mean"),
-        (check.softmax_gradient, (lambda w, g: g - (w * g).sum(-1, keepdim=True),), "multiply each by its weight"),
+        (
+            check.softmax_gradient,
+            (lambda w, g: g - (w * g).sum(-1, keepdim=True),),
+            "multiply each by its weight",
+        ),
         (check.softmax_gradient, (lambda w, g: w * (1 - w) * g,), "the diagonal"),
-        (check.softmax_gradient, (lambda w, g: w * (g - g.mean(-1, keepdim=True)),), "not the plain mean"),
-        (check.softmax_gradient, (lambda w, g: w * (g - (w * g).sum()),), "over all rows"),
-        (check.softmax_gradient, (lambda w, g: w * ((w * g).sum(-1, keepdim=True) - g),), "turned round"),
+        (
+            check.softmax_gradient,
+            (lambda w, g: w * (g - g.mean(-1, keepdim=True)),),
+            "not the plain mean",
+        ),
+        (
+            check.softmax_gradient,
+            (lambda w, g: w * (g - (w * g).sum()),),
+            "over all rows",
+        ),
+        (
+            check.softmax_gradient,
+            (lambda w, g: w * ((w * g).sum(-1, keepdim=True) - g),),
+            "turned round",
+        ),
         (check.softmax_gradient, (lambda w, g: w * w,), "should be"),
         (check.best_temperature, ({0.5: 0.05, 2.0: 0.04},), "temperature 1"),
         (check.best_temperature, ({1.0: 0.05, 2.0: 0.04},), "below 1"),
         (check.best_temperature, ({0.5: 0.05, 1.0: 0.04},), "above 1"),
         (check.best_temperature, ({0.5: 5.0, 1.0: 4.0, 2.0: 3.0},), "between 0 and 1"),
-        (check.best_temperature, ({0.5: 0.05, 1.0: 0.05, 2.0: 0.05},), "restored each time"),
-        (check.best_temperature, ({0.5: 0.05, 1.0: 0.03, 2.0: 0.04},), "before the next temperature"),
+        (
+            check.best_temperature,
+            ({0.5: 0.05, 1.0: 0.05, 2.0: 0.05},),
+            "restored each time",
+        ),
+        (
+            check.best_temperature,
+            ({0.5: 0.05, 1.0: 0.03, 2.0: 0.04},),
+            "before the next temperature",
+        ),
     ],
 )
 def test_a_wrong_answer_gets_the_hint_that_fits(checker, answers, says):
@@ -161,7 +258,8 @@ def test_a_wrong_answer_gets_the_hint_that_fits(checker, answers, says):
 
 
 def stable_after(scores, keep):
-    """The largest of all scores is subtracted, masked ones too; kept ones may then vanish."""
+    """The largest of all scores is subtracted, masked ones too; kept ones may then
+    vanish."""
     exponentials = (scores - scores.amax(-1, keepdim=True)).exp() * keep
     return exponentials / exponentials.sum(-1, keepdim=True).clamp_min(1e-30)
 
@@ -212,24 +310,72 @@ def test_right_answers_about_the_layer_pass(checker, answer):
 @pytest.mark.parametrize(
     ("checker", "answer", "says"),
     [
-        (check.heads, lambda x, heads: x.unflatten(-1, (heads, -1)), "swap the first two axes"),
-        (check.heads, lambda x, heads: x.unflatten(-1, (-1, heads)).transpose(0, 1), "not their width"),
+        (
+            check.heads,
+            lambda x, heads: x.unflatten(-1, (heads, -1)),
+            "swap the first two axes",
+        ),
+        (
+            check.heads,
+            lambda x, heads: x.unflatten(-1, (-1, heads)).transpose(0, 1),
+            "not their width",
+        ),
         (check.heads, lambda x, heads: x, "in 3 heads give"),
-        (check.heads, lambda x, heads: x.reshape(heads, len(x), -1), "deals the numbers out"),
-        (check.heads, lambda x, heads: torch.stack([x[:, h::heads] for h in range(heads)]), "every third column"),
+        (
+            check.heads,
+            lambda x, heads: x.reshape(heads, len(x), -1),
+            "deals the numbers out",
+        ),
+        (
+            check.heads,
+            lambda x, heads: torch.stack([x[:, h::heads] for h in range(heads)]),
+            "every third column",
+        ),
         (check.heads, lambda x, heads: _cut(x, heads) + 1, "should be"),
         (check.layer_parameters, lambda *a: _parameters(*a, bias=0), "has a bias too"),
         (check.layer_parameters, lambda *a: _parameters(*a, maps=3), "a fourth map"),
-        (check.layer_parameters, lambda w, h, a: h * _parameters(w, h, a), "they cost nothing"),
-        (check.layer_parameters, lambda w, h, a: _parameters(w, h, a, networks=h), "share one small network"),
-        (check.layer_parameters, lambda w, h, a: _parameters(w, h, False), "has parameters too"),
-        (check.layer_parameters, lambda w, h, a: _parameters(w, h, a) + a * (w // h), "only one of A and B"),
+        (
+            check.layer_parameters,
+            lambda w, h, a: h * _parameters(w, h, a),
+            "they cost nothing",
+        ),
+        (
+            check.layer_parameters,
+            lambda w, h, a: _parameters(w, h, a, networks=h),
+            "share one small network",
+        ),
+        (
+            check.layer_parameters,
+            lambda w, h, a: _parameters(w, h, False),
+            "has parameters too",
+        ),
+        (
+            check.layer_parameters,
+            lambda w, h, a: _parameters(w, h, a) + a * (w // h),
+            "only one of A and B",
+        ),
         (check.layer_parameters, lambda w, h, a: 7, "not 16,640"),
-        (check.additive, lambda q, k, A, B, v: ((q @ A)[:, None] + (k @ B)[None]).tanh() * v, "sums over the units"),
+        (
+            check.additive,
+            lambda q, k, A, B, v: ((q @ A)[:, None] + (k @ B)[None]).tanh() * v,
+            "sums over the units",
+        ),
         (check.additive, lambda *a: _pairwise(*a).T, "K x L"),
-        (check.additive, lambda q, k, A, B, v: (q @ A).tanh() @ v, "2 queries against 4 keys"),
-        (check.additive, lambda q, k, A, B, v: ((q @ A)[:, None] + (k @ B)[None]) @ v, "tanh is missing"),
-        (check.additive, lambda q, k, A, B, v: (((q @ A)[:, None] + (k @ B)[None]) @ v).tanh(), "before they are"),
+        (
+            check.additive,
+            lambda q, k, A, B, v: (q @ A).tanh() @ v,
+            "2 queries against 4 keys",
+        ),
+        (
+            check.additive,
+            lambda q, k, A, B, v: ((q @ A)[:, None] + (k @ B)[None]) @ v,
+            "tanh is missing",
+        ),
+        (
+            check.additive,
+            lambda q, k, A, B, v: (((q @ A)[:, None] + (k @ B)[None]) @ v).tanh(),
+            "before they are",
+        ),
         (check.additive, lambda *a: _pairwise(*a).softmax(-1), "weights already"),
         (check.additive, lambda *a: _pairwise(*a) + 1, "should be"),
         (check.disguise, lambda q, k: q.T @ k, "shape (E, E)"),
@@ -285,23 +431,59 @@ def test_right_answers_about_self_attention_pass(checker, answers):
         (check.triangle, (lambda q, c: _triangle(c, c),), "a row for each query"),
         (check.triangle, (lambda q, c: _triangle(q, c).float(),), "True or False"),
         (check.triangle, (lambda q, c: ~_triangle(q, c),), "wrong way round"),
-        (check.triangle, (lambda q, c: torch.ones(q, c).tril(c - q - 1).bool(),), "may look at itself"),
-        (check.triangle, (lambda q, c: torch.ones(q, c).triu(c - q).bool(),), "nothing older"),
-        (check.triangle, (lambda q, c: torch.ones(q, c).tril().bool(),), "lined up with the oldest"),
+        (
+            check.triangle,
+            (lambda q, c: torch.ones(q, c).tril(c - q - 1).bool(),),
+            "may look at itself",
+        ),
+        (
+            check.triangle,
+            (lambda q, c: torch.ones(q, c).triu(c - q).bool(),),
+            "nothing older",
+        ),
+        (
+            check.triangle,
+            (lambda q, c: torch.ones(q, c).tril().bool(),),
+            "lined up with the oldest",
+        ),
         (check.triangle, (lambda q, c: torch.ones(q, c).bool(),), "should be"),
         (check.unshuffled, (lambda rows, order: rows[:2],), "no event is lost"),
         (check.unshuffled, (lambda rows, order: rows,), "nothing has been put back"),
         (check.unshuffled, (lambda rows, order: rows[order],), "where each row went"),
         (check.unshuffled, (lambda rows, order: rows.flip(0),), "should be"),
         (check.places, (lambda lengths, T: torch.arange(T),), "3 histories in a table"),
-        (check.places, (lambda lengths, T: torch.arange(T).flip(0).expand(3, T),), "counted from the last column"),
-        (check.places, (lambda lengths, T: torch.arange(T).expand(3, T),), "counted from the oldest"),
+        (
+            check.places,
+            (lambda lengths, T: torch.arange(T).flip(0).expand(3, T),),
+            "counted from the last column",
+        ),
+        (
+            check.places,
+            (lambda lengths, T: torch.arange(T).expand(3, T),),
+            "counted from the oldest",
+        ),
         (check.places, (lambda lengths, T: _places(lengths + 1, T),), "one too many"),
-        (check.places, (lambda lengths, T: lengths[:, None] - 1 - torch.arange(T),), "negative places"),
+        (
+            check.places,
+            (lambda lengths, T: lengths[:, None] - 1 - torch.arange(T),),
+            "negative places",
+        ),
         (check.places, (lambda lengths, T: _places(lengths, T) * 2,), "should be"),
-        (check.cost, (lambda T, D: _products(T, D, maps=3), lambda D: 2 * D), "four maps"),
-        (check.cost, (lambda T, D: _products(T, D, pairs=1), lambda D: 2 * D), "as much as the scores"),
-        (check.cost, (lambda T, D: _products(T, D, maps=0), lambda D: 2 * D), "the maps are missing"),
+        (
+            check.cost,
+            (lambda T, D: _products(T, D, maps=3), lambda D: 2 * D),
+            "four maps",
+        ),
+        (
+            check.cost,
+            (lambda T, D: _products(T, D, pairs=1), lambda D: 2 * D),
+            "as much as the scores",
+        ),
+        (
+            check.cost,
+            (lambda T, D: _products(T, D, maps=0), lambda D: 2 * D),
+            "the maps are missing",
+        ),
         (check.cost, (lambda T, D: T * D, lambda D: 2 * D), "T = 50, D = 64"),
         (check.cost, (_products, lambda D: 4 * D), "forgets the weighted average"),
         (check.cost, (_products, lambda D: D), "twice as much as the pairs"),
@@ -312,7 +494,9 @@ def test_right_answers_about_self_attention_pass(checker, answers):
         (check.order, (ORDERED | {"no places": 0.1},), "put back before"),
     ],
 )
-def test_wrong_answers_about_self_attention_get_the_hint_that_fits(checker, answers, says):
+def test_wrong_answers_about_self_attention_get_the_hint_that_fits(
+    checker, answers, says
+):
     assert says in hint(checker, *answers)
 
 
@@ -352,18 +536,30 @@ def _pairs(histories, items, count=lambda counts, a, b: counts[a, b] + 1):
 
 
 def test_right_answers_about_counting_and_score_pass():
-    assert "Right" in check.ndcg_of_rank(lambda rank, k: 1 / math.log2(1 + rank) if rank <= k else 0)
+    assert "Right" in check.ndcg_of_rank(
+        lambda rank, k: 1 / math.log2(1 + rank) if rank <= k else 0
+    )
     assert "Right" in check.transitions(_pairs)
-    assert "Right" in check.expected_hit(lambda above, tied, k: min(max((k - above) / tied, 0), 1))
+    assert "Right" in check.expected_hit(
+        lambda above, tied, k: min(max((k - above) / tied, 0), 1)
+    )
 
 
 @pytest.mark.parametrize(
     ("answer", "hint"),
     [
         (lambda rank, k: 1 / math.log2(1 + rank), "outside the first"),
-        (lambda rank, k: 1 / math.log(1 + rank) if rank <= k else 0, "natural logarithm"),
+        (
+            lambda rank, k: 1 / math.log(1 + rank) if rank <= k else 0,
+            "natural logarithm",
+        ),
         (lambda rank, k: 1 / rank if rank <= k else 0, "reciprocal rank"),
-        (lambda rank, k: 1 / math.log2(rank) if 1 < rank <= k else math.inf if rank == 1 else 0, "counted from 1"),
+        (
+            lambda rank, k: (
+                1 / math.log2(rank) if 1 < rank <= k else math.inf if rank == 1 else 0
+            ),
+            "counted from 1",
+        ),
         (lambda rank, k: 1.0 if rank <= k else 0, "not 0.63"),
     ],
 )
@@ -376,7 +572,10 @@ def test_a_wrong_ndcg_gets_its_hint(answer, hint):
     ("answer", "hint"),
     [
         (lambda rows, items: _pairs(rows, items).T, "the other way round"),
-        (lambda rows, items: _pairs([[item for row in rows for item in row]], items), "within one history"),
+        (
+            lambda rows, items: _pairs([[item for row in rows for item in row]], items),
+            "within one history",
+        ),
         (lambda rows, items: _pairs(rows, items, lambda *_: 1), "count how often"),
         (lambda rows, items: torch.zeros(3), "one row and one column"),
         (lambda rows, items: torch.zeros(3, 3), "should be"),
@@ -393,7 +592,10 @@ def test_a_wrong_table_of_transitions_gets_its_hint(answer, hint):
         (lambda above, tied, k: float(above < k), "does not win every tie"),
         (lambda above, tied, k: float(above + tied <= k), "does not lose every tie"),
         (lambda above, tied, k: (k - above) / tied, "cut it off"),
-        (lambda above, tied, k: min(max((k - above) / (tied + 1), 0), 1), "places are free"),
+        (
+            lambda above, tied, k: min(max((k - above) / (tied + 1), 0), 1),
+            "places are free",
+        ),
     ],
 )
 def test_a_wrong_expected_hit_gets_its_hint(answer, hint):
@@ -403,35 +605,72 @@ def test_a_wrong_expected_hit_gets_its_hint(answer, hint):
 
 def paired(first, second, resamples, seed):
     difference = np.asarray(first) - np.asarray(second)
-    drawn = np.random.default_rng(seed).integers(len(difference), size=(resamples, len(difference)))
+    drawn = np.random.default_rng(seed).integers(
+        len(difference), size=(resamples, len(difference))
+    )
     return tuple(np.quantile(difference[drawn].mean(1), [0.025, 0.975]))
 
 
 def unpaired(first, second, resamples, seed):
     generator = np.random.default_rng(seed)
-    drawn = [generator.choice(side, (resamples, len(side))).mean(1) for side in (first, second)]
+    drawn = [
+        generator.choice(side, (resamples, len(side))).mean(1)
+        for side in (first, second)
+    ]
     return tuple(np.quantile(drawn[0] - drawn[1], [0.025, 0.975]))
 
 
 def test_right_answers_about_the_scoreboard():
-    assert "Right" in check.sampled_rank(lambda above, candidates, sample: 1 + sample * above / candidates)
+    assert "Right" in check.sampled_rank(
+        lambda above, candidates, sample: 1 + sample * above / candidates
+    )
     assert "Right" in check.paired_interval(paired)
-    assert "Right" in check.users_needed(lambda spread, difference: math.ceil((2 * spread / difference) ** 2))
+    assert "Right" in check.users_needed(
+        lambda spread, difference: math.ceil((2 * spread / difference) ** 2)
+    )
 
 
 @pytest.mark.parametrize(
     ("checker", "answer", "hint"),
     [
-        ("sampled_rank", lambda above, candidates, sample: sample * above / candidates, "counted from 1"),
-        ("sampled_rank", lambda above, candidates, sample: 1 + above, "place among all"),
-        ("sampled_rank", lambda above, candidates, sample: 1 + candidates * above / sample, "sample / candidates"),
+        (
+            "sampled_rank",
+            lambda above, candidates, sample: sample * above / candidates,
+            "counted from 1",
+        ),
+        (
+            "sampled_rank",
+            lambda above, candidates, sample: 1 + above,
+            "place among all",
+        ),
+        (
+            "sampled_rank",
+            lambda above, candidates, sample: 1 + candidates * above / sample,
+            "sample / candidates",
+        ),
         ("paired_interval", unpaired, "far too wide"),
         ("paired_interval", lambda a, b, n, s: paired(b, a, n, s), "turned around"),
-        ("paired_interval", lambda a, b, n, s: paired(a, b, n, s)[::-1], "low comes first"),
+        (
+            "paired_interval",
+            lambda a, b, n, s: paired(a, b, n, s)[::-1],
+            "low comes first",
+        ),
         ("paired_interval", lambda a, b, n, s: [(a - b).mean()] * 2, "low comes first"),
-        ("users_needed", lambda spread, difference: 2 * spread / difference, "did you square it"),
-        ("users_needed", lambda spread, difference: (spread / difference) ** 2, "take two errors"),
-        ("users_needed", lambda spread, difference: (4 * spread / difference) ** 2, "two standard errors"),
+        (
+            "users_needed",
+            lambda spread, difference: 2 * spread / difference,
+            "did you square it",
+        ),
+        (
+            "users_needed",
+            lambda spread, difference: (spread / difference) ** 2,
+            "take two errors",
+        ),
+        (
+            "users_needed",
+            lambda spread, difference: (4 * spread / difference) ** 2,
+            "two standard errors",
+        ),
     ],
 )
 def test_a_wrong_answer_about_the_scoreboard_gets_its_hint(checker, answer, hint):
@@ -448,7 +687,9 @@ def _window(history, length):
 
 
 def _table(rows):
-    return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+    return torch.nn.utils.rnn.pad_sequence(
+        [torch.tensor(row) for row in rows], batch_first=True
+    )
 
 
 def _loss(scores, targets):
@@ -472,19 +713,50 @@ def test_right_answers_of_the_tour_pass(checker, answer):
     ("checker", "answer", "says"),
     [
         (check.window_of, lambda history, length: None, "did you forget `return`"),
-        (check.window_of, lambda history, length: (history[:-1], history), "3 inputs and 4 targets"),
-        (check.window_of, lambda history, length: (history[-length:],) * 2, "the target is the event itself"),
-        (check.window_of, lambda history, length: (history[:-1], history[1:]), "more than the model sees"),
         (
             check.window_of,
-            lambda history, length: (history[:length][: len(history) - 1], history[1 : length + 1]),
+            lambda history, length: (history[:-1], history),
+            "3 inputs and 4 targets",
+        ),
+        (
+            check.window_of,
+            lambda history, length: (history[-length:],) * 2,
+            "the target is the event itself",
+        ),
+        (
+            check.window_of,
+            lambda history, length: (history[:-1], history[1:]),
+            "more than the model sees",
+        ),
+        (
+            check.window_of,
+            lambda history, length: (
+                history[:length][: len(history) - 1],
+                history[1 : length + 1],
+            ),
             "these are the oldest",
         ),
-        (check.window_of, lambda history, length: _window(history, length)[::-1], "are swapped"),
-        (check.window_of, lambda history, length: _window(history, length - 1), "take length + 1 events"),
-        (check.window_of, lambda history, length: ([1, 1, 1], [2, 2, 2]), "not [4, 7, 2] and [7, 2, 9]"),
+        (
+            check.window_of,
+            lambda history, length: _window(history, length)[::-1],
+            "are swapped",
+        ),
+        (
+            check.window_of,
+            lambda history, length: _window(history, length - 1),
+            "take length + 1 events",
+        ),
+        (
+            check.window_of,
+            lambda history, length: ([1, 1, 1], [2, 2, 2]),
+            "not [4, 7, 2] and [7, 2, 9]",
+        ),
         (check.table_of, lambda rows: torch.zeros(3, 5), "the longest of 3 items"),
-        (check.table_of, lambda rows: torch.tensor([[0, 4, 7], [2, 9, 5], [0, 0, 1]]), "padded on the left"),
+        (
+            check.table_of,
+            lambda rows: torch.tensor([[0, 4, 7], [2, 9, 5], [0, 0, 1]]),
+            "padded on the left",
+        ),
         (check.table_of, lambda rows: _table(rows).float(), "dtype=torch.long"),
         (check.table_of, lambda rows: _table(rows) + 1, "should be"),
         (check.loss_of, lambda s, t: -s.log_softmax(-1), "one number"),
@@ -492,7 +764,11 @@ def test_right_answers_of_the_tour_pass(checker, answer):
         (check.loss_of, lambda s, t: 3 * _loss(s, t), "this is the sum"),
         (check.loss_of, lambda s, t: -_loss(s, t), "sign is turned round"),
         (check.loss_of, lambda s, t: 0.75 * _loss(s, t), "divided by all rows"),
-        (check.loss_of, lambda s, t: torch.nn.functional.cross_entropy(s, (t - 1) % 3), "leave that row out"),
+        (
+            check.loss_of,
+            lambda s, t: torch.nn.functional.cross_entropy(s, (t - 1) % 3),
+            "leave that row out",
+        ),
         (
             check.loss_of,
             lambda s, t: torch.nn.functional.cross_entropy(s[t < 3], t[t < 3]),
@@ -500,7 +776,9 @@ def test_right_answers_of_the_tour_pass(checker, answer):
         ),
         (
             check.loss_of,
-            lambda s, t: -s.softmax(-1)[t > 0].gather(1, t[t > 0, None] - 1).mean().log(),
+            lambda s, t: (
+                -s.softmax(-1)[t > 0].gather(1, t[t > 0, None] - 1).mean().log()
+            ),
             "not the logarithm of the mean",
         ),
         (check.loss_of, lambda s, t: s.sum(), "loss 5.0000, not"),

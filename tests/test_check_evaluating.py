@@ -1,4 +1,5 @@
-"""The checkers of the chapters on evaluating and explaining accept right answers, and name the mistake in wrong ones."""
+"""The checkers of the chapters on evaluating and explaining accept right answers, and
+name the mistake in wrong ones."""
 
 import math
 
@@ -12,7 +13,10 @@ from test_check_stages import hint
 
 
 def gains(above, tied, k):
-    return [1 / math.log2(1 + place) if place <= k else 0 for place in range(above + 1, above + tied + 1)]
+    return [
+        1 / math.log2(1 + place) if place <= k else 0
+        for place in range(above + 1, above + tied + 1)
+    ]
 
 
 def expected_gain(above, tied, k):
@@ -29,8 +33,13 @@ def hits(extra=0, replacement=False):
         above, others, few = place - 1, catalogue - 1, min(k + extra, drawn + 1)
         if replacement:
             p = above / others
-            return sum(math.comb(drawn, a) * p**a * (1 - p) ** (drawn - a) for a in range(few))
-        ways = sum(math.comb(above, a) * math.comb(others - above, drawn - a) for a in range(few))
+            return sum(
+                math.comb(drawn, a) * p**a * (1 - p) ** (drawn - a) for a in range(few)
+            )
+        ways = sum(
+            math.comb(above, a) * math.comb(others - above, drawn - a)
+            for a in range(few)
+        )
         return ways / math.comb(others, drawn)
 
     return answer
@@ -46,12 +55,16 @@ def p_value(paired=True, sides=2, one_way=False, most=1.0, strict=False):
             means.append(a[drawn].mean() - b[other].mean())
         means = np.array(means)
         below, above = (means < 0, means > 0) if strict else (means <= 0, means >= 0)
-        return min(most, sides * (below.mean() if one_way else min(below.mean(), above.mean())))
+        return min(
+            most, sides * (below.mean() if one_way else min(below.mean(), above.mean()))
+        )
 
     return answer
 
 
-def users(errors=2.8, power=2, spread=lambda d: d.std(ddof=1), by=lambda d, effect: effect):
+def users(
+    errors=2.8, power=2, spread=lambda d: d.std(ddof=1), by=lambda d, effect: effect
+):
     return lambda d, effect: (errors * spread(d) / by(d, effect)) ** power
 
 
@@ -65,7 +78,10 @@ CURSE = {"chosen on": 0.112, "fresh": 0.106}
         (check.sampled_hit, (hits(),)),
         (check.paired_p, (p_value(),)),
         (check.users_needed, (users(),)),
-        (check.users_needed, (lambda d, effect: math.ceil(users(spread=np.std)(d, effect)),)),
+        (
+            check.users_needed,
+            (lambda d, effect: math.ceil(users(spread=np.std)(d, effect)),),
+        ),
         (check.curse, (CURSE,)),
     ],
 )
@@ -79,14 +95,22 @@ def test_right_answers_about_evaluation_pass(checker, answers):
         (check.tied_ndcg, (lambda a, t, k: math.inf,), "count from 1"),
         (check.tied_ndcg, (lambda a, t, k: gains(a, t, k)[0],), "win every tie"),
         (check.tied_ndcg, (lambda a, t, k: gains(a, t, k)[-1],), "lose every tie"),
-        (check.tied_ndcg, (lambda a, t, k: 1 / math.log2(2 + a + (t - 1) / 2),), "the mean of the gains"),
+        (
+            check.tied_ndcg,
+            (lambda a, t, k: 1 / math.log2(2 + a + (t - 1) / 2),),
+            "the mean of the gains",
+        ),
         (check.tied_ndcg, (lambda a, t, k: sum(gains(a, t, k)),), "how many are tied"),
         (check.tied_ndcg, (of_those_within,), "beyond k count as 0"),
         (check.tied_ndcg, (lambda a, t, k: 0.5,), "not 1.0000"),
         (check.sampled_hit, (lambda *q: 2.0,), "is no chance"),
         (check.sampled_hit, (hits(replacement=True),), "nobody is drawn twice"),
         (check.sampled_hit, (hits(extra=1),), "not among the first k"),
-        (check.sampled_hit, (lambda place, catalogue, drawn, k: float(place <= k),), "the full metric"),
+        (
+            check.sampled_hit,
+            (lambda place, catalogue, drawn, k: float(place <= k),),
+            "the full metric",
+        ),
         (check.sampled_hit, (lambda *q: 0.5,), "not 1.0000"),
         (check.paired_p, (lambda *q: 1.5,), "cut it off at 1"),
         (check.paired_p, (p_value(paired=False),), "the same users for both"),
@@ -96,7 +120,11 @@ def test_right_answers_about_evaluation_pass(checker, answers):
         (check.paired_p, (p_value(strict=True),), "two equal scorers"),
         (check.users_needed, (users(errors=1.96),), "add 0.84"),
         (check.users_needed, (users(power=1),), "take the square"),
-        (check.users_needed, (users(by=lambda d, effect: d.mean()),), "the mean of the pilot"),
+        (
+            check.users_needed,
+            (users(by=lambda d, effect: d.mean()),),
+            "the mean of the pilot",
+        ),
         (check.users_needed, (users(spread=np.var),), "variance for the deviation"),
         (check.users_needed, (lambda d, effect: 10_000,), "it should be about"),
         (check.users_needed, (lambda d, effect: users()(d, 0.02),), "four times"),
@@ -170,15 +198,27 @@ def test_right_answers_about_explaining_pass(checker, answers):
         (check.found, (lambda p, c: (p == c).sum(),), "give a share"),
         (check.found, (lambda p, c: 0.4,), "two of the four"),
         (check.until, (lambda s: 0,), "look from row 1 on"),
-        (check.until, (lambda s: int((s[:, 1] != s[0, 1]).nonzero()[0]),), "still on top"),
+        (
+            check.until,
+            (lambda s: int((s[:, 1] != s[0, 1]).nonzero()[0]),),
+            "still on top",
+        ),
         (check.until, (lambda s: first_change(s, -1),), "the first one is asked"),
         (check.until, (lambda s: 4,), "item 2 is on top"),
         (check.until, (lambda s: 2,), "come back later"),
         (check.until, (lambda s: first_change(s) % 3,), "K + 1 = 3"),
         (check.permuted, (lambda w: w[:, :2],), "keeps the shape"),
         (check.permuted, (lambda w: w,), "nothing has moved"),
-        (check.permuted, (lambda w: w[torch.randperm(len(w))],), "rows have changed places"),
-        (check.permuted, (lambda w: torch.full_like(w, 1 / 6),), "keep its own weights"),
+        (
+            check.permuted,
+            (lambda w: w[torch.randperm(len(w))],),
+            "rows have changed places",
+        ),
+        (
+            check.permuted,
+            (lambda w: torch.full_like(w, 1 / 6),),
+            "keep its own weights",
+        ),
         (check.permuted, (lambda w: w[:, torch.randperm(6)],), "the same way"),
         (check.permuted, (turned,), "come too often"),
         (check.reliability, ({"high": 1, "middle": 1, "low": 1},), "low, middle, high"),

@@ -1,4 +1,5 @@
-"""The checkers of the chapters on losses and training accept right answers, and name the mistake in wrong ones."""
+"""The checkers of the chapters on losses and training accept right answers, and name
+the mistake in wrong ones."""
 
 import math
 
@@ -12,12 +13,16 @@ from test_check_stages import hint
 
 
 def full(shift=1, reduction="sum", biased=True):
-    return lambda s, c, b, t: F.cross_entropy(s @ c.T + (b if biased else 0), t - shift, reduction=reduction)
+    return lambda s, c, b, t: F.cross_entropy(
+        s @ c.T + (b if biased else 0), t - shift, reduction=reduction
+    )
 
 
 def naive(s, c, b, t):
     exponentials = (s @ c.T + b).exp()
-    return -(exponentials[torch.arange(len(t)), t - 1] / exponentials.sum(1)).log().sum()
+    return (
+        -(exponentials[torch.arange(len(t)), t - 1] / exponentials.sum(1)).log().sum()
+    )
 
 
 def over_positions(s, c, b, t):
@@ -89,7 +94,11 @@ def test_right_answers_about_losses_pass(checker, answers):
         (check.catalogue_gradient, (lambda s, c, b, t: b,), "has the catalogue's"),
         (check.catalogue_gradient, (gradient(scale=-1),), "turned round"),
         (check.catalogue_gradient, (gradient(scale=1 / 3),), "of the mean"),
-        (check.catalogue_gradient, (lambda s, c, b, t: (s @ c.T + b).softmax(-1).T @ s,), "taken off"),
+        (
+            check.catalogue_gradient,
+            (lambda s, c, b, t: (s @ c.T + b).softmax(-1).T @ s,),
+            "taken off",
+        ),
         (check.catalogue_gradient, (gradient(shift=0),), "off by one"),
         (check.catalogue_gradient, (lambda s, c, b, t: c,), "should be"),
         (check.log_q, (lambda counts, p, n: torch.zeros(3),), "one number for each"),
@@ -169,7 +178,10 @@ def counted(scale=1, maps=4, products=2, **more):
     [
         (check.rate, (cosine(),)),
         (check.clip, (shortened(),)),
-        (check.mean_of_parts, (lambda m, n: sum(a * b for a, b in zip(m, n, strict=True)) / sum(n),)),
+        (
+            check.mean_of_parts,
+            (lambda m, n: sum(a * b for a, b in zip(m, n, strict=True)) / sum(n),),
+        ),
         (check.adamw_step, (adam(),)),
         (check.flops, (counted(),)),
     ],
@@ -192,14 +204,30 @@ def test_right_answers_about_training_pass(checker, answers):
             (lambda gs, most: [g / g.norm() * most for g in gs],),
             "by itself, which turns the direction: one length",
         ),
-        (check.clip, (lambda gs, most: [g.clamp(-most, most) for g in gs],), "scale all by one factor"),
+        (
+            check.clip,
+            (lambda gs, most: [g.clamp(-most, most) for g in gs],),
+            "scale all by one factor",
+        ),
         (check.clip, (shortened(power=2),), "squared length"),
         (check.clip, (shortened(most=1.0),), "whatever `most` is"),
         (check.clip, (lambda gs, most: gs,), "0.4 times"),
         (check.clip, (shortened(always=True),), "must stay as it is"),
-        (check.mean_of_parts, (lambda m, n: sum(m) / 3,), "few positions count for too much"),
-        (check.mean_of_parts, (lambda m, n: sum(a * b for a, b in zip(m, n, strict=True)),), "this is the sum"),
-        (check.mean_of_parts, (lambda m, n: sum(a * b for a, b in zip(m, n, strict=True)) / 3,), "number of parts"),
+        (
+            check.mean_of_parts,
+            (lambda m, n: sum(m) / 3,),
+            "few positions count for too much",
+        ),
+        (
+            check.mean_of_parts,
+            (lambda m, n: sum(a * b for a, b in zip(m, n, strict=True)),),
+            "this is the sum",
+        ),
+        (
+            check.mean_of_parts,
+            (lambda m, n: sum(a * b for a, b in zip(m, n, strict=True)) / 3,),
+            "number of parts",
+        ),
         (check.mean_of_parts, (lambda m, n: 1.0,), "not 2.6250"),
         (check.adamw_step, (adam(momentum=False),), "m is"),
         (check.adamw_step, (adam(squares=False),), "mean of the squares"),

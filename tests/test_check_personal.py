@@ -1,4 +1,5 @@
-"""The checkers of the chapter on who asks accept right answers, and name the mistake in wrong ones."""
+"""The checkers of the chapter on who asks accept right answers, and name the mistake in
+wrong ones."""
 
 import check_personal as check
 import pytest
@@ -13,18 +14,25 @@ def masked_mean(table, codes):
 def audience_mean(item, rating, trained, items, weight):
     item, rating = item[trained], rating[trained]
     total = torch.zeros(items).index_add(0, item, rating)
-    return (total + weight * rating.mean()) / (torch.bincount(item, minlength=items) + weight)
+    return (total + weight * rating.mean()) / (
+        torch.bincount(item, minlength=items) + weight
+    )
 
 
 def overlap(a, b):
-    return sum(len(set(x) & set(y)) / len(x) for x, y in zip(a, b, strict=True)) / len(a)
+    return sum(len(set(x) & set(y)) / len(x) for x, y in zip(a, b, strict=True)) / len(
+        a
+    )
 
 
 @pytest.mark.parametrize(
     ("checker", "answer"),
     [
         (check.masked_mean, masked_mean),
-        (check.backed_off, lambda counts, around, s: (counts + s * around) / (counts.sum() + s)),
+        (
+            check.backed_off,
+            lambda counts, around, s: (counts + s * around) / (counts.sum() + s),
+        ),
         (check.audience_mean, audience_mean),
         (check.overlap, overlap),
     ],
@@ -36,32 +44,69 @@ def test_right_answers_pass(checker, answer):
 @pytest.mark.parametrize(
     ("checker", "answer", "says"),
     [
-        (check.masked_mean, lambda table, codes: table[codes].mean(-2), "padding is averaged too"),
         (
             check.masked_mean,
-            lambda table, codes: torch.where(codes[..., None] > 0, table[codes], 0).mean(-2),
+            lambda table, codes: table[codes].mean(-2),
+            "padding is averaged too",
+        ),
+        (
+            check.masked_mean,
+            lambda table, codes: torch.where(
+                codes[..., None] > 0, table[codes], 0
+            ).mean(-2),
             "divided by all places",
         ),
         (
             check.masked_mean,
             lambda table, codes: (
-                torch.where(codes[..., None] > 0, table[codes], 0).sum(-2) / (codes > 0).sum(-1, keepdim=True)
+                torch.where(codes[..., None] > 0, table[codes], 0).sum(-2)
+                / (codes > 0).sum(-1, keepdim=True)
             ),
             "0 / 0",
         ),
         (
             check.masked_mean,
-            lambda table, codes: torch.where(codes[..., None] > 0, table[codes], 0).sum(-2),
+            lambda table, codes: torch.where(codes[..., None] > 0, table[codes], 0).sum(
+                -2
+            ),
             "this is the sum",
         ),
         (check.masked_mean, lambda table, codes: table[codes], "shape (4, 2, 3)"),
-        (check.masked_mean, lambda table, codes: masked_mean(table, codes.flatten(0, -2)), "a batch of histories"),
-        (check.masked_mean, lambda table, codes: masked_mean(table, codes) + 1, "should be"),
-        (check.backed_off, lambda counts, around, s: counts / counts.sum(), "the group alone"),
-        (check.backed_off, lambda counts, around, s: counts + s * around, "these are events"),
-        (check.backed_off, lambda counts, around, s: (counts + s * around) / counts.sum(), "sum to more than 1"),
-        (check.backed_off, lambda counts, around, s: (counts + s) / (counts + s).sum(), "every film gets the same"),
-        (check.backed_off, lambda counts, around, s: (counts / counts.sum() + around) / 2, "half and half"),
+        (
+            check.masked_mean,
+            lambda table, codes: masked_mean(table, codes.flatten(0, -2)),
+            "a batch of histories",
+        ),
+        (
+            check.masked_mean,
+            lambda table, codes: masked_mean(table, codes) + 1,
+            "should be",
+        ),
+        (
+            check.backed_off,
+            lambda counts, around, s: counts / counts.sum(),
+            "the group alone",
+        ),
+        (
+            check.backed_off,
+            lambda counts, around, s: counts + s * around,
+            "these are events",
+        ),
+        (
+            check.backed_off,
+            lambda counts, around, s: (counts + s * around) / counts.sum(),
+            "sum to more than 1",
+        ),
+        (
+            check.backed_off,
+            lambda counts, around, s: (counts + s) / (counts + s).sum(),
+            "every film gets the same",
+        ),
+        (
+            check.backed_off,
+            lambda counts, around, s: (counts / counts.sum() + around) / 2,
+            "half and half",
+        ),
         (
             check.backed_off,
             lambda counts, around, s: (counts + s * around) / 10,
@@ -70,7 +115,9 @@ def test_right_answers_pass(checker, answer):
         (check.backed_off, lambda counts, around, s: around, "should be"),
         (
             check.audience_mean,
-            lambda item, rating, trained, items, weight: audience_mean(item, rating, trained, items, 0.0),
+            lambda item, rating, trained, items, weight: audience_mean(
+                item, rating, trained, items, 0.0
+            ),
             "0 / 0",
         ),
         (
@@ -82,17 +129,32 @@ def test_right_answers_pass(checker, answer):
         ),
         (
             check.audience_mean,
-            lambda item, rating, trained, items, weight: audience_mean(item, rating, trained, items, 0.0).nan_to_num(
-                rating[trained].mean()
-            ),
+            lambda item, rating, trained, items, weight: audience_mean(
+                item, rating, trained, items, 0.0
+            ).nan_to_num(rating[trained].mean()),
             "one rating makes a masterpiece",
         ),
-        (check.audience_mean, lambda item, rating, trained, items, weight: torch.zeros(items), "should be"),
-        (check.audience_mean, lambda item, rating, trained, items, weight: rating, "a number for each"),
+        (
+            check.audience_mean,
+            lambda item, rating, trained, items, weight: torch.zeros(items),
+            "should be",
+        ),
+        (
+            check.audience_mean,
+            lambda item, rating, trained, items, weight: rating,
+            "a number for each",
+        ),
         (check.overlap, lambda a, b: overlap(a, b) * 4, "these are items"),
         (
             check.overlap,
-            lambda a, b: sum(x == y for r, s in zip(a, b, strict=True) for x, y in zip(r, s, strict=True)) / 8,
+            lambda a, b: (
+                sum(
+                    x == y
+                    for r, s in zip(a, b, strict=True)
+                    for x, y in zip(r, s, strict=True)
+                )
+                / 8
+            ),
             "places are",
         ),
         (check.overlap, lambda a, b: 1 - overlap(a, b), "the share that differs"),

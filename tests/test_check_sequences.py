@@ -1,4 +1,5 @@
-"""The checkers of the sequential chapters accept right answers, and name the mistake in wrong ones."""
+"""The checkers of the sequential chapters accept right answers, and name the mistake in
+wrong ones."""
 
 import heapq
 from pathlib import Path
@@ -20,7 +21,9 @@ def step(change=""):
         new = new.sigmoid() if change == "sigmoid" else new.tanh()
         put = torch.ones(2) if change == "no input gate" else put.sigmoid()
         memory = keep.sigmoid() * c + put * new
-        shown = {"no tanh": memory, "old": c.tanh()}.get(change, memory.tanh()) * out.sigmoid()
+        shown = {"no tanh": memory, "old": c.tanh()}.get(
+            change, memory.tanh()
+        ) * out.sigmoid()
         memory = memory + 1 if change == "off" else memory
         return (memory, shown) if change == "turned" else (shown, memory)
 
@@ -67,7 +70,9 @@ def decay(age, half_life):
 
 
 def best(stream, k):
-    kept = heapq.nlargest(k, ((value, -at, post) for at, (value, post) in enumerate(stream)))
+    kept = heapq.nlargest(
+        k, ((value, -at, post) for at, (value, post) in enumerate(stream))
+    )
     return [post for _, _, post in kept]
 
 
@@ -95,7 +100,10 @@ def in_place(history, share, items, rng):
     [
         (check.lstm_step, step()),
         (check.masked_mean, mean()),
-        (check.accuracy, lambda batches: torch.cat([right_rows(*batch) for batch in batches]).mean()),
+        (
+            check.accuracy,
+            lambda batches: torch.cat([right_rows(*batch) for batch in batches]).mean(),
+        ),
         (check.xavier, by_gate()),
         (check.recency_weights, weights),
         (check.keep_best, best),
@@ -119,22 +127,38 @@ def test_a_right_answer_is_told_so(checker, answer):
         (check.lstm_step, step("off"), "c is"),
         (check.lstm_step, step("no tanh"), "tanh of the memory"),
         (check.lstm_step, step("old"), "not the old one"),
-        (check.lstm_step, lambda *given: (step()(*given)[0] * 3, step()(*given)[1]), "h is"),
+        (
+            check.lstm_step,
+            lambda *given: (step()(*given)[0] * 3, step()(*given)[1]),
+            "h is",
+        ),
         (check.masked_mean, lambda vectors, keep: vectors, "width 2 give"),
         (check.masked_mean, mean("padding"), "averaged too"),
         (check.masked_mean, mean("by T"), "how many are kept"),
         (check.masked_mean, mean("0 / 0"), "by 1 at least"),
         (check.masked_mean, mean("times"), "NaN times 0"),
-        (check.masked_mean, lambda vectors, keep: mean()(vectors, keep) + 1, "should be"),
+        (
+            check.masked_mean,
+            lambda vectors, keep: mean()(vectors, keep) + 1,
+            "should be",
+        ),
         (
             check.accuracy,
-            lambda batches: torch.stack([right_rows(*batch).mean() for batch in batches]).mean(),
+            lambda batches: torch.stack(
+                [right_rows(*batch).mean() for batch in batches]
+            ).mean(),
             "the mean of the batches' means",
         ),
-        (check.accuracy, lambda batches: sum(right_rows(*batch).sum() for batch in batches), "how many are right"),
         (
             check.accuracy,
-            lambda batches: sum(right_rows(*batch).sum() for batch in batches) / len(batches),
+            lambda batches: sum(right_rows(*batch).sum() for batch in batches),
+            "how many are right",
+        ),
+        (
+            check.accuracy,
+            lambda batches: (
+                sum(right_rows(*batch).sum() for batch in batches) / len(batches)
+            ),
             "by the number of rows",
         ),
         (check.accuracy, lambda batches: 0.5, "three rows of five"),
@@ -142,30 +166,106 @@ def test_a_right_answer_is_told_so(checker, answer):
         (check.xavier, by_gate(gates=1), "one matrix"),
         (check.xavier, by_gate(scale=3.0), "its bound is"),
         (check.xavier, by_gate(biases=False), "biases begin at 0"),
-        (check.recency_weights, lambda s, age, half: weights(s, age, half)[0], "two queries"),
+        (
+            check.recency_weights,
+            lambda s, age, half: weights(s, age, half)[0],
+            "two queries",
+        ),
         (check.recency_weights, lambda s, age, half: s.softmax(-1), "changes nothing"),
-        (check.recency_weights, lambda s, age, half: s.softmax(-1) * decay(age, half), "no longer sum to 1"),
-        (check.recency_weights, lambda s, age, half: (s * decay(age, half)).softmax(-1), "never fades"),
-        (check.recency_weights, lambda s, age, half: (s + decay(age, half)).softmax(-1), "add its logarithm"),
-        (check.recency_weights, lambda s, age, half: (s - age / half).softmax(-1), "a half-life halves"),
-        (check.recency_weights, lambda s, age, half: (s - decay(age, half).log()).softmax(-1), "old events grow"),
-        (check.recency_weights, lambda s, age, half: weights(s, age, 3 * half), "should be"),
-        (check.keep_best, lambda stream, k: sorted(stream, key=len(stream)), "has no length"),
+        (
+            check.recency_weights,
+            lambda s, age, half: s.softmax(-1) * decay(age, half),
+            "no longer sum to 1",
+        ),
+        (
+            check.recency_weights,
+            lambda s, age, half: (s * decay(age, half)).softmax(-1),
+            "never fades",
+        ),
+        (
+            check.recency_weights,
+            lambda s, age, half: (s + decay(age, half)).softmax(-1),
+            "add its logarithm",
+        ),
+        (
+            check.recency_weights,
+            lambda s, age, half: (s - age / half).softmax(-1),
+            "a half-life halves",
+        ),
+        (
+            check.recency_weights,
+            lambda s, age, half: (s - decay(age, half).log()).softmax(-1),
+            "old events grow",
+        ),
+        (
+            check.recency_weights,
+            lambda s, age, half: weights(s, age, 3 * half),
+            "should be",
+        ),
+        (
+            check.keep_best,
+            lambda stream, k: sorted(stream, key=len(stream)),
+            "has no length",
+        ),
         (check.keep_best, lambda stream, k: None, "did you forget"),
-        (check.keep_best, lambda stream, k: [post for _, post in stream], "3 were asked for"),
+        (
+            check.keep_best,
+            lambda stream, k: [post for _, post in stream],
+            "3 were asked for",
+        ),
         (check.keep_best, lambda stream, k: sorted(stream)[-k:], "the posts alone"),
-        (check.keep_best, lambda stream, k: [post for _, post in sorted(stream)][:k], "the worst three"),
-        (check.keep_best, lambda stream, k: [post for _, post in stream][-k:], "the best are"),
+        (
+            check.keep_best,
+            lambda stream, k: [post for _, post in sorted(stream)][:k],
+            "the worst three",
+        ),
+        (
+            check.keep_best,
+            lambda stream, k: [post for _, post in stream][-k:],
+            "the best are",
+        ),
         (check.keep_best, lambda stream, k: best(stream, k)[::-1], "turn it round"),
         (check.keep_best, in_turn, "came first goes first"),
-        (check.keep_best, lambda stream, k: sorted(best(stream, k), key=lambda post: post == "post 3"), "best first"),
-        (check.keep_best, lambda stream, k: (best(stream, k) * 3)[:k], "shorter than k"),
+        (
+            check.keep_best,
+            lambda stream, k: sorted(
+                best(stream, k), key=lambda post: post == "post 3"
+            ),
+            "best first",
+        ),
+        (
+            check.keep_best,
+            lambda stream, k: (best(stream, k) * 3)[:k],
+            "shorter than k",
+        ),
         (check.replaced, in_place, "has changed"),
-        (check.replaced, lambda history, share, items, rng: history[:-1], "still an event"),
-        (check.replaced, lambda history, share, items, rng: [0, *history[1:]], "numbered from 1"),
-        (check.replaced, lambda history, share, items, rng: noised(history, 1.0, items, rng), "a quarter is 5"),
-        (check.replaced, lambda history, share, items, rng: noised(history, 0.1, items, rng), "without putting"),
-        (check.replaced, lambda history, share, items, rng: in_place(list(history), share, items, rng), "at random"),
+        (
+            check.replaced,
+            lambda history, share, items, rng: history[:-1],
+            "still an event",
+        ),
+        (
+            check.replaced,
+            lambda history, share, items, rng: [0, *history[1:]],
+            "numbered from 1",
+        ),
+        (
+            check.replaced,
+            lambda history, share, items, rng: noised(history, 1.0, items, rng),
+            "a quarter is 5",
+        ),
+        (
+            check.replaced,
+            lambda history, share, items, rng: noised(history, 0.1, items, rng),
+            "without putting",
+        ),
+        (
+            check.replaced,
+            lambda history, share, items, rng: in_place(
+                list(history), share, items, rng
+            ),
+            "at random",
+        ),
     ],
 )
 def test_a_wrong_answer_is_told_what_is_wrong(checker, answer, says):

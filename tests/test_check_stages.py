@@ -1,4 +1,5 @@
-"""The checkers of the chapters on the four stages accept right answers, and name the mistake in wrong ones."""
+"""The checkers of the chapters on the four stages accept right answers, and name the
+mistake in wrong ones."""
 
 from collections import Counter
 from pathlib import Path
@@ -47,11 +48,15 @@ def users_only(pairs, k):
 def scaled(mean_of, std_of=None, guard=True):
     def answer(train, test):
         both = np.concatenate([train, test])
-        mean, deviation = (f({"train": train, "both": both}[mean_of]) for f in (np.mean, np.std))
+        mean, deviation = (
+            f({"train": train, "both": both}[mean_of]) for f in (np.mean, np.std)
+        )
         deviation = deviation**2 if std_of == "variance" else deviation
         deviation = 1.0 if guard and deviation == 0 else deviation
         if std_of == "own":
-            return (train - mean) / deviation, (test - test.mean()) / (test.std() or 1.0)
+            return (train - mean) / deviation, (test - test.mean()) / (
+                test.std() or 1.0
+            )
         return (train - mean) / deviation, (test - mean) / deviation
 
     return answer
@@ -83,14 +88,22 @@ def test_right_answers_about_data_pass(checker, answers):
         (check.encode, (sorted_from(1, str),), "sorted as text"),
         (check.encode, (lambda ids: [1] * 4,), "should be"),
         (check.encode, (lambda ids: [3, 1, 3, 2],), "text as well"),
-        (check.window, (lambda h, n: (h[-n - 1 :], h[-n:]),), "each input has one target"),
+        (
+            check.window,
+            (lambda h, n: (h[-n - 1 :], h[-n:]),),
+            "each input has one target",
+        ),
         (check.window, (lambda h, n: (h[-n:], h[-n:]),), "its own target"),
         (check.window, (lambda h, n: (h[:n], h[1 : n + 1]),), "the oldest"),
         (check.window, (lambda h, n: (h[-n:-1], h[-n:][1:]),), "length + 1"),
         (check.window, (lambda h, n: ([9] * 3, [8] * 3),), "should be"),
         (
             check.window,
-            (lambda h, n: (h[-n - 1 : -1], h[-n:]) if len(h) > n else ([0, 0, 8], [0, 0, 9]),),
+            (
+                lambda h, n: (
+                    (h[-n - 1 : -1], h[-n:]) if len(h) > n else ([0, 0, 8], [0, 0, 9])
+                ),
+            ),
             "one question",
         ),
         (check.core, (cut,), "repeat until nothing changes"),
@@ -108,8 +121,16 @@ def test_right_answers_about_data_pass(checker, answers):
         (check.groups, ({"tied": (0.1, 1)}, 943), "the groups are"),
         (check.groups, ({"tied": (0.1, 1), "alone": (0.1, 1)}, 943), "not 943"),
         (check.groups, ({"alone": (0.117, 599), "tied": (0.088, 344)}, 943), "swapped"),
-        (check.groups, ({"tied": (1.1, 599), "alone": (0.088, 344)}, 943), "between 0 and 1"),
-        (check.groups, ({"tied": (0.04, 599), "alone": (0.03, 344)}, 943), "the chain on validation"),
+        (
+            check.groups,
+            ({"tied": (1.1, 599), "alone": (0.088, 344)}, 943),
+            "between 0 and 1",
+        ),
+        (
+            check.groups,
+            ({"tied": (0.04, 599), "alone": (0.03, 344)}, 943),
+            "the chain on validation",
+        ),
     ],
 )
 def test_wrong_answers_about_data_get_the_hint_that_fits(checker, answers, says):
@@ -128,7 +149,9 @@ def collected(padding=False, mean=False):
         gradient = torch.zeros(rows, upstream.shape[-1])
         gradient.index_add_(0, index.flatten(), upstream.flatten(0, -2))
         if mean:
-            gradient /= torch.bincount(index.flatten(), minlength=rows).clamp_min(1)[:, None]
+            gradient /= torch.bincount(index.flatten(), minlength=rows).clamp_min(1)[
+                :, None
+            ]
         return gradient if padding else gradient.index_fill(0, torch.tensor([0]), 0)
 
     return answer
@@ -143,7 +166,9 @@ def overwritten(index, upstream, rows):
 
 
 def averaged(divide):
-    return lambda codes, table: divide((table[codes] * (codes > 0)[..., None]).sum(1), (codes > 0).sum(1)[:, None])
+    return lambda codes, table: divide(
+        (table[codes] * (codes > 0)[..., None]).sum(1), (codes > 0).sum(1)[:, None]
+    )
 
 
 OVERLAP = {"chance": 0.18, "index only": 0.24, "counts": 0.3, "with attributes": 0.4}
@@ -169,9 +194,21 @@ def test_right_answers_about_embeddings_pass(checker, answers):
         (check.lookup, (lambda i, t: t,), "give (3, 2)"),
         (check.lookup, (lambda i, t: t[i - 1],), "off by one"),
         (check.lookup, (lambda i, t: t[i] + 1,), "should be"),
-        (check.lookup, (lambda i, t: (i[:, None] == torch.arange(4)).float() @ t,), "the one-hot axis be the last"),
-        (check.lookup, (lambda i, t: t[i] if i.dim() == 1 else t[i] * 2,), "other rows than theirs"),
-        (check.lookup_gradient, (lambda i, u, rows: u,), "the gradient has the table's"),
+        (
+            check.lookup,
+            (lambda i, t: (i[:, None] == torch.arange(4)).float() @ t,),
+            "the one-hot axis be the last",
+        ),
+        (
+            check.lookup,
+            (lambda i, t: t[i] if i.dim() == 1 else t[i] * 2,),
+            "other rows than theirs",
+        ),
+        (
+            check.lookup_gradient,
+            (lambda i, u, rows: u,),
+            "the gradient has the table's",
+        ),
         (check.lookup_gradient, (collected(padding=True),), "row 0 must stay 0"),
         (check.lookup_gradient, (overwritten,), "overwrites"),
         (check.lookup_gradient, (collected(mean=True),), "collects twice"),
@@ -180,7 +217,11 @@ def test_right_answers_about_embeddings_pass(checker, answers):
         (check.mean_of_codes, (averaged(lambda total, n: total / n),), "at least 1"),
         (check.mean_of_codes, (lambda c, t: t[c].mean(1),), "padding takes part"),
         (check.mean_of_codes, (averaged(lambda total, n: total),), "these are sums"),
-        (check.mean_of_codes, (averaged(lambda total, n: total / 3),), "width of the row"),
+        (
+            check.mean_of_codes,
+            (averaged(lambda total, n: total / 3),),
+            "width of the row",
+        ),
         (check.mean_of_codes, (averaged(lambda total, n: total * 9),), "should be"),
         (check.overlap, ({"chance": 0.1},), "the entries are"),
         (check.overlap, (OVERLAP | {"counts": 1.2},), "between 0 and 1"),
@@ -214,7 +255,11 @@ def plain_norm(x):
 def drop(stays=None, scale=None, shape=lambda x: x):
     def answer(x, share):
         stay = 1 - share if stays is None else stays(share)
-        return x * (torch.rand_like(shape(x)) < stay) / (stay if scale is None else scale(share))
+        return (
+            x
+            * (torch.rand_like(shape(x)) < stay)
+            / (stay if scale is None else scale(share))
+        )
 
     return answer
 
@@ -246,7 +291,9 @@ def causal(places=None, size=10.0, tolerance=1e-5):
         for place in range(1, steps) if places is None else places(steps):
             changed = x.clone()
             changed[:, place:] += size * torch.randn(1, steps - place, width)
-            if (model(changed)[:, :place] - model(x)[:, :place]).abs().max() > tolerance:
+            if (
+                model(changed)[:, :place] - model(x)[:, :place]
+            ).abs().max() > tolerance:
                 return False
         return True
 
@@ -282,8 +329,16 @@ def test_right_answers_about_blocks_pass(checker, answers):
         (check.layer_norm, (lambda x, g, s, e: plain_norm(x),), "left out"),
         (check.layer_norm, (norm(over_d=False),), "D - 1"),
         (check.layer_norm, (norm(axis=0),), "each column"),
-        (check.layer_norm, (lambda x, g, s, e: g * (x - x.mean(-1, keepdim=True)) + s,), "divide by the deviation"),
-        (check.layer_norm, (lambda x, g, s, e: g * (plain_norm(x) + s),), "shift after the gain"),
+        (
+            check.layer_norm,
+            (lambda x, g, s, e: g * (x - x.mean(-1, keepdim=True)) + s,),
+            "divide by the deviation",
+        ),
+        (
+            check.layer_norm,
+            (lambda x, g, s, e: g * (plain_norm(x) + s),),
+            "shift after the gain",
+        ),
         (check.layer_norm, (lambda x, g, s, e: x,), "should be"),
         (check.layer_norm, (norm(eps=False),), "add eps"),
         (check.layer_norm, (norm(axis=1),), "use -1, not 1"),
@@ -295,27 +350,63 @@ def test_right_answers_about_blocks_pass(checker, answers):
         (check.dropout, (drop(scale=lambda share: 0.5),), "it should stay 3"),
         (check.dropout, (drop(shape=lambda x: x[:, :1]),), "draw for each number"),
         (check.dropout, (same_each_time,), "draw anew"),
-        (check.dropout, (lambda x, share: drop()(x, share) if share else 2 * x,), "with share 0"),
+        (
+            check.dropout,
+            (lambda x, share: drop()(x, share) if share else 2 * x,),
+            "with share 0",
+        ),
         (check.block, (lambda x, a, n, n1, n2: n(n2(a(n1(x)))),), "no residual"),
-        (check.block, (lambda x, a, n, n1, n2: n(n2(x + a(n1(x)))),), "second residual"),
-        (check.block, (lambda x, a, n, n1, n2: a(n1(x)) + n(n2(a(n1(x)))),), "first residual"),
+        (
+            check.block,
+            (lambda x, a, n, n1, n2: n(n2(x + a(n1(x)))),),
+            "second residual",
+        ),
+        (
+            check.block,
+            (lambda x, a, n, n1, n2: a(n1(x)) + n(n2(a(n1(x)))),),
+            "first residual",
+        ),
         (check.block, (post_norm,), "comes after"),
-        (check.block, (lambda x, a, n, n1, n2: x + a(n1(x)) + n(n2(x)),), "side by side"),
+        (
+            check.block,
+            (lambda x, a, n, n1, n2: x + a(n1(x)) + n(n2(x)),),
+            "side by side",
+        ),
         (check.block, (lambda x, a, n, n1, n2: x + a(x) + n(x + a(x)),), "no norm"),
         (check.block, (normed_first,), "replaces the stream"),
-        (check.block, (lambda x, a, n, n1, n2: good_block(x, a, n, n1, n1),), "one norm for both"),
+        (
+            check.block,
+            (lambda x, a, n, n1, n2: good_block(x, a, n, n1, n1),),
+            "one norm for both",
+        ),
         (check.block, (lambda x, a, n, n1, n2: x,), "should be"),
         (check.causal_test, (lambda model, steps, width: False,), "called leaky"),
-        (check.causal_test, (lambda model, steps, width: True,), "copies the next event"),
-        (check.causal_test, (lambda model, steps, width: model.__name__ != "next_event",), "mean of the whole"),
-        (check.causal_test, (causal(places=lambda steps: [steps - 1]),), "not the last alone"),
+        (
+            check.causal_test,
+            (lambda model, steps, width: True,),
+            "copies the next event",
+        ),
+        (
+            check.causal_test,
+            (lambda model, steps, width: model.__name__ != "next_event",),
+            "mean of the whole",
+        ),
+        (
+            check.causal_test,
+            (causal(places=lambda steps: [steps - 1]),),
+            "not the last alone",
+        ),
         (check.causal_test, (careful_but_small,), "make a large change"),
         (check.silenced, ({(0, 0): 0.1}, 0.1), "have four"),
         (check.silenced, (dict.fromkeys(range(4), 0.1), 0.1), "the keys are"),
         (check.silenced, (dict.fromkeys(HEADS, 1.5), 0.1), "between 0 and 1"),
         (check.silenced, (dict.fromkeys(HEADS, 0.1), 0.1), "nothing changes"),
         (check.silenced, (dict.fromkeys(HEADS, 0.09), 0.1), "all heads cost the same"),
-        (check.silenced, ({key: value / 3 for key, value in HEADS.items()}, 0.1), "undone before the next"),
+        (
+            check.silenced,
+            ({key: value / 3 for key, value in HEADS.items()}, 0.1),
+            "undone before the next",
+        ),
     ],
 )
 def test_wrong_answers_about_blocks_get_the_hint_that_fits(checker, answers, says):

@@ -14,16 +14,21 @@ from safetensors.torch import load_file
 
 import attncore as ac
 from attncore import checkpoints, runs
-from attncore.interrupts import stop_requests
+from attncore.checkpoints import stop_requests
 
 
 @pytest.fixture
 def config():
-    return ac.TrainingConfig(epochs=3, batch_size=16, precision="float32", progress=False, checkpoint_every=2)
+    return ac.TrainingConfig(
+        epochs=3, batch_size=16, precision="float32", progress=False, checkpoint_every=2
+    )
 
 
 def states(folder):
-    return [torch.load(path, weights_only=True) for path in sorted((folder / "checkpoints").glob("*"))]
+    return [
+        torch.load(path, weights_only=True)
+        for path in sorted((folder / "checkpoints").glob("*"))
+    ]
 
 
 def assert_same(a, b, where=""):
@@ -43,9 +48,13 @@ def assert_same(a, b, where=""):
 
 
 def assert_same_runs(a, b):
-    assert_same(load_file(a / "weights.safetensors"), load_file(b / "weights.safetensors"))
+    assert_same(
+        load_file(a / "weights.safetensors"), load_file(b / "weights.safetensors")
+    )
     assert_same(states(a)[-1], states(b)[-1])
-    assert (a / "log.jsonl").read_text().count("\n") == (b / "log.jsonl").read_text().count("\n")
+    assert (a / "log.jsonl").read_text().count("\n") == (
+        b / "log.jsonl"
+    ).read_text().count("\n")
     assert not list(b.rglob(".writing-*"))
     ac.load(b)
 
@@ -60,7 +69,9 @@ def uninterrupted(tmp_path_factory):
     return out, time.perf_counter() - started
 
 
-def test_ten_kills_at_random_moments_change_no_bit_of_the_result(uninterrupted, tmp_path):
+def test_ten_kills_at_random_moments_change_no_bit_of_the_result(
+    uninterrupted, tmp_path
+):
     whole, seconds = uninterrupted
     rng, kills = np.random.default_rng(int.from_bytes(os.urandom(4))), 0
     out = tmp_path / "run"
@@ -79,7 +90,9 @@ def test_ten_kills_at_random_moments_change_no_bit_of_the_result(uninterrupted, 
 
 @pytest.mark.parametrize("call", [1, 3])
 @pytest.mark.parametrize("place", ["writing", "before a rename", "after a rename"])
-def test_a_kill_in_the_middle_of_writing_changes_no_bit_of_the_result(uninterrupted, tmp_path, place, call):
+def test_a_kill_in_the_middle_of_writing_changes_no_bit_of_the_result(
+    uninterrupted, tmp_path, place, call
+):
     out = tmp_path / "run"
     process = run(out, dies=(place, call))
     process.join()
@@ -92,7 +105,11 @@ def test_a_kill_in_the_middle_of_writing_changes_no_bit_of_the_result(uninterrup
 
 def test_the_last_two_checkpoints_are_kept(split, small, config, tmp_path):
     ac.fit(ac.Recommender(small, split), split, config, out=tmp_path)
-    assert [state["step"] for state in states(tmp_path)] == [8, 9]  # 40 users, 16 a step: 3 steps an epoch
+    # 40 users, 16 a step: 3 steps an epoch.
+    assert [state["step"] for state in states(tmp_path)] == [
+        8,
+        9,
+    ]
 
 
 def test_resuming_a_finished_run_changes_nothing(split, small, config, tmp_path):
@@ -110,25 +127,40 @@ def test_a_finished_run_can_be_given_more_epochs(split, small, config, tmp_path)
     from dataclasses import replace
 
     ac.fit(ac.Recommender(small, split), split, config, out=tmp_path)
-    more = ac.fit(ac.Recommender(small, split), split, replace(config, epochs=5), out=tmp_path, resume=True)
+    more = ac.fit(
+        ac.Recommender(small, split),
+        split,
+        replace(config, epochs=5),
+        out=tmp_path,
+        resume=True,
+    )
     assert [entry["epoch"] for entry in more.epochs] == [1, 2, 3, 4, 5]
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 5
 
 
 def test_resume_begins_where_there_is_nothing(split, small, config, tmp_path):
-    run = ac.fit(ac.Recommender(small, split), split, config, out=tmp_path / "new", resume=True)
+    run = ac.fit(
+        ac.Recommender(small, split), split, config, out=tmp_path / "new", resume=True
+    )
     assert len(run.epochs) == 3
 
 
-def test_a_finished_run_may_be_replaced_and_an_unfinished_one_not(split, small, config, tmp_path):
+def test_a_finished_run_may_be_replaced_and_an_unfinished_one_not(
+    split, small, config, tmp_path
+):
     ac.fit(ac.Recommender(small, split), split, config, out=tmp_path)
     ac.fit(ac.Recommender(small, split), split, config, out=tmp_path)
     about = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(about | {"finished": False}))
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    with pytest.raises(ac.DataError, match="holds an unfinished run; add --resume, or give --out another folder"):
+    with pytest.raises(
+        ac.DataError,
+        match="holds an unfinished run; add --resume, or give --out another folder",
+    ):
         ac.fit(ac.Recommender(small, split), split, config, out=tmp_path)
-    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert before == {
+        path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
+    }
 
 
 @pytest.mark.parametrize(
@@ -151,9 +183,17 @@ def test_a_checkpoint_of_another_training_is_refused_and_nothing_is_overwritten(
         split = ac.leave_one_out(rhythm_log(seed=change["log"]))
     model = ac.Recommender(replace(small, **change.get("model", {})), split)
     with pytest.raises(ac.DataError, match=said) as error:
-        ac.fit(model, split, replace(config, **change.get("training", {})), out=tmp_path, resume=True)
+        ac.fit(
+            model,
+            split,
+            replace(config, **change.get("training", {})),
+            out=tmp_path,
+            resume=True,
+        )
     assert "\n" not in str(error.value)
-    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert before == {
+        path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
+    }
 
 
 class Code:
@@ -176,30 +216,50 @@ def test_a_damaged_checkpoint_is_refused_in_one_line_and_the_one_before_still_wo
     if harm == "code":
         torch.save({"origin": Code(tmp_path / "ran")}, path)
     else:
-        middle = whole.index(states(tmp_path)[-1]["model"]["embedding.item.id.weight"].numpy().tobytes()) + 99
+        middle = (
+            whole.index(
+                states(tmp_path)[-1]["model"]["embedding.item.id.weight"]
+                .numpy()
+                .tobytes()
+            )
+            + 99
+        )
         flipped = whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :]
-        path.write_bytes({"cut": whole[:middle], "flipped": flipped, "empty": b"", "text": b"hello"}[harm])
+        path.write_bytes(
+            {"cut": whole[:middle], "flipped": flipped, "empty": b"", "text": b"hello"}[
+                harm
+            ]
+        )
     model = ac.Recommender(small, split)
-    with pytest.raises(ac.DataError, match=r"is damaged .*; delete it, and the one before is taken") as error:
+    with pytest.raises(
+        ac.DataError, match=r"is damaged .*; delete it, and the one before is taken"
+    ) as error:
         ac.fit(model, split, config, out=tmp_path, resume=True)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "ran").exists()
     path.unlink()
     ac.fit(model, split, config, out=tmp_path, resume=True)
     assert_same(
-        states(tmp_path)[-1]["model"], torch.load(__import__("io").BytesIO(whole), weights_only=True)["model"]
+        states(tmp_path)[-1]["model"],
+        torch.load(__import__("io").BytesIO(whole), weights_only=True)["model"],
     )
 
 
-def test_a_folder_that_cannot_be_written_is_refused_before_training(split, small, config, tmp_path):
+def test_a_folder_that_cannot_be_written_is_refused_before_training(
+    split, small, config, tmp_path
+):
     (tmp_path / "file").write_text("mine")
     for place in (tmp_path / "file", tmp_path / "file" / "run", "/proc/nowhere"):
-        with pytest.raises(ac.DataError, match=r"cannot be written .*; give --out another folder"):
+        with pytest.raises(
+            ac.DataError, match=r"cannot be written .*; give --out another folder"
+        ):
             ac.fit(ac.Recommender(small, split), split, config, out=place)
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_full_disk_loses_nothing_that_was_saved(split, small, config, tmp_path, monkeypatch):
+def test_a_full_disk_loses_nothing_that_was_saved(
+    split, small, config, tmp_path, monkeypatch
+):
     real, calls = torch.save, []
 
     def full(state, path):
@@ -223,8 +283,14 @@ def test_a_full_disk_loses_nothing_that_was_saved(split, small, config, tmp_path
 def test_what_is_replaced_is_flushed_first(tmp_path, monkeypatch):
     done = []
     real_flush, real_replace = os.fsync, type(tmp_path).replace
-    monkeypatch.setattr(runs.os, "fsync", lambda number: done.append("flush") or real_flush(number))
-    monkeypatch.setattr(type(tmp_path), "replace", lambda self, to: done.append("rename") or real_replace(self, to))
+    monkeypatch.setattr(
+        runs.os, "fsync", lambda number: done.append("flush") or real_flush(number)
+    )
+    monkeypatch.setattr(
+        type(tmp_path),
+        "replace",
+        lambda self, to: done.append("rename") or real_replace(self, to),
+    )
     with runs.replacing(tmp_path / "file") as fresh:
         fresh.write_text("new")
     assert done == ["flush", "rename", "flush"]
@@ -246,7 +312,9 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_request_to_stop_saves_and_says_how_to_go_on(split, small, config, tmp_path, monkeypatch, number):
+def test_a_request_to_stop_saves_and_says_how_to_go_on(
+    split, small, config, tmp_path, monkeypatch, number
+):
     whole = ac.Recommender(small, split)
     ac.fit(whole, split, config, out=tmp_path / "whole")
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
@@ -255,14 +323,24 @@ def test_a_request_to_stop_saves_and_says_how_to_go_on(split, small, config, tmp
     monkeypatch.setattr(
         ac.training,
         "update",
-        lambda *given: steps.append(len(steps) == 3 and os.kill(os.getpid(), number)) or real(*given),
+        lambda *given: (
+            steps.append(len(steps) == 3 and os.kill(os.getpid(), number))
+            or real(*given)
+        ),
     )
-    with pytest.raises(KeyboardInterrupt, match=r"stopped in epoch 2; .* with --resume goes on from"):
+    with pytest.raises(
+        KeyboardInterrupt, match=r"stopped in epoch 2; .* with --resume goes on from"
+    ):
         ac.fit(ac.Recommender(small, split), split, config, out=tmp_path / "run")
-    assert states(tmp_path / "run")[-1]["step"] == 4  # the step that was interrupted is whole
-    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    # The step that was interrupted is whole.
+    assert states(tmp_path / "run")[-1]["step"] == 4
+    assert [
+        signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)
+    ] == handlers
     monkeypatch.undo()
-    ac.fit(ac.Recommender(small, split), split, config, out=tmp_path / "run", resume=True)
+    ac.fit(
+        ac.Recommender(small, split), split, config, out=tmp_path / "run", resume=True
+    )
     assert_same_runs(tmp_path / "whole", tmp_path / "run")
 
 
@@ -275,7 +353,7 @@ def test_a_second_ctrl_c_acts_at_once():
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_signals_are_left_alone_where_nothing_can_be_saved_and_outside_the_main_thread():
+def test_signals_are_left_alone_where_nothing_is_saved_and_outside_the_main_thread():
     before = signal.getsignal(signal.SIGTERM)
     with stop_requests(False) as wanted:
         assert signal.getsignal(signal.SIGTERM) is before
@@ -294,13 +372,18 @@ def test_signals_are_left_alone_where_nothing_can_be_saved_and_outside_the_main_
 
 def test_the_training_that_is_killed_is_a_real_one(uninterrupted):
     """It stops in mid-epoch, accumulates, averages, and learns."""
-    log = [json.loads(line) for line in (uninterrupted[0] / "log.jsonl").read_text().splitlines()]
+    log = [
+        json.loads(line)
+        for line in (uninterrupted[0] / "log.jsonl").read_text().splitlines()
+    ]
     assert len(log) == 6
     assert log[-1]["loss"] < log[0]["loss"]
     assert train.__module__ == "processes"
 
 
-def test_what_never_changes_is_written_once_and_at_the_end(split, small, config, tmp_path, monkeypatch):
+def test_what_never_changes_is_written_once_and_at_the_end(
+    split, small, config, tmp_path, monkeypatch
+):
     saved, real = [], ac.Recommender.save
 
     def save(model, folder, about, only_weights):
@@ -310,14 +393,18 @@ def test_what_never_changes_is_written_once_and_at_the_end(split, small, config,
     monkeypatch.setattr(ac.Recommender, "save", save)
     run = ac.fit(ac.Recommender(small, split), split, config, out=tmp_path)
     improved = sum(
-        entry["ndcg@10"] > max([0, *(before["ndcg@10"] for before in run.epochs[:number])])
+        entry["ndcg@10"]
+        > max([0, *(before["ndcg@10"] for before in run.epochs[:number])])
         for number, entry in enumerate(run.epochs)
     )
     assert saved == [False, *[True] * (improved - 1), False]
 
 
 def test_a_folder_whose_weights_alone_are_new_is_whole(split, small, tmp_path):
-    first, second = ac.Recommender(small, split, seed=1), ac.Recommender(small, split, seed=2)
+    first, second = (
+        ac.Recommender(small, split, seed=1),
+        ac.Recommender(small, split, seed=2),
+    )
     first.save(tmp_path)
     kept = (tmp_path / "histories.safetensors").stat().st_ino
     second.save(tmp_path, only_weights=True)

@@ -12,7 +12,19 @@ import attncore as ac
 from attncore.__main__ import main
 from attncore.recipes import RECIPES
 
-QUICK = ["--epochs", "2", "--width", "16", "--length", "8", "--batch-size", "16", "--no-progress", "--device", "cpu"]
+QUICK = [
+    "--epochs",
+    "2",
+    "--width",
+    "16",
+    "--length",
+    "8",
+    "--batch-size",
+    "16",
+    "--no-progress",
+    "--device",
+    "cpu",
+]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +48,13 @@ def said(capsys, *words):
 
 def test_train_prints_both_baselines_and_three_users(log_file, tmp_path, capsys):
     out = said(capsys, "train", log_file, "--out", tmp_path / "run", *QUICK)
-    for words in ("validation, 40 users", "popularity", "Markov chain", "attention=self", "positions/s"):
+    for words in (
+        "validation, 40 users",
+        "popularity",
+        "Markov chain",
+        "attention=self",
+        "positions/s",
+    ):
         assert words in out
     assert "test," not in out
     assert out.count("after") == 3
@@ -46,10 +64,27 @@ def test_train_prints_both_baselines_and_three_users(log_file, tmp_path, capsys)
 def test_evaluate_gives_the_promised_object(trained, capsys):
     result = json.loads(said(capsys, "evaluate", trained, "--json"))
     assert list(result) == [
-        *("data", "split", "users", "items", "attention", "parameters", "metrics", "interval", "protocol")
+        *(
+            "data",
+            "split",
+            "users",
+            "items",
+            "attention",
+            "parameters",
+            "metrics",
+            "interval",
+            "protocol",
+        )
     ]
-    assert (result["split"], result["users"], result["items"], result["attention"]) == ("test", 40, 12, "self")
-    assert {"loss", "hr@1", "hr@10", "ndcg@10", "mrr", "coverage@10"} <= set(result["metrics"])
+    assert (result["split"], result["users"], result["items"], result["attention"]) == (
+        "test",
+        40,
+        12,
+        "self",
+    )
+    assert {"loss", "hr@1", "hr@10", "ndcg@10", "mrr", "coverage@10"} <= set(
+        result["metrics"]
+    )
     low, high = result["interval"]["ndcg@10"]
     assert low <= result["metrics"]["ndcg@10"] <= high
     model = ac.load(trained)
@@ -61,18 +96,37 @@ def test_evaluate_gives_the_promised_object(trained, capsys):
 
 
 def test_recommend_gives_the_promised_object(trained, capsys):
-    one = json.loads(said(capsys, "recommend", trained, "--user", 100, "-k", 3, "--json"))
+    one = json.loads(
+        said(capsys, "recommend", trained, "--user", 100, "-k", 3, "--json")
+    )
     assert list(one) == ["items", "scores"]
     assert len(one["items"]) == len(one["scores"]) == 3
     assert one["items"] == ac.load(trained).recommend(users=[100], k=3)[0].items
-    two = json.loads(said(capsys, "recommend", trained, "--user", 100, 101, "-k", 3, "--json"))
+    two = json.loads(
+        said(capsys, "recommend", trained, "--user", 100, 101, "-k", 3, "--json")
+    )
     assert two[0]["items"] == one["items"]
     assert two[0]["scores"] == pytest.approx(one["scores"], abs=1e-6)
-    after = json.loads(said(capsys, "recommend", trained, "--history", 500, 501, "--candidates", 505, 506, "--json"))
+    after = json.loads(
+        said(
+            capsys,
+            "recommend",
+            trained,
+            "--history",
+            500,
+            501,
+            "--candidates",
+            505,
+            506,
+            "--json",
+        )
+    )
     assert set(after["items"]) == {505, 506}
     assert "user 100" in said(capsys, "recommend", trained, "--user", 100)
     filters = ["--only", 503, 504, 505, 999, "--exclude", 504]
-    left = json.loads(said(capsys, "recommend", trained, "--history", 500, 501, *filters, "--json"))
+    left = json.loads(
+        said(capsys, "recommend", trained, "--history", 500, 501, *filters, "--json")
+    )
     assert set(left["items"]) == {503, 505}
 
 
@@ -84,10 +138,15 @@ def test_the_run_works_when_the_log_has_moved(log_file, trained, capsys):
         moved.rename(log_file)
 
 
-def test_two_runs_with_one_seed_give_the_same_metrics(log_file, trained, tmp_path, capsys):
+def test_two_runs_with_one_seed_give_the_same_metrics(
+    log_file, trained, tmp_path, capsys
+):
     main(["train", str(log_file), "--out", str(tmp_path / "again"), *QUICK])
     capsys.readouterr()
-    again, first = (json.loads(said(capsys, "evaluate", run, "--json")) for run in (tmp_path / "again", trained))
+    again, first = (
+        json.loads(said(capsys, "evaluate", run, "--json"))
+        for run in (tmp_path / "again", trained)
+    )
     assert again["metrics"] == first["metrics"]
 
 
@@ -97,54 +156,86 @@ def test_the_log_line_of_an_epoch_has_the_promised_fields(trained):
 
 
 @pytest.mark.parametrize("kind", ["self", "target", "lstm", "mean"])
-def test_every_kind_trains_is_evaluated_and_recommends_from_the_command_line(kind, log_file, tmp_path, capsys):
+def test_every_kind_trains_is_evaluated_and_recommends_from_the_command_line(
+    kind, log_file, tmp_path, capsys
+):
     run = tmp_path / kind
-    assert f"attention={kind}" in said(capsys, "train", log_file, "--out", run, "--attention", kind, *QUICK)
+    assert f"attention={kind}" in said(
+        capsys, "train", log_file, "--out", run, "--attention", kind, *QUICK
+    )
     result = json.loads(said(capsys, "evaluate", run, "--json"))
     assert (result["attention"], result["users"]) == (kind, 40)
     assert 0 <= result["metrics"]["ndcg@10"] <= 1
     picks = json.loads(said(capsys, "recommend", run, "--user", 100, "-k", 3, "--json"))
     assert picks["items"] == ac.load(run).recommend(users=[100], k=3)[0].items
-    after = json.loads(said(capsys, "recommend", run, "--history", 500, 501, "-k", 3, "--json"))
+    after = json.loads(
+        said(capsys, "recommend", run, "--history", 500, 501, "-k", 3, "--json")
+    )
     assert len(set(after["items"]) - {500, 501}) == 3
 
 
 def test_columns_and_the_time_split_can_be_named(log_file, tmp_path, capsys):
-    pd.read_csv(log_file).rename(columns={"user": "who", "item": "what", "time": "when"}).to_csv(
-        tmp_path / "l.tsv", sep="\t"
+    pd.read_csv(log_file).rename(
+        columns={"user": "who", "item": "what", "time": "when"}
+    ).to_csv(tmp_path / "l.tsv", sep="\t")
+    columns = [
+        "--user-column",
+        "who",
+        "--item-column",
+        "what",
+        "--time-column",
+        "when",
+        "--split",
+        "time",
+    ]
+    said(
+        capsys, "train", tmp_path / "l.tsv", "--out", tmp_path / "run", *columns, *QUICK
     )
-    columns = ["--user-column", "who", "--item-column", "what", "--time-column", "when", "--split", "time"]
-    said(capsys, "train", tmp_path / "l.tsv", "--out", tmp_path / "run", *columns, *QUICK)
     result = json.loads(said(capsys, "evaluate", tmp_path / "run", "--json"))
     assert result["protocol"]["split"] == "time"
 
 
-def test_train_says_what_was_dropped_while_reading_and_nothing_where_nothing_was(log_file, tmp_path, capsys):
+def test_train_says_what_was_dropped_while_reading_and_nothing_where_nothing_was(
+    log_file, tmp_path, capsys
+):
     events = pd.read_csv(log_file)
     twice, nobody = events.iloc[[0, 0]], events.iloc[[1]].assign(user="")
     pd.concat([events, twice, nobody]).to_csv(tmp_path / "log.csv", index=False)
     out = said(capsys, "train", tmp_path / "log.csv", "--out", tmp_path / "run", *QUICK)
-    read = f"{len(events) + 3} rows read, {len(events)} kept; dropped: 1 without user, 2 duplicates"
+    read = (
+        f"{len(events) + 3} rows read, {len(events)} kept; dropped: 1 without user, 2"
+        " duplicates"
+    )
     assert out.splitlines()[0] == f"{tmp_path / 'log.csv'}: {read}"
-    assert "dropped" not in said(capsys, "train", log_file, "--out", tmp_path / "clean", *QUICK)
+    assert "dropped" not in said(
+        capsys, "train", log_file, "--out", tmp_path / "clean", *QUICK
+    )
 
 
 def test_data_lists_the_data_sets(capsys):
     out = said(capsys, "data")
-    assert all(name in out for name in ("ml-100k", "ml-1m", "complete-journey", "planted"))
+    assert all(
+        name in out for name in ("ml-100k", "ml-1m", "complete-journey", "planted")
+    )
     assert "planted" in said(capsys, "data", "planted")
 
 
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        (["train", "ml-99", "--out", "x"], "ml-99: no such file or data set; the data sets are ml-100k"),
+        (
+            ["train", "ml-99", "--out", "x"],
+            "ml-99: no such file or data set; the data sets are ml-100k",
+        ),
         (["train", "absent.csv", "--out", "x"], "absent.csv: no such file or data set"),
         (["train", "LOG", "--out", "x", "--device", "cuda"], "no CUDA device"),
         (["train", "LOG", "--out", "x", "--epochs", "0"], "epochs=0: must be"),
         (["train", "LOG", "--out", "x", "--epochs", "many"], "argument --epochs"),
         (["train", "LOG", "--out", "x", "--user-column", "who"], "who"),
-        (["train", "LOG", "--out", "LOG"], "cannot be written (File exists); give --out another folder"),
+        (
+            ["train", "LOG", "--out", "LOG"],
+            "cannot be written (File exists); give --out another folder",
+        ),
         (["train", "LOG"], "--out"),
         (["evaluate", "nowhere"], "nowhere: is not a run folder"),
         (["recommend", "nowhere", "--user", "1"], "nowhere: is not a run folder"),
@@ -157,10 +248,14 @@ def test_data_lists_the_data_sets(capsys):
         ([], "required: command"),
     ],
 )
-def test_a_users_mistake_is_one_line_and_status_2(words, hint, log_file, trained, capsys, monkeypatch, tmp_path):
+def test_a_users_mistake_is_one_line_and_status_2(
+    words, hint, log_file, trained, capsys, monkeypatch, tmp_path
+):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.chdir(tmp_path)
-    words = [{"LOG": str(log_file), "RUN": str(trained)}.get(word, word) for word in words]
+    words = [
+        {"LOG": str(log_file), "RUN": str(trained)}.get(word, word) for word in words
+    ]
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
         main(words)
@@ -174,10 +269,13 @@ def test_a_users_mistake_is_one_line_and_status_2(words, hint, log_file, trained
 
 def test_a_mistake_in_a_real_process_is_one_line_and_status_2():
     command = [sys.executable, "-m", "attncore", "evaluate", "nowhere"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "attncore: nowhere: is not a run folder (it has no config.json); train one with --out nowhere"
+        "attncore: nowhere: is not a run folder (it has no config.json); train one with"
+        " --out nowhere"
     ]
 
 
@@ -191,28 +289,63 @@ def test_help_has_an_option_for_every_setting(capsys):
             assert f"--{setting.name.replace('_', '-')}" in shown
 
 
-def test_ctrl_c_is_one_line_that_says_how_to_go_on_and_status_130(log_file, tmp_path, monkeypatch, capsys):
+def test_ctrl_c_is_one_line_that_says_how_to_go_on_and_status_130(
+    log_file, tmp_path, monkeypatch, capsys
+):
     def stopped(*given):
-        raise KeyboardInterrupt("stopped in epoch 2; the same command with --resume goes on from run")
+        raise KeyboardInterrupt(
+            "stopped in epoch 2; the same command with --resume goes on from run"
+        )
 
     monkeypatch.setattr(ac, "fit", stopped)
     with pytest.raises(SystemExit) as end:
         main(["train", str(log_file), "--out", str(tmp_path / "run")])
     assert end.value.code == 130
-    assert capsys.readouterr().err == (
-        "attncore: stopped in epoch 2; the same command with --resume goes on from run\n"
+    assert (
+        capsys.readouterr().err
+        == "attncore: stopped in epoch 2; the same command with --resume goes on from"
+        " run\n"
     )
 
 
 def test_bench_prints_this_machines_figures(log_file, capsys):
-    main(["bench", str(log_file), "--json", "--width", "16", "--length", "8", "--epochs", "2"])
+    main(
+        [
+            "bench",
+            str(log_file),
+            "--json",
+            "--width",
+            "16",
+            "--length",
+            "8",
+            "--epochs",
+            "2",
+        ]
+    )
     found = json.loads(capsys.readouterr().out)
     assert found["users"] == 40
-    assert min(found["positions_per_s"], found["users_per_s"], found["latency_ms"]["p50"], found["start_up_s"]) > 0
+    assert (
+        min(
+            found["positions_per_s"],
+            found["users_per_s"],
+            found["latency_ms"]["p50"],
+            found["start_up_s"],
+        )
+        > 0
+    )
 
 
 def test_a_recipe_gives_what_no_option_says(log_file, tmp_path, capsys):
-    said(capsys, "train", log_file, "--out", tmp_path / "run", "--recipe", "beauty", *QUICK)
+    said(
+        capsys,
+        "train",
+        log_file,
+        "--out",
+        tmp_path / "run",
+        "--recipe",
+        "beauty",
+        *QUICK,
+    )
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     chosen = RECIPES["beauty"]
     assert config["recipe"] == "beauty"
@@ -221,9 +354,20 @@ def test_a_recipe_gives_what_no_option_says(log_file, tmp_path, capsys):
     assert (config["recommender"]["width"], config["training"]["epochs"]) == (16, 2)
 
 
-def test_an_option_cannot_be_abbreviated_so_a_recipe_is_never_overlooked(log_file, tmp_path, capsys):
+def test_an_option_cannot_be_abbreviated_so_a_recipe_is_never_overlooked(
+    log_file, tmp_path, capsys
+):
     with pytest.raises(SystemExit):
-        main(["train", str(log_file), "--out", str(tmp_path / "run"), "--recip", "beauty"])
+        main(
+            [
+                "train",
+                str(log_file),
+                "--out",
+                str(tmp_path / "run"),
+                "--recip",
+                "beauty",
+            ]
+        )
     assert "--recip" in capsys.readouterr().err
 
 
@@ -231,11 +375,23 @@ def test_a_recipe_without_a_name_is_one_line(log_file, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["train", str(log_file), "--out", str(tmp_path / "run"), "--recipe"])
     assert stopped.value.code == 2
-    assert capsys.readouterr().err == "attncore: argument --recipe: expected one argument\n"
+    assert (
+        capsys.readouterr().err
+        == "attncore: argument --recipe: expected one argument\n"
+    )
 
 
 def test_an_unknown_recipe_names_those_there_are(log_file, tmp_path, capsys):
     with pytest.raises(SystemExit):
-        main(["train", str(log_file), "--out", str(tmp_path / "run"), "--recipe", "books"])
+        main(
+            [
+                "train",
+                str(log_file),
+                "--out",
+                str(tmp_path / "run"),
+                "--recipe",
+                "books",
+            ]
+        )
     said_wrong = capsys.readouterr().err
     assert all(name in said_wrong for name in RECIPES)

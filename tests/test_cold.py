@@ -1,4 +1,5 @@
-"""Facts about tests/bench/cold.py: who is asked, what is hidden from training, and how folds are pooled."""
+"""Facts about tests/bench/cold.py: who is asked, what is hidden from training, and how
+folds are pooled."""
 
 from pathlib import Path
 
@@ -31,7 +32,9 @@ def test_a_new_film_is_in_nobodys_training_or_history_and_everything_else_is(log
             events = whole.histories[holdout.users[row]]
             at = np.flatnonzero(held[name][events - 1])[-1]  # the last of the user
             assert holdout.targets[row] == events[at]
-            assert holdout.histories[row].tolist() == [i for i in events[:at] if not hidden[i - 1]]
+            assert holdout.histories[row].tolist() == [
+                i for i in events[:at] if not hidden[i - 1]
+            ]
     assert (split.item_counts[hidden] == 0).all()
 
 
@@ -45,7 +48,10 @@ def test_new_films_compete_among_themselves_and_chance_is_what_it_should_be(log)
 
 def test_the_folds_together_ask_each_user_once_for_each_number_known(log):
     recipe = cold.RECIPES["cold-popularity"]
-    folds = [cold.measure(recipe, log, fold, 0, ["valid", "test"]) for fold in cold.folds_of(recipe)]
+    folds = [
+        cold.measure(recipe, log, fold, 0, ["valid", "test"])
+        for fold in cold.folds_of(recipe)
+    ]
     for part in ("valid", "test"):
         found = cold.joined(folds, part)
         assert found["users"].tolist() == list(range(50))
@@ -70,7 +76,9 @@ def test_a_choice_is_made_on_validation_alone(log, monkeypatch):
 def test_what_is_kept_is_not_made_again(tmp_path):
     made = []
     for _ in range(2):
-        assert cold.kept(tmp_path / "a" / "run.json", lambda: made.append(1) or {"value": len(made)}) == {"value": 1}
+        assert cold.kept(
+            tmp_path / "a" / "run.json", lambda: made.append(1) or {"value": len(made)}
+        ) == {"value": 1}
     assert made == [1]
 
 

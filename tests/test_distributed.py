@@ -16,18 +16,31 @@ from conftest import rhythm_log
 from processes import CONTEXT
 
 import attncore as ac
-from attncore.distributed import Group, processes
+from attncore.distributed import (
+    Group,
+    choose_device,
+    choose_precision,
+    processes,
+    tensor_float_32,
+)
 
 STEPS = 20
 
 
 def small_model(attention="self", users=41):
     split = ac.leave_one_out(rhythm_log(users=users))
-    return ac.Recommender(ac.RecommenderConfig(attention=attention, width=16, length=8, dropout=0.0), split), split
+    return (
+        ac.Recommender(
+            ac.RecommenderConfig(attention=attention, width=16, length=8, dropout=0.0),
+            split,
+        ),
+        split,
+    )
 
 
 def train_20_steps() -> list[dict[str, torch.Tensor]]:
-    """Weights after each of 20 steps in float64, without dropout; the last step of an epoch has one user."""
+    """Weights after each of 20 steps in float64, without dropout; the last step of an
+    epoch has one user."""
     model, split = small_model()
     model.double()
     kept = []
@@ -35,12 +48,20 @@ def train_20_steps() -> list[dict[str, torch.Tensor]]:
 
     def update(*given):
         finite = real(*given)
-        kept.append({name: x.detach().clone() for name, x in model.state_dict().items()})
+        kept.append(
+            {name: x.detach().clone() for name, x in model.state_dict().items()}
+        )
         return finite
 
     ac.training.update = update
     config = ac.TrainingConfig(
-        epochs=10, batch_size=20, lr=1e-2, warmup=2, clip=0.3, precision="float32", progress=False, log_every=7
+        epochs=10,
+        batch_size=20,
+        lr=1e-2,
+        warmup=2,
+        clip=0.3,
+        precision="float32",
+        progress=False,
     )
     try:
         ac.fit(model, split, config)
@@ -54,7 +75,9 @@ def figures(attention="self") -> dict[str, float]:
     model, split = small_model(attention)
     with processes("cpu") as group:
         report = ac.evaluate(model, split.test, group=group)
-    return report.metrics | {f"interval of {name}": bounds for name, bounds in report.interval.items()}
+    return report.metrics | {
+        f"interval of {name}": bounds for name, bounds in report.interval.items()
+    }
 
 
 def prepared() -> dict:
@@ -64,8 +87,12 @@ def prepared() -> dict:
         rhythm_log(users=41).events.to_csv(path, index=False)
         log = ac.prepare(path, Path(place) / "prepared", shards=4)
         split = log.split(group.rank, group.size)
-        model = ac.Recommender(ac.RecommenderConfig(width=16, length=8, dropout=0.0), split)
-        config = ac.TrainingConfig(epochs=3, batch_size=8, precision="float32", progress=False, device="cpu")
+        model = ac.Recommender(
+            ac.RecommenderConfig(width=16, length=8, dropout=0.0), split
+        )
+        config = ac.TrainingConfig(
+            epochs=3, batch_size=8, precision="float32", progress=False, device="cpu"
+        )
         run = ac.fit(model, split, config)
         questions = log.questions("test", group.rank, group.size)
         return {
@@ -83,11 +110,18 @@ def facts() -> tuple:
     with processes("cpu") as group:
         with processes("cpu") as inner:
             same = (inner.rank, inner.size) == (group.rank, group.size)
-        with group.leader_first():
+        with group.rank_0_first():
             pass
         shared = group.share(np.arange(7)).tolist()
         total = group.total(torch.tensor(float(group.rank + 1))).item()
-        return same, shared, total, group.gather(group.rank), group.from_leader(group.rank), group.leads
+        return (
+            same,
+            shared,
+            total,
+            group.gather(group.rank),
+            group.from_rank_0(group.rank),
+            group.is_rank_0,
+        )
 
 
 def called(name, rank, size, port, queue, out=None):
@@ -113,7 +147,10 @@ def on(size: int, name: str) -> list:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     queue = CONTEXT.Queue()
-    started = [CONTEXT.Process(target=called, args=(name, rank, size, port, queue)) for rank in range(size)]
+    started = [
+        CONTEXT.Process(target=called, args=(name, rank, size, port, queue))
+        for rank in range(size)
+    ]
     for process in started:
         process.start()
     results = dict(queue.get(timeout=120) for _ in started)
@@ -129,8 +166,14 @@ def test_two_processes_train_as_one_does_at_the_same_global_batch():
     for together in both:
         for step, (ours, theirs) in enumerate(zip(alone, together, strict=True)):
             for name in ours:
-                np.testing.assert_allclose(theirs[name], ours[name], atol=1e-11, err_msg=f"step {step}, {name}")
-    assert not np.allclose(alone[0]["embedding.item.id.weight"], alone[-1]["embedding.item.id.weight"], atol=1e-3)
+                np.testing.assert_allclose(
+                    theirs[name], ours[name], atol=1e-11, err_msg=f"step {step}, {name}"
+                )
+    assert not np.allclose(
+        alone[0]["embedding.item.id.weight"],
+        alone[-1]["embedding.item.id.weight"],
+        atol=1e-3,
+    )
 
 
 def test_each_process_reads_its_own_shards_and_all_learn_and_report_the_same():
@@ -141,13 +184,14 @@ def test_each_process_reads_its_own_shards_and_all_learn_and_report_the_same():
     assert first["positions"] + second["positions"] == alone["positions"]
     assert first["losses"] == second["losses"]
     assert first["losses"][-1] < first["losses"][0]
-    assert first["losses"][0] == pytest.approx(alone["losses"][0], rel=0.05)  # other users a step, the same weighting
+    # Other users a step, the same weighting.
+    assert first["losses"][0] == pytest.approx(alone["losses"][0], rel=0.05)
     assert first["metrics"] == second["metrics"]
     assert first["asked"] == second["asked"] == alone["asked"] == 41
     np.testing.assert_array_equal(first["weight"], second["weight"])
 
 
-def test_metrics_are_the_same_on_one_and_two_processes_for_a_count_that_does_not_divide():
+def test_metrics_are_the_same_on_one_and_two_processes_for_an_odd_count():
     (alone,) = on(1, "figures")
     assert on(2, "figures") == [alone, alone]
     model, split = small_model()
@@ -169,7 +213,7 @@ def test_alone_a_group_changes_nothing():
     assert group.wrap(module) is module
     assert group.share(np.arange(3)).tolist() == [0, 1, 2]
     assert group.total(torch.tensor(2.0)).item() == 2.0
-    assert (group.gather(5), group.from_leader(5), group.leads) == ([5], 5, True)
+    assert (group.gather(5), group.from_rank_0(5), group.is_rank_0) == ([5], 5, True)
 
 
 @pytest.fixture
@@ -177,7 +221,14 @@ def torchrun(tmp_path):
     """Run `python -m attncore ...` in two processes."""
 
     def command(*words):
-        line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        line = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+        ]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         return subprocess.run(
             [*line, "-m", "attncore", *words],
@@ -191,19 +242,37 @@ def torchrun(tmp_path):
     return command
 
 
-def test_torchrun_trains_from_the_command_line_with_one_writer_and_resumes(torchrun, tmp_path):
+def test_torchrun_trains_from_the_command_line_with_one_writer_and_resumes(
+    torchrun, tmp_path
+):
     rhythm_log(users=41).events.to_csv(tmp_path / "log.csv", index=False)
-    words = ["train", "log.csv", "--out", "run", "--width", "16", "--length", "8", "--precision", "float32"]
+    words = [
+        "train",
+        "log.csv",
+        "--out",
+        "run",
+        "--width",
+        "16",
+        "--length",
+        "8",
+        "--precision",
+        "float32",
+    ]
     first = torchrun(*words, "--epochs", "2")
     assert first.returncode == 0, first.stderr
     assert first.stdout.count("kept in run") == 1
     again = torchrun(*words, "--epochs", "3", "--resume")
     assert again.returncode == 0, again.stderr
-    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    ]
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     model = ac.load(tmp_path / "run")
     report = ac.evaluate(model, model.split.valid)
-    assert max(line["ndcg@10"] for line in lines) == pytest.approx(report.metrics["ndcg@10"], abs=1e-6)
+    assert max(line["ndcg@10"] for line in lines) == pytest.approx(
+        report.metrics["ndcg@10"], abs=1e-6
+    )
     alone = subprocess.run(
         [sys.executable, "-m", "attncore", *words, "--epochs", "4", "--resume"],
         capture_output=True,
@@ -212,3 +281,45 @@ def test_torchrun_trains_from_the_command_line_with_one_writer_and_resumes(torch
     )
     assert alone.returncode == 2
     assert re.search(r"was made with processes=2, not 1", alone.stderr)
+
+
+def test_devices_are_chosen_by_what_there_is(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto").type == "cpu"
+    with pytest.raises(ac.DataError, match="no CUDA device"):
+        choose_device("cuda")
+    with pytest.raises(ac.DataError, match="must be auto, cpu, cuda"):
+        choose_device("gpu0")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ac.DataError, match="no MPS device"):
+        choose_device("mps")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert choose_device("auto").type == "cuda"
+    with pytest.raises(ac.DataError, match="has 1 CUDA devices"):
+        choose_device("cuda:3")
+
+
+def test_precision_is_asked_of_the_device(monkeypatch):
+    cpu = torch.device("cpu")
+    assert choose_precision("float32", cpu) == torch.float32
+    assert choose_precision("bfloat16", cpu) == torch.bfloat16
+    for able, dtype in (
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({}, torch.float32),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
+        assert choose_precision("auto", cpu) == dtype
+    for capability, dtype in (((9, 0), torch.bfloat16), ((7, 5), torch.float32)):
+        monkeypatch.setattr(
+            torch.cuda, "get_device_capability", lambda device, c=capability: c
+        )
+        assert choose_precision("auto", torch.device("cuda")) == dtype
+
+
+def test_tf32_is_allowed_for_cuda_and_only_within_the_block():
+    for device, within in (("cuda", "high"), ("cpu", "highest")):
+        with tensor_float_32(torch.device(device)):
+            assert torch.get_float32_matmul_precision() == within
+        assert torch.get_float32_matmul_precision() == "highest"

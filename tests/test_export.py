@@ -1,4 +1,5 @@
-"""A run as an ONNX file: the same answers from onnxruntime, for any batch and length, and nothing half-written."""
+"""A run as an ONNX file: the same answers from onnxruntime, for any batch and length,
+and nothing half-written."""
 
 import json
 import shutil
@@ -40,17 +41,32 @@ MODELS = {  # between them they hold every choice that the graph depends on
 @pytest.fixture(scope="module")
 def split():
     log = rhythm_log()
-    events = log.events.assign(rating=log.events["item"] % 5, place=np.where(log.events["time"] % 2, "shop", "home"))
-    items = pd.DataFrame({"item": range(500, 512), "genre": [("a",), ("b", "c")] * 6, "title": "A film"})
+    events = log.events.assign(
+        rating=log.events["item"] % 5,
+        place=np.where(log.events["time"] % 2, "shop", "home"),
+    )
+    items = pd.DataFrame(
+        {"item": range(500, 512), "genre": [("a",), ("b", "c")] * 6, "title": "A film"}
+    )
     users = pd.DataFrame({"user": range(100, 140), "age": np.arange(40.0)})
-    return ac.leave_one_out(ac.Interactions.from_frame(events, items=items, users=users, name="rhythm"))
+    return ac.leave_one_out(
+        ac.Interactions.from_frame(events, items=items, users=users, name="rhythm")
+    )
 
 
 def saved(folder, split, kind="self", **options):
-    model = ac.Recommender(ac.RecommenderConfig(attention=kind, width=16, length=8, **options), split, seed=3)
+    model = ac.Recommender(
+        ac.RecommenderConfig(attention=kind, width=16, length=8, **options),
+        split,
+        seed=3,
+    )
     with torch.no_grad():
-        for parameter in model.parameters():  # nothing stays 0, so that everything matters
-            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) / 5)
+        # Nothing stays 0, so that everything matters.
+        for parameter in model.parameters():
+            parameter.add_(
+                torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+                / 5
+            )
         model.item.id.weight[0] = 0
     model.save(folder)
     return model.eval()
@@ -70,28 +86,44 @@ def test_onnxruntime_gives_the_same_top_k_for_every_batch_and_length(both):
     users = model.split.users.ids.tolist()
     for size in (1, 7, 40):
         for a, b in zip(
-            onnx.recommend(users=users[:size], k=5), model.recommend(users=users[:size], k=5), strict=True
+            onnx.recommend(users=users[:size], k=5),
+            model.recommend(users=users[:size], k=5),
+            strict=True,
         ):
             assert a.items == b.items
             assert a.scores == pytest.approx(b.scores, abs=1e-4)
     for length in (0, 1, 2, 8, 9):
         history = [[500 + (3 * step) % 12 for step in range(length)]]
-        a, b = (one.recommend(histories=history, k=12, exclude_seen=False)[0] for one in (onnx, model))
+        a, b = (
+            one.recommend(histories=history, k=12, exclude_seen=False)[0]
+            for one in (onnx, model)
+        )
         assert a.items == b.items
         assert a.scores == pytest.approx(b.scores, abs=1e-4)
 
 
 def test_the_exported_model_is_asked_and_evaluated_like_the_other(both):
     model, onnx = both
-    for options in ({"only": [501, 502, 503]}, {"exclude": [501, 502]}, {"candidates": [504, 509]}):
-        assert onnx.recommend(users=[100], **options)[0].items == model.recommend(users=[100], **options)[0].items
-    ours, theirs = (ac.evaluate(one, model.split.test, bootstrap=0).metrics for one in (model, onnx))
+    for options in (
+        {"only": [501, 502, 503]},
+        {"exclude": [501, 502]},
+        {"candidates": [504, 509]},
+    ):
+        assert (
+            onnx.recommend(users=[100], **options)[0].items
+            == model.recommend(users=[100], **options)[0].items
+        )
+    ours, theirs = (
+        ac.evaluate(one, model.split.test, bootstrap=0).metrics for one in (model, onnx)
+    )
     assert theirs == pytest.approx(ours, abs=1e-5)
 
 
 def test_the_file_alone_serves_without_attncore(split, tmp_path):
     model = saved(tmp_path, split, "mean")
-    session = onnxruntime.InferenceSession(export.to_onnx(tmp_path), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        export.to_onnx(tmp_path), providers=["CPUExecutionProvider"]
+    )
     about = json.loads(session.get_modelmeta().custom_metadata_map["attncore"])
     history = [500, 503, 501]
     items = np.array([[about["items"].index(item) + 1 for item in history]])
@@ -104,7 +136,11 @@ def test_the_file_alone_serves_without_attncore(split, tmp_path):
     scores[items[0] - 1] = -np.inf
     best = [about["items"][place] for place in np.argsort(-scores)[:4]]
     assert best == model.recommend(histories=[history], k=4)[0].items
-    assert (about["length"], about["exclude_seen"], about["attention"]) == (8, True, "mean")
+    assert (about["length"], about["exclude_seen"], about["attention"]) == (
+        8,
+        True,
+        "mean",
+    )
 
 
 def test_a_situation_reaches_the_graph(split, tmp_path):
@@ -113,7 +149,10 @@ def test_a_situation_reaches_the_graph(split, tmp_path):
     onnx = export.OnnxRecommender(tmp_path)
     scores = []
     for place in ("shop", "home"):
-        a, b = (one.recommend(histories=[[500]], k=11, situation={"place": place})[0] for one in (onnx, model))
+        a, b = (
+            one.recommend(histories=[[500]], k=11, situation={"place": place})[0]
+            for one in (onnx, model)
+        )
         assert a.items == b.items
         assert a.scores == pytest.approx(b.scores, abs=1e-4)
         scores.append(sorted(a.scores))
@@ -129,24 +168,32 @@ def test_an_export_that_fails_leaves_the_model_as_it_was(split, tmp_path, monkey
         raise RuntimeError
 
     monkeypatch.setattr(torch.export, "export", fails)
-    with pytest.raises(ac.DataError, match=r"attention='lstm': this model cannot be exported \(RuntimeError\)"):
+    with pytest.raises(
+        ac.DataError,
+        match=r"attention='lstm': this model cannot be exported \(RuntimeError\)",
+    ):
         export._traced(model, export._example(model))
     assert met == [(export._OnnxLSTM, False)]
     assert model.encoder.lstm is lstm
     assert model.training
 
 
-# --- what goes wrong -----------------------------------------------------------------------------------------------
+# --- what goes wrong
+# --------------------------------------------------------------------------------------
 
 
-def test_a_model_that_cannot_be_exported_is_refused_in_one_line(split, tmp_path, monkeypatch):
+def test_a_model_that_cannot_be_exported_is_refused_in_one_line(
+    split, tmp_path, monkeypatch
+):
     saved(tmp_path, split)
 
     def cannot(self, batch):
         raise RuntimeError("no such operator\nand more lines")
 
-    monkeypatch.setattr(ac.Recommender, "_final_scores", cannot)
-    with pytest.raises(ac.DataError, match="attention='self': this model cannot be exported") as error:
+    monkeypatch.setattr(ac.Recommender, "scorer", cannot)
+    with pytest.raises(
+        ac.DataError, match="attention='self': this model cannot be exported"
+    ) as error:
         export.to_onnx(tmp_path)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "model.onnx").exists()
@@ -176,7 +223,9 @@ def test_a_graph_that_is_off_is_not_written(run, monkeypatch):
             return [scores + 0.1 for scores in self.session.run(names, inputs)]
 
     monkeypatch.setattr(export, "_session", Off)
-    with pytest.raises(ac.DataError, match=r"attention='mean': the graph is off by 0.1; not written"):
+    with pytest.raises(
+        ac.DataError, match=r"attention='mean': the graph is off by 0.1; not written"
+    ):
         export.to_onnx(run)
     assert (run / "model.onnx").read_bytes() == old
     assert not list(run.glob(".*"))
@@ -189,14 +238,19 @@ def test_a_full_disk_leaves_the_old_file_and_one_line(run, capsys):
     assert ended.value.code == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "model.onnx: cannot be written (File too large); what was there is unchanged" in said
+    assert (
+        "model.onnx: cannot be written (File too large); what was there is unchanged"
+        in said
+    )
     assert {path.name: path.read_bytes() for path in run.iterdir()} == old
 
 
 @pytest.mark.parametrize("size", [0, 100, -9])
 def test_a_damaged_file_is_refused(run, size):
     (run / "model.onnx").write_bytes((run / "model.onnx").read_bytes()[:size])
-    with pytest.raises(ac.DataError, match=r"model.onnx: (is damaged|was not written)") as error:
+    with pytest.raises(
+        ac.DataError, match=r"model.onnx: (is damaged|was not written)"
+    ) as error:
         export.OnnxRecommender(run)
     assert "\n" not in str(error.value)
 
@@ -204,11 +258,18 @@ def test_a_damaged_file_is_refused(run, size):
 def test_a_missing_file_and_one_of_other_weights_are_refused(run, split, exported):
     saved(run, split, "mean", item_bias=False)
     with pytest.raises(
-        ac.DataError, match=r"model.onnx: was exported from other weights than those in .*; export again"
+        ac.DataError,
+        match=(
+            r"model.onnx: was exported from other weights than those in .*; export"
+            r" again"
+        ),
     ):
         export.OnnxRecommender(run)
     (run / "model.onnx").unlink()
-    with pytest.raises(ac.DataError, match=r"model.onnx: is missing; write it with `python -m attncore export"):
+    with pytest.raises(
+        ac.DataError,
+        match=r"model.onnx: is missing; write it with `python -m attncore export",
+    ):
         export.OnnxRecommender(run)
 
 
@@ -218,10 +279,16 @@ def test_an_onnx_file_of_somebody_else_is_refused(run):
 
     one = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
     two = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [one], [two])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])], "g", [one], [two]
+    )
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9
+    )
     onnx.save(model, run / "model.onnx")
-    with pytest.raises(ac.DataError, match="was not written by `python -m attncore export`"):
+    with pytest.raises(
+        ac.DataError, match="was not written by `python -m attncore export`"
+    ):
         export.OnnxRecommender(run)
 
 
@@ -235,7 +302,10 @@ def test_a_missing_package_is_named(run, monkeypatch, name):
         return real(wanted, *args, **kwargs)
 
     monkeypatch.setattr("builtins.__import__", without)
-    with pytest.raises(ac.DataError, match=f"{name} is missing; pip install onnx onnxscript onnxruntime"):
+    with pytest.raises(
+        ac.DataError,
+        match=f"{name} is missing; pip install onnx onnxscript onnxruntime",
+    ):
         export._imported(name)
 
 
@@ -252,4 +322,6 @@ def test_the_command_says_where_the_file_is(run, tmp_path, capsys):
     assert err == ""
     onnx = export.OnnxRecommender(run, tmp_path / "there.onnx", threads=1)
     empty = Histories.from_lists([[]])
-    torch.testing.assert_close(onnx.score(empty), ac.load(run).score(empty), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        onnx.score(empty), ac.load(run).score(empty), atol=1e-5, rtol=1e-5
+    )

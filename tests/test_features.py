@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import attncore as ac
-from attncore.features import Feature, encode_columns, fit_features
-from attncore.tables import FeatureSet
+from attncore.features import Feature, FeatureSet, encode_columns, fit_features
 
 FILMS = pd.DataFrame(
     {
@@ -23,10 +22,13 @@ FILMS = pd.DataFrame(
 
 
 def fitted(values, how=""):
-    return fit_features(pd.DataFrame({"x": pd.Series(values)}), [f"x:{how}" if how else "x"], "table")[0]
+    return fit_features(
+        pd.DataFrame({"x": pd.Series(values)}), [f"x:{how}" if how else "x"], "table"
+    )[0]
 
 
-# --- by hand -----------------------------------------------------------------------------------------------------
+# --- by hand
+# --------------------------------------------------------------------------------------
 
 
 def test_kinds_are_told_from_the_values():
@@ -56,10 +58,23 @@ def test_one_value_is_one_category_however_it_is_written():
 def test_many_values_are_coded_by_hand_and_padded_on_the_right():
     feature = fit_features(FILMS, ["genres"], "films")[0]
     assert feature.values == ("Comedy", "Crime", "Drama")
-    codes = feature.encode([("Drama", "Crime"), ("Comedy",), (), ("Western", "Drama"), None, ["Crime"], {"Drama"}])
+    codes = feature.encode(
+        [
+            ("Drama", "Crime"),
+            ("Comedy",),
+            (),
+            ("Western", "Drama"),
+            None,
+            ["Crime"],
+            {"Drama"},
+        ]
+    )
     assert codes.tolist() == [[4, 3], [2, 0], [0, 0], [1, 4], [1, 0], [3, 0], [4, 0]]
     assert codes.dtype == np.int32
-    assert feature.encode([("Drama", "Drama"), ("Crime", "Crime")]).tolist() == [[4, 4], [3, 3]]
+    assert feature.encode([("Drama", "Drama"), ("Crime", "Crime")]).tolist() == [
+        [4, 4],
+        [3, 3],
+    ]
     assert feature.encode([()]).tolist() == [[0]]
     assert feature.encode([]).shape == (0, 1)
 
@@ -72,26 +87,46 @@ def test_text_with_bars_is_split_where_categories_are_asked_for():
 
 def test_words_are_lower_case_and_keep_their_apostrophe():
     feature = fit_features(FILMS, ["title"], "films")[0]
-    assert feature.values == ("39", "don't", "look", "man", "now", "steps", "the", "third")
-    assert feature.encode(["Now: THE End!", "?!", None]).tolist() == [[6, 8, 1], [0, 0, 0], [1, 0, 0]]
+    assert feature.values == (
+        "39",
+        "don't",
+        "look",
+        "man",
+        "now",
+        "steps",
+        "the",
+        "third",
+    )
+    assert feature.encode(["Now: THE End!", "?!", None]).tolist() == [
+        [6, 8, 1],
+        [0, 0, 0],
+        [1, 0, 0],
+    ]
 
 
 def test_a_number_is_normalized_by_hand():
     score = fitted([1.0, 3.0, np.nan])
     assert score.statistics == (2.0, 1.0)
-    np.testing.assert_array_equal(score.encode([3, "1", None, 5.0]), np.array([1, -1, np.nan, 3], np.float32))
+    np.testing.assert_array_equal(
+        score.encode([3, "1", None, 5.0]), np.array([1, -1, np.nan, 3], np.float32)
+    )
     assert score.encode([3]).dtype == np.float32
     log = fitted([0.0, np.e - 1], "log")
-    np.testing.assert_allclose(log.encode([0, np.e - 1, 1 - np.e]), [-1, 1, -3], rtol=1e-6)
+    np.testing.assert_allclose(
+        log.encode([0, np.e - 1, 1 - np.e]), [-1, 1, -3], rtol=1e-6
+    )
     share = fitted([10.0, 20.0, 30.0, 1000.0, 25.0], "quantile")
-    np.testing.assert_allclose(share.encode([10, 25, 1000, -5, 5000, 20]), [-1, 0, 1, -1, 1, -0.5], atol=1e-6)
+    np.testing.assert_allclose(
+        share.encode([10, 25, 1000, -5, 5000, 20]), [-1, 0, 1, -1, 1, -0.5], atol=1e-6
+    )
     same = fitted([1.0, 1.0, 1.0, 2.0], "quantile").encode([1, 2])
     assert same[0] < 0 < same[1] <= 1
 
 
 def test_numbers_that_say_nothing_stay_finite():
     assert fitted([7, 7, 7]).encode([7, 8]).tolist() == [0, 1]
-    assert fitted([0.1, 0.1, 0.1]).statistics[1] == 1  # their deviation, computed, is 1e-17
+    # Their deviation, computed, is 1e-17.
+    assert fitted([0.1, 0.1, 0.1]).statistics[1] == 1
     for how in ("zscore", "log", "quantile"):
         nothing = fitted([None, None], how).encode([None, 3])
         assert np.isnan(nothing[0])
@@ -106,7 +141,8 @@ def test_a_column_that_is_absent_at_serving_is_unknown():
     assert np.isnan(codes["year"]).all()
 
 
-# --- laws --------------------------------------------------------------------------------------------------------
+# --- laws
+# --------------------------------------------------------------------------------------
 
 TEXTS = st.lists(st.text(min_size=1, max_size=4), min_size=1, max_size=8)
 
@@ -134,7 +170,8 @@ def test_a_rows_codes_do_not_depend_on_the_rows_beside_it(rows):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20), st.lists(st.floats(-1e7, 1e7), min_size=2, max_size=8)
+    st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20),
+    st.lists(st.floats(-1e7, 1e7), min_size=2, max_size=8),
 )
 @pytest.mark.parametrize("how", ["zscore", "log", "quantile"])
 def test_normalizing_keeps_order_and_stays_finite(how, seen, asked):
@@ -148,25 +185,52 @@ def test_normalizing_keeps_order_and_stays_finite(how, seen, asked):
 @settings(max_examples=30, deadline=None)
 @given(TEXTS, st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=9))
 def test_a_feature_comes_back_from_json(texts, numbers):
-    made = [fitted(pd.Series(texts, dtype=object), how) for how in ("category", "categories", "words")]
-    for feature in [*made, *(fitted(numbers, how) for how in ("zscore", "log", "quantile"))]:
+    made = [
+        fitted(pd.Series(texts, dtype=object), how)
+        for how in ("category", "categories", "words")
+    ]
+    for feature in [
+        *made,
+        *(fitted(numbers, how) for how in ("zscore", "log", "quantile")),
+    ]:
         assert Feature.from_json(json.loads(json.dumps(feature.to_json()))) == feature
 
 
-# --- from training alone -----------------------------------------------------------------------------------------
+# --- from training alone
+# --------------------------------------------------------------------------------------
 
 
 def shop(late="rare", late_price=9.0, old=50, mood="odd"):
-    """Three users with four events each; item 4 and the users' last two events are never in training."""
-    rows = [(user, item, time) for user in (1, 2, 3) for time, item in enumerate((1, 2, 3, 4))]
+    """Three users with four events each; item 4 and the users' last two events are
+    never in training."""
+    rows = [
+        (user, item, time)
+        for user in (1, 2, 3)
+        for time, item in enumerate((1, 2, 3, 4))
+    ]
     events = pd.DataFrame(rows, columns=["user", "item", "time"])
     events["mood"] = ["good", "bad", mood, mood] * 3
-    items = pd.DataFrame({"kind": ["a", "b", "c", late], "price": [1.0, 3.0, 5.0, late_price]}, index=[1, 2, 3, 4])
-    users = pd.DataFrame({"age": [20, 30, old]}, index=pd.Index([1, 2, 99], name="user"))
-    return ac.Interactions(ac.Interactions.from_frame(events).events, users, items.rename_axis("item"), "shop")
+    items = pd.DataFrame(
+        {"kind": ["a", "b", "c", late], "price": [1.0, 3.0, 5.0, late_price]},
+        index=[1, 2, 3, 4],
+    )
+    users = pd.DataFrame(
+        {"age": [20, 30, old]}, index=pd.Index([1, 2, 99], name="user")
+    )
+    return ac.Interactions(
+        ac.Interactions.from_frame(events).events,
+        users,
+        items.rename_axis("item"),
+        "shop",
+    )
 
 
-COLUMNS = {"item": ["kind", "price"], "user": ["age"], "event": ["mood"], "situation": ["mood:category"]}
+COLUMNS = {
+    "item": ["kind", "price"],
+    "user": ["age"],
+    "event": ["mood"],
+    "situation": ["mood:category"],
+}
 
 
 def test_what_only_the_test_holds_changes_nothing():
@@ -187,12 +251,16 @@ def test_tables_hold_every_id_and_start_with_padding_or_the_unknown_user():
     assert kind.tolist() == [0, 2, 3, 1, 1]
     assert price.tolist() == [0, -1, 1, 3, 7]
     (age,) = features.table_codes(split, "user")
-    np.testing.assert_array_equal(age, np.array([np.nan, -1, 1, np.nan], np.float32))  # user 3 is not in the table
+    # User 3 is not in the table.
+    np.testing.assert_array_equal(age, np.array([np.nan, -1, 1, np.nan], np.float32))
 
 
 def test_an_item_outside_the_table_is_unknown_whatever_the_kind():
     log = shop()
-    items = pd.DataFrame({"tags": [("x",), ("y", "z"), ("x", "y")]}, index=pd.Index([1, 2, 4], name="item"))
+    items = pd.DataFrame(
+        {"tags": [("x",), ("y", "z"), ("x", "y")]},
+        index=pd.Index([1, 2, 4], name="item"),
+    )
     split = ac.leave_one_out(ac.Interactions(log.events, None, items, "shop"))
     (tags,) = FeatureSet.fit(split, item=["tags"]).table_codes(split, "item")
     assert tags.tolist() == [[0, 0], [2, 0], [3, 4], [1, 0], [2, 3]]
@@ -205,18 +273,37 @@ def test_a_feature_set_comes_back_from_json():
     assert features.event_columns == ["mood"]
 
 
-# --- mistakes ----------------------------------------------------------------------------------------------------
+# --- mistakes
+# --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("columns", "hint"),
     [
-        ({"item": ["size"]}, "shop, table of items: no column 'size'; its columns are 'kind', 'price'"),
-        ({"user": ["size:number"]}, "shop, table of users: no column 'size'; its columns are 'age'"),
-        ({"event": ["rating"]}, "shop, events: no column 'rating'; its columns are 'mood'"),
+        (
+            {"item": ["size"]},
+            "shop, table of items: no column 'size'; its columns are 'kind', 'price'",
+        ),
+        (
+            {"user": ["size:number"]},
+            "shop, table of users: no column 'size'; its columns are 'age'",
+        ),
+        (
+            {"event": ["rating"]},
+            "shop, events: no column 'rating'; its columns are 'mood'",
+        ),
         ({"item": ["price:colour"]}, "no column 'price:colour'"),
-        ({"item": ["price", "price:log"]}, "shop, table of items: 'price' is asked for twice"),
-        ({"item": ["kind:number"]}, "shop, table of items, column 'kind': 'a' is not a finite number; mend it, or"),
+        (
+            {"item": ["price", "price:log"]},
+            "shop, table of items: 'price' is asked for twice",
+        ),
+        (
+            {"item": ["kind:number"]},
+            (
+                "shop, table of items, column 'kind': 'a' is not a finite number; mend"
+                " it, or"
+            ),
+        ),
     ],
 )
 def test_a_wrong_column_is_one_line_that_names_it(columns, hint):
@@ -228,12 +315,18 @@ def test_a_wrong_column_is_one_line_that_names_it(columns, hint):
 
 @pytest.mark.parametrize("wrong", ["a\nb", "", "inf", np.inf, (1, 2), pd.Timestamp(0)])
 def test_a_value_that_is_no_number_is_named(wrong):
-    with pytest.raises(ac.DataError, match=r"users, column 'x': .* is not a finite number; mend it, or ask for 'x:c"):
+    with pytest.raises(
+        ac.DataError,
+        match=r"users, column 'x': .* is not a finite number; mend it, or ask for 'x:c",
+    ):
         fitted([1, 2]).encode([1, wrong], "users")
 
 
 def test_what_is_no_attribute_is_refused():
-    with pytest.raises(ac.DataError, match="table, column 'x': is Timestamp; make it numbers, text or tuples"):
+    with pytest.raises(
+        ac.DataError,
+        match="table, column 'x': is Timestamp; make it numbers, text or tuples",
+    ):
         fitted(pd.to_datetime(["2024-01-01"]))
     with pytest.raises(ValueError, match="no kind 'colour'"):
         Feature("x", "colour")
@@ -242,7 +335,10 @@ def test_what_is_no_attribute_is_refused():
 def test_a_table_that_is_absent_is_named_with_the_mend():
     log = shop()
     split = ac.leave_one_out(ac.Interactions(log.events, name="shop"))
-    with pytest.raises(ac.DataError, match=r"item_features need a table of items; give the log one with items="):
+    with pytest.raises(
+        ac.DataError,
+        match=r"item_features need a table of items; give the log one with items=",
+    ):
         FeatureSet.fit(split, item=["kind"])
     with pytest.raises(ac.DataError, match=r"users=$"):
         FeatureSet.fit(split, user=["age"])

@@ -51,9 +51,13 @@ def slates():
 
 
 def never_waits(model, split, config, device):
-    trainer = Trainer(model, split, config, Group(device), RunFolder(None, {}, {}, True))
+    trainer = Trainer(
+        model, split, config, Group(device), RunFolder(None, {}, {}, True)
+    )
     batches = trainer._batches()
-    trainer.train_step(*next(batches))  # the first step may wait: kernels are chosen, memory is found
+    trainer.train_step(
+        *next(batches)
+    )  # the first step may wait: kernels are chosen, memory is found
     with strictly(device):
         trainer.train_step(*next(batches))
     assert trainer.failed.item() == -1
@@ -61,26 +65,39 @@ def never_waits(model, split, config, device):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("attention", KINDS)
-def test_a_training_step_never_waits_for_the_device(split, small, config, device, attention, precision):
+def test_a_training_step_never_waits_for_the_device(
+    split, small, config, device, attention, precision
+):
     model = ac.Recommender(replace(small, attention=attention), split)
     never_waits(model, split, replace(config, precision=precision), device)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("attention", ["target", "mean"])
-def test_a_training_step_on_slates_never_waits_for_the_device(slates, config, device, attention, precision):
-    model = ac.Recommender(ac.RecommenderConfig(attention=attention, width=16, length=8), slates)
+def test_a_training_step_on_slates_never_waits_for_the_device(
+    slates, config, device, attention, precision
+):
+    model = ac.Recommender(
+        ac.RecommenderConfig(attention=attention, width=16, length=8), slates
+    )
     never_waits(model, slates, replace(config, precision=precision), device)
 
 
-@pytest.mark.parametrize("options", [{"relative": "time"}, {"gated": True, "transition": 3, "relative": "position"}])
-def test_a_training_step_of_a_recipe_never_waits_for_the_device(split, small, config, device, options):
+@pytest.mark.parametrize(
+    "options",
+    [{"relative": "time"}, {"gated": True, "transition": 3, "relative": "position"}],
+)
+def test_a_training_step_of_a_recipe_never_waits_for_the_device(
+    split, small, config, device, options
+):
     never_waits(ac.Recommender(replace(small, **options), split), split, config, device)
 
 
 @pytest.mark.parametrize("attention", ["self", "mean"])
 @pytest.mark.parametrize("options", [{}, {"accumulate": 2}, {"compile": True}], ids=str)
-def test_training_lands_where_a_cpu_lands(split, small, config, device, attention, options):
+def test_training_lands_where_a_cpu_lands(
+    split, small, config, device, attention, options
+):
     losses = {}
     for place in ("cpu", str(device)):
         model = ac.Recommender(replace(small, attention=attention, dropout=0.0), split)
@@ -94,27 +111,44 @@ def test_training_lands_where_a_cpu_lands(split, small, config, device, attentio
 def test_scores_equal_those_of_a_cpu(split, small, device, attention):
     model = ac.Recommender(replace(small, attention=attention), split)
     expected = model.score(split.test.histories)
-    torch.testing.assert_close(model.to(device).score(split.test.histories).cpu(), expected, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(
+        model.to(device).score(split.test.histories).cpu(),
+        expected,
+        atol=1e-4,
+        rtol=1e-3,
+    )
 
 
 @pytest.mark.usefixtures("_exact")
 @pytest.mark.parametrize("attention", ["target", "mean"])
 def test_scores_of_slates_equal_those_of_a_cpu(slates, device, attention):
-    model = ac.Recommender(ac.RecommenderConfig(attention=attention, width=16, length=8), slates)
+    model = ac.Recommender(
+        ac.RecommenderConfig(attention=attention, width=16, length=8), slates
+    )
     expected = [model.score_slate(slates.slates, row) for row in range(5)]
     model.to(device)
     for row, scores in enumerate(expected):
-        assert model.score_slate(slates.slates, row) == pytest.approx(scores, abs=1e-4, rel=1e-3)
+        assert model.score_slate(slates.slates, row) == pytest.approx(
+            scores, abs=1e-4, rel=1e-3
+        )
 
 
 @pytest.mark.usefixtures("_exact")
 @pytest.mark.parametrize("attention", KINDS)
-def test_evaluation_and_recommendation_equal_those_of_a_cpu(split, small, device, attention):
+def test_evaluation_and_recommendation_equal_those_of_a_cpu(
+    split, small, device, attention
+):
     model = ac.Recommender(replace(small, attention=attention), split)
     users = split.users.ids[:5]
-    expected = ac.evaluate(model, split.test, bootstrap=0).metrics, model.recommend(users=users, k=3)
+    expected = (
+        ac.evaluate(model, split.test, bootstrap=0).metrics,
+        model.recommend(users=users, k=3),
+    )
     model.to(device)
-    found = ac.evaluate(model, split.test, bootstrap=0).metrics, model.recommend(users=users, k=3)
+    found = (
+        ac.evaluate(model, split.test, bootstrap=0).metrics,
+        model.recommend(users=users, k=3),
+    )
     assert found[0] == pytest.approx(expected[0], abs=1e-3)
     for ours, theirs in zip(found[1], expected[1], strict=True):
         assert ours.scores == pytest.approx(theirs.scores, abs=1e-4)
@@ -123,14 +157,24 @@ def test_evaluation_and_recommendation_equal_those_of_a_cpu(split, small, device
 def test_a_resumed_run_continues_the_same_chance(split, small, config, tmp_path):
     config = replace(config, schedule="constant")
     ac.fit(ac.Recommender(small, split), split, replace(config, epochs=2), out=tmp_path)
-    resumed = ac.fit(ac.Recommender(small, split), split, config, out=tmp_path, resume=True)
+    resumed = ac.fit(
+        ac.Recommender(small, split), split, config, out=tmp_path, resume=True
+    )
     straight = ac.fit(ac.Recommender(small, split), split, config)
-    assert [e["loss"] for e in resumed.epochs] == pytest.approx([e["loss"] for e in straight.epochs], rel=1e-4)
+    assert [e["loss"] for e in resumed.epochs] == pytest.approx(
+        [e["loss"] for e in straight.epochs], rel=1e-4
+    )
 
 
-def test_a_memory_mapped_log_is_copied_through_pinned_memory(split, small, config, tmp_path):
+def test_a_memory_mapped_log_is_copied_through_pinned_memory(
+    split, small, config, tmp_path
+):
     mapped = replace(split, train=split.train.memory_mapped(tmp_path))
     losses = [
-        [entry["loss"] for entry in ac.fit(ac.Recommender(small, one), one, config).epochs] for one in (split, mapped)
+        [
+            entry["loss"]
+            for entry in ac.fit(ac.Recommender(small, one), one, config).epochs
+        ]
+        for one in (split, mapped)
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)

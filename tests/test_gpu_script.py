@@ -55,7 +55,14 @@ gpu.main([gpu.Step(parts.__name__, parts.__name__, cap, 0.2, parts) for parts, c
 def planted(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     script = folder / "planted.py"
     script.write_text(PLANTED, encoding="utf-8")
-    command = [sys.executable, str(script), "--dry-run", "--json", str(folder / "kept.json"), *options]
+    command = [
+        sys.executable,
+        str(script),
+        "--dry-run",
+        "--json",
+        str(folder / "kept.json"),
+        *options,
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
@@ -64,7 +71,10 @@ def ran(tmp_path_factory):
     """The planted steps, run once: how the script ended, and what it kept."""
     folder = tmp_path_factory.mktemp("planted")
     done = planted(folder)
-    return done, {step["name"]: step for step in json.loads((folder / "kept.json").read_text())["steps"]}
+    return done, {
+        step["name"]: step
+        for step in json.loads((folder / "kept.json").read_text())["steps"]
+    }
 
 
 def test_no_step_loses_another_and_the_script_ends_with_a_failure(ran):
@@ -107,15 +117,25 @@ def test_the_summary_says_what_was_and_what_was_not_reached(ran):
 
 def test_one_step_alone_can_be_run_again(tmp_path):
     assert planted(tmp_path, "--only", "good").returncode == 0
-    assert [step["name"] for step in json.loads((tmp_path / "kept.json").read_text())["steps"]] == ["good"]
+    assert [
+        step["name"]
+        for step in json.loads((tmp_path / "kept.json").read_text())["steps"]
+    ] == ["good"]
 
 
 def test_a_step_without_time_left_is_not_run_and_said(tmp_path):
     results, kept = {"steps": []}, []
     assert not gpu.run_steps(
-        gpu.STEPS[:2], HERE, results, 0, tmp_path, lambda found: kept.append(len(found["steps"]))
+        gpu.STEPS[:2],
+        HERE,
+        results,
+        0,
+        tmp_path,
+        lambda found: kept.append(len(found["steps"])),
     )
-    assert [step["why"] for step in results["steps"]] == ["not run: the budget is spent"] * 2
+    assert [step["why"] for step in results["steps"]] == [
+        "not run: the budget is spent"
+    ] * 2
     assert kept == [1, 2]
 
 
@@ -128,7 +148,10 @@ def test_all_steps_fit_into_six_minutes_and_follow_the_letters():
 
 
 def test_carried_wheels_are_found_by_the_script_and_by_what_it_starts(tmp_path):
-    bench, wheel = tmp_path / "tests" / "bench", tmp_path / "build" / "wheels" / "carried-1-py3-none-any.whl"
+    bench, wheel = (
+        tmp_path / "tests" / "bench",
+        tmp_path / "build" / "wheels" / "carried-1-py3-none-any.whl",
+    )
     for folder in (bench, wheel.parent):
         folder.mkdir(parents=True)
     for name in ("gpu", "harness", "report", "scaling"):
@@ -136,14 +159,24 @@ def test_carried_wheels_are_found_by_the_script_and_by_what_it_starts(tmp_path):
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("carried_module.py", "value = 7")
     code = "import gpu, carried_module; print(carried_module.value, gpu.environment()['PYTHONPATH'])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=bench, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=bench,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     value, path = done.stdout.split(" ", 1)
     assert value == "7", done.stderr
     assert str(wheel) in path
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("numpy-2-cp312-cp312-manylinux_x86_64.whl", 10), ("big-1-py3-none-any.whl", 2**20)]
+    ("name", "size"),
+    [
+        ("numpy-2-cp312-cp312-manylinux_x86_64.whl", 10),
+        ("big-1-py3-none-any.whl", 2**20),
+    ],
 )
 def test_only_small_pure_wheels_are_packed(monkeypatch, tmp_path, name, size):
     fetched = []
@@ -221,7 +254,9 @@ def test_bits_that_differ_between_two_runs_are_counted(monkeypatch):
 def test_a_test_that_is_skipped_has_not_passed():
     if torch.cuda.is_available():
         pytest.skip("there is a GPU, so nothing is skipped")
-    found = gpu.tested(gpu.Here(torch.device("cuda")), ["tests/test_gpu.py", "-k", "memory_mapped"])
+    found = gpu.tested(
+        gpu.Here(torch.device("cuda")), ["tests/test_gpu.py", "-k", "memory_mapped"]
+    )
     assert not found["ok"]
     assert found["said"].startswith("0 of 1 tests passed; not test_a_memory_mapped")
 
@@ -230,7 +265,9 @@ def test_products_are_counted_by_the_formula():
     """The mean has no product but the catalogue's: 2 D V for the scores of a position, twice as much for gradients."""
     config = ac.RecommenderConfig(attention="mean", width=16, length=16)
     split = gpu.large_log(True)
-    made = gpu.trainer(HERE, config, split, ac.TrainingConfig(batch_size=16), precision="float32")
+    made = gpu.trainer(
+        HERE, config, split, ac.TrainingConfig(batch_size=16), precision="float32"
+    )
     assert gpu.products(made, made._batches()) == 6 * 16 * len(split.items)
 
 
@@ -269,11 +306,22 @@ def results(**changes):
     }
     late = {"part": "self", "ok": False, "said": "3 waits"}
     steps = [
-        {"title": "(c) training", "ok": True, "why": "", "parts": [training], "others": 0.5},
+        {
+            "title": "(c) training",
+            "ok": True,
+            "why": "",
+            "parts": [training],
+            "others": 0.5,
+        },
         {"title": "(d) waits", "ok": False, "why": "", "parts": [late], "others": None},
         {"title": "(e) requests", "ok": False, "why": "killed after 25 s", "parts": []},
     ]
-    return {"command": "x", "dry": False, "machine": {"device": "NVIDIA H100"}, "steps": steps} | changes
+    return {
+        "command": "x",
+        "dry": False,
+        "machine": {"device": "NVIDIA H100"},
+        "steps": steps,
+    } | changes
 
 
 def test_figures_become_a_table_with_the_cards_name():
@@ -281,17 +329,31 @@ def test_figures_become_a_table_with_the_cards_name():
     (row,) = [line for line in text.splitlines() if line.startswith("| sasrec")]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[:3] == ["sasrec, full histories", "compiled", "bfloat16"]
-    assert cells[3:] == ["1,000,000", "2,000,000", "0.50", "1,234", "12.3%", "20.0", "2"]
+    assert cells[3:] == [
+        "1,000,000",
+        "2,000,000",
+        "0.50",
+        "1,234",
+        "12.3%",
+        "20.0",
+        "2",
+    ]
     assert "NVIDIA H100" in text
     assert "0.50 cores" in text
     assert "dry run" not in text
-    assert text.endswith("Not reached:\n\n- (d) waits. self: 3 waits.\n- (e) requests. killed after 25 s.")
+    assert text.endswith(
+        "Not reached:\n\n- (d) waits. self: 3 waits.\n- (e) requests. killed after 25 s."
+    )
 
 
 def test_a_dry_run_says_so_and_is_never_published(tmp_path):
-    assert report.gpu(results(dry=True)).startswith("A dry run: everything small and on a CPU")
+    assert report.gpu(results(dry=True)).startswith(
+        "A dry run: everything small and on a CPU"
+    )
     command = [sys.executable, str(BENCH / "gpu.py"), "--dry-run", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, timeout=120
+    )
     assert done.returncode == 2
     assert "a dry run has no figures to publish" in done.stderr
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from attncore.embedding import ItemEmbedding, dropped
+from attncore.embedding import ItemEmbedding
+from attncore.layers import dropped
 from attncore.output import (
     Criterion,
     NegativeSampler,
@@ -20,7 +21,9 @@ from attncore.output import (
 
 
 def draw(seed, *shape, dtype=torch.float64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+    return torch.randn(
+        *shape, generator=torch.Generator().manual_seed(seed), dtype=dtype
+    )
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 100])
@@ -30,7 +33,10 @@ def test_lean_cross_entropy_equals_the_plain_one_in_value_and_gradient(chunk, bi
     ours = [draw(0, 7, 4), draw(1, 7, 4), draw(2, 7) if biased else None]
     theirs = [None if x is None else x.clone().requires_grad_() for x in ours]
     ours = [None if x is None else x.requires_grad_() for x in ours]
-    lean, plain = lean_cross_entropy(*ours, target, chunk=chunk), cross_entropy(*theirs, target)
+    lean, plain = (
+        lean_cross_entropy(*ours, target, chunk=chunk),
+        cross_entropy(*theirs, target),
+    )
     torch.testing.assert_close(lean, plain, atol=1e-12, rtol=1e-12)
     (3 * lean).backward()
     (3 * plain).backward()
@@ -41,17 +47,27 @@ def test_lean_cross_entropy_equals_the_plain_one_in_value_and_gradient(chunk, bi
 
 def test_lean_cross_entropy_passes_gradcheck_and_stays_close_in_bfloat16():
     target = torch.tensor([1, 3, 2])
-    inputs = [draw(i, *shape).requires_grad_() for i, shape in enumerate([(3, 4), (5, 4), (5,)])]
-    assert torch.autograd.gradcheck(lambda s, c, b: lean_cross_entropy(s, c, b, target, 2), inputs)
+    inputs = [
+        draw(i, *shape).requires_grad_()
+        for i, shape in enumerate([(3, 4), (5, 4), (5,)])
+    ]
+    assert torch.autograd.gradcheck(
+        lambda s, c, b: lean_cross_entropy(s, c, b, target, 2), inputs
+    )
     single = [x.detach().float() for x in inputs]
     with torch.autocast("cpu", torch.bfloat16):
         rounded = lean_cross_entropy(*single, target)
     assert rounded.dtype == torch.float32
-    assert (rounded - cross_entropy(*single, target)).abs() / cross_entropy(*single, target) < 1e-2
+    assert (rounded - cross_entropy(*single, target)).abs() / cross_entropy(
+        *single, target
+    ) < 1e-2
 
 
-def test_lean_cross_entropy_is_exact_where_the_targets_weight_is_too_small_for_a_float():
-    state, catalogue = torch.tensor([[1.0, 0], [0, 500.0]]).requires_grad_(), torch.tensor([[-1000.0, 1], [0, -1]])
+def test_lean_cross_entropy_is_exact_where_the_targets_weight_is_tiny():
+    state, catalogue = (
+        torch.tensor([[1.0, 0], [0, 500.0]]).requires_grad_(),
+        torch.tensor([[-1000.0, 1], [0, -1]]),
+    )
     loss = lean_cross_entropy(state, catalogue, None, torch.tensor([1, 2]))
     loss.backward()
     assert loss.item() == 2000
@@ -60,9 +76,14 @@ def test_lean_cross_entropy_is_exact_where_the_targets_weight_is_too_small_for_a
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_lean_cross_entropy_runs_where_there_is_no_autocast(dtype):
-    state, catalogue, bias = (torch.empty(size, device="meta", dtype=dtype) for size in [(3, 4), (5, 4), 5])
+    state, catalogue, bias = (
+        torch.empty(size, device="meta", dtype=dtype) for size in [(3, 4), (5, 4), 5]
+    )
     loss = lean_cross_entropy(
-        state.requires_grad_(), catalogue, bias, torch.ones(3, dtype=torch.int64, device="meta")
+        state.requires_grad_(),
+        catalogue,
+        bias,
+        torch.ones(3, dtype=torch.int64, device="meta"),
     )
     loss.backward()
     assert loss.device.type == "meta"
@@ -75,7 +96,9 @@ def test_cross_entropy_by_hand_has_no_padding_in_the_denominator():
         item.id.weight[1:] = torch.tensor([[1.0, 0], [0, 1.0], [1.0, 1.0]])
     state = torch.tensor([[1.0, 2.0]])
     loss = cross_entropy(state, item.catalogue(), None, torch.tensor([2]))
-    assert loss.item() == pytest.approx(-math.log(math.exp(2) / (math.exp(1) + math.exp(2) + math.exp(3))))
+    assert loss.item() == pytest.approx(
+        -math.log(math.exp(2) / (math.exp(1) + math.exp(2) + math.exp(3)))
+    )
     assert catalogue_scores(state, item.catalogue(), None).tolist() == [[1, 2, 3]]
 
 
@@ -85,7 +108,9 @@ def test_a_tied_embedding_never_trains_its_padding_row():
     for _ in range(3):
         optimizer.zero_grad()
         state = item(torch.tensor([0, 1, 2]))
-        lean_cross_entropy(state, item.catalogue(), None, torch.tensor([1, 2, 3])).backward()
+        lean_cross_entropy(
+            state, item.catalogue(), None, torch.tensor([1, 2, 3])
+        ).backward()
         assert (item.id.weight.grad[0] == 0).all()
         optimizer.step()
     assert (item.id.weight[0] == 0).all()
@@ -97,9 +122,18 @@ def test_sampled_softmax_over_the_whole_catalogue_is_the_full_cross_entropy():
     target, every = torch.tensor([1, 4, 6]), torch.arange(1, 7)
     scores = catalogue_scores(state, catalogue, None)
     zero = torch.zeros(())
-    loss = sampled_softmax(scores.gather(1, target[:, None] - 1)[:, 0], scores, zero, zero, target[:, None] == every)
+    loss = sampled_softmax(
+        scores.gather(1, target[:, None] - 1)[:, 0],
+        scores,
+        zero,
+        zero,
+        target[:, None] == every,
+    )
     torch.testing.assert_close(
-        loss.sum().double(), cross_entropy(state, catalogue, None, target), atol=1e-5, rtol=1e-5
+        loss.sum().double(),
+        cross_entropy(state, catalogue, None, target),
+        atol=1e-5,
+        rtol=1e-5,
     )
 
 
@@ -112,7 +146,8 @@ def test_positives_among_the_negatives_count_for_nothing():
         sampled_softmax(positive, negative[:, 1:], zero, zero, free),
     )
     torch.testing.assert_close(
-        binary_cross_entropy(positive, negative, hit), binary_cross_entropy(positive, negative[:, 1:], free)
+        binary_cross_entropy(positive, negative, hit),
+        binary_cross_entropy(positive, negative[:, 1:], free),
     )
 
 
@@ -121,31 +156,45 @@ def test_log_q_correction_makes_the_sampled_sum_unbiased():
     for power in (0.0, 1.0):
         sampler = NegativeSampler(counts, power)
         drawn = sampler.sample(200_000)
-        estimate = (scores[drawn - 1] - sampler.log_expected(drawn, len(drawn))).exp().sum()
+        estimate = (
+            (scores[drawn - 1] - sampler.log_expected(drawn, len(drawn))).exp().sum()
+        )
         assert estimate.item() == pytest.approx(scores.exp().sum().item(), rel=0.03)
 
 
 def test_sampled_softmax_by_hand():
     positive, negative = torch.tensor([1.0]), torch.tensor([[0.5, 2.0]])
     loss = sampled_softmax(
-        positive, negative, torch.tensor([0.3]), torch.tensor([[-0.2, 0.9]]), torch.zeros(1, 2, dtype=torch.bool)
+        positive,
+        negative,
+        torch.tensor([0.3]),
+        torch.tensor([[-0.2, 0.9]]),
+        torch.zeros(1, 2, dtype=torch.bool),
     )
     corrected = [math.exp(1.0 - 0.3), math.exp(0.5 + 0.2), math.exp(2.0 - 0.9)]
     assert loss.item() == pytest.approx(-math.log(corrected[0] / sum(corrected)))
 
 
 def test_a_criterion_finds_its_own_hits_and_corrections():
-    counts, target, negatives = torch.arange(1, 11), torch.tensor([3, 4]), torch.tensor([2, 3, 9])
+    counts, target, negatives = (
+        torch.arange(1, 11),
+        torch.tensor([3, 4]),
+        torch.tensor([2, 3, 9]),
+    )
     positive, negative = draw(0, 2).float(), draw(1, 2, 3).float()
     hit = torch.tensor([[False, True, False], [False] * 3])
     log_q = (counts / counts.sum() * 3).log()  # three draws by popularity
     expected = {
-        "sampled": sampled_softmax(positive, negative, log_q[target - 1], log_q[negatives - 1], hit),
+        "sampled": sampled_softmax(
+            positive, negative, log_q[target - 1], log_q[negatives - 1], hit
+        ),
         "gbce": generalized_bce(positive, negative, hit, 10, 0.75),
         "bce": binary_cross_entropy(positive, negative, hit),
     }
     for loss, value in expected.items():
-        found = Criterion(loss, 3, 1.0, 0.75, counts)(positive, negative, target, negatives)
+        found = Criterion(loss, 3, 1.0, 0.75, counts)(
+            positive, negative, target, negatives
+        )
         torch.testing.assert_close(found, value)
 
 
@@ -153,12 +202,20 @@ def test_the_sampler_draws_by_counts_to_a_power_and_never_padding():
     drawn = NegativeSampler(torch.tensor([1, 3, 6]), 1.0).sample(60_000)
     share = torch.bincount(drawn, minlength=4) / len(drawn)
     assert share[0] == 0
-    torch.testing.assert_close(share[1:], torch.tensor([0.1, 0.3, 0.6]), atol=0.01, rtol=0)
-    assert NegativeSampler(torch.tensor([1, 3, 6]), 0.0).log_share.exp().tolist() == pytest.approx([1 / 3] * 3)
+    torch.testing.assert_close(
+        share[1:], torch.tensor([0.1, 0.3, 0.6]), atol=0.01, rtol=0
+    )
+    assert NegativeSampler(
+        torch.tensor([1, 3, 6]), 0.0
+    ).log_share.exp().tolist() == pytest.approx([1 / 3] * 3)
 
 
 def test_binary_cross_entropy_by_hand():
-    loss = binary_cross_entropy(torch.tensor([2.0]), torch.tensor([[0.0, 1.0]]), torch.zeros(1, 2, dtype=torch.bool))
+    loss = binary_cross_entropy(
+        torch.tensor([2.0]),
+        torch.tensor([[0.0, 1.0]]),
+        torch.zeros(1, 2, dtype=torch.bool),
+    )
     expected = math.log(1 + math.exp(-2)) + (math.log(2) + math.log(1 + math.e)) / 2
     assert loss.item() == pytest.approx(expected)
 
@@ -167,25 +224,34 @@ def test_the_softmax_of_a_slate_by_hand():
     scores = torch.tensor([[2.0, 1.0, 0.0, 9.0], [1.0, 1.0, 1.0, 1.0]])
     taken = torch.tensor([[True, False, True, False], [False] * 4])
     real = torch.tensor([[True, True, True, False], [True] * 4])
-    by_hand = -(torch.tensor([2.0, 1.0]).log_softmax(0)[0] + torch.tensor([0.0, 1.0]).log_softmax(0)[0])
+    by_hand = -(
+        torch.tensor([2.0, 1.0]).log_softmax(0)[0]
+        + torch.tensor([0.0, 1.0]).log_softmax(0)[0]
+    )
     torch.testing.assert_close(slate_softmax(scores, taken, real), by_hand)
 
 
 def test_a_slate_in_which_all_is_taken_has_no_order_and_no_gradient():
     scores = torch.zeros(1, 3, requires_grad=True)
-    loss = slate_softmax(scores, torch.ones(1, 3, dtype=torch.bool), torch.ones(1, 3, dtype=torch.bool))
+    loss = slate_softmax(
+        scores, torch.ones(1, 3, dtype=torch.bool), torch.ones(1, 3, dtype=torch.bool)
+    )
     loss.backward()
     assert loss == 0
     assert (scores.grad == 0).all()
 
 
-def test_gbce_is_bce_at_calibration_zero_and_weighs_the_positive_by_the_sampling_rate_at_one():
+def test_gbce_is_bce_at_calibration_0_and_weighs_by_the_sampling_rate_at_1():
     positive, negative = torch.tensor([2.0]), torch.tensor([[0.0, 1.0]])
     none = torch.zeros(1, 2, dtype=torch.bool)
     negatives = math.log(2) + math.log(1 + math.e)
     taken = math.log(1 + math.exp(-2))
-    assert generalized_bce(positive, negative, none, 101, 0.0).item() == pytest.approx(taken + negatives)
-    assert generalized_bce(positive, negative, none, 101, 1.0).item() == pytest.approx(2 / 100 * taken + negatives)
+    assert generalized_bce(positive, negative, none, 101, 0.0).item() == pytest.approx(
+        taken + negatives
+    )
+    assert generalized_bce(positive, negative, none, 101, 1.0).item() == pytest.approx(
+        2 / 100 * taken + negatives
+    )
 
 
 @pytest.mark.parametrize("loss", ["sampled", "gbce", "bce"])
@@ -193,7 +259,10 @@ def test_every_sampled_criterion_falls_when_the_positive_rises(loss):
     criterion = Criterion(loss, 4, 0.5, 0.75, torch.arange(1, 11))
     negatives = criterion.draw()
     target = torch.tensor([3])
-    low, high = (criterion(torch.tensor([x]), torch.zeros(1, 4), target, negatives) for x in (0.0, 3.0))
+    low, high = (
+        criterion(torch.tensor([x]), torch.zeros(1, 4), target, negatives)
+        for x in (0.0, 3.0)
+    )
     assert low.shape == (1,)
     assert high.item() < low.item()
 
@@ -208,9 +277,16 @@ def test_the_connected_context_equals_a_loop_and_sees_no_future(combine):
             extra = output.pooled(context[:, : t + 1].mean(1))
         else:
             newest_first = [context[:, t - back] for back in range(3) if t >= back]
-            taps = [output.whole.weight[:, :, 2 - back] for back in range(len(newest_first))]
-            extra = sum(x @ tap.T for x, tap in zip(newest_first, taps, strict=True)) + output.whole.bias
-        torch.testing.assert_close(states[:, t], output.attended(attended[:, t]) + extra)
+            taps = [
+                output.whole.weight[:, :, 2 - back] for back in range(len(newest_first))
+            ]
+            extra = (
+                sum(x @ tap.T for x, tap in zip(newest_first, taps, strict=True))
+                + output.whole.bias
+            )
+        torch.testing.assert_close(
+            states[:, t], output.attended(attended[:, t]) + extra
+        )
 
 
 def test_attended_alone_is_the_state_itself():
@@ -250,15 +326,21 @@ def test_label_smoothing_is_pytorchs(chunk):
     )
     target = torch.tensor([1, 9, 3, 3, 5, 2, 8])
     ours = lean_cross_entropy(state, catalogue, bias, target, chunk, smoothing=0.2)
-    plain = F.cross_entropy(state @ catalogue.T + bias, target - 1, reduction="sum", label_smoothing=0.2)
+    plain = F.cross_entropy(
+        state @ catalogue.T + bias, target - 1, reduction="sum", label_smoothing=0.2
+    )
     torch.testing.assert_close(ours, plain)
     inputs = state, catalogue, bias
-    torch.testing.assert_close(torch.autograd.grad(ours, inputs), torch.autograd.grad(plain, inputs))
+    torch.testing.assert_close(
+        torch.autograd.grad(ours, inputs), torch.autograd.grad(plain, inputs)
+    )
 
 
 def test_with_a_temperature_scores_are_cosines():
     output = Output(4, 9, "attended", 8, item_bias=False, temperature=0.1)
     state, items = draw(0, 3, 4), draw(1, 9, 4)
     scores = output.scaled(state) @ output.scaled(items).T
-    torch.testing.assert_close(scores, F.cosine_similarity(state[:, None], items, dim=-1) / 0.1)
+    torch.testing.assert_close(
+        scores, F.cosine_similarity(state[:, None], items, dim=-1) / 0.1
+    )
     assert Output(4, 9, "attended", 8, item_bias=False).scaled(state) is state

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from importlib.resources import files
 from pathlib import Path
 
 import matplotlib as mpl
@@ -38,7 +37,14 @@ def test_a_row_of_the_heat_map_is_a_query_and_a_column_an_event():
     assert ax.get_title() == "who looks where"
     assert ax.get_xlabel()
     assert ax.get_ylabel()
-    assert [text.get_text() for text in ax.texts] == [".70", ".20", ".10", ".00", ".00", "1"]
+    assert [text.get_text() for text in ax.texts] == [
+        ".70",
+        ".20",
+        ".10",
+        ".00",
+        ".00",
+        "1",
+    ]
 
 
 def test_a_heat_map_writes_no_numbers_where_they_could_not_be_read():
@@ -47,8 +53,13 @@ def test_a_heat_map_writes_no_numbers_where_they_could_not_be_read():
 
 
 def test_two_heat_maps_can_share_one_scale_of_colours():
-    assert heat_map(WEIGHTS, QUERIES, EVENTS, "own scale").images[0].get_clim() == (0, 1)
-    assert heat_map(WEIGHTS, QUERIES, EVENTS, "given", most=0.8).images[0].get_clim() == (0, 0.8)
+    assert heat_map(WEIGHTS, QUERIES, EVENTS, "own scale").images[0].get_clim() == (
+        0,
+        1,
+    )
+    assert heat_map(WEIGHTS, QUERIES, EVENTS, "given", most=0.8).images[
+        0
+    ].get_clim() == (0, 0.8)
 
 
 def test_a_heat_map_of_nothing_but_zeros_is_dark():
@@ -84,7 +95,10 @@ def test_weights_that_need_a_gradient_or_are_half_precision_can_be_drawn():
 @pytest.mark.parametrize(
     ("weights", "says"),
     [
-        (WEIGHTS.T, r"weights \(3, 2\) for 2 queries and 3 events; give one row a query"),
+        (
+            WEIGHTS.T,
+            r"weights \(3, 2\) for 2 queries and 3 events; give one row a query",
+        ),
         (WEIGHTS[None], r"have 3 axes; this picture shows 2"),
         (WEIGHTS * float("nan"), "hold NaN"),
     ],
@@ -101,7 +115,7 @@ def test_bars_refuse_a_row_of_another_length_and_no_row_at_all():
         weights_bars([], [], "empty")
 
 
-def test_importing_attncore_does_not_import_matplotlib_and_drawing_without_it_names_the_mend():
+def test_attncore_does_not_import_matplotlib_and_names_the_mend_where_it_is_absent():
     script = """
 import sys
 import attncore, attncore.plotting
@@ -112,11 +126,15 @@ try:
 except ImportError as error:
     print(error, end="")
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert done.stdout == "pictures need matplotlib: pip install attncore[plot]"
 
 
-def test_a_learning_curve_shows_loss_metric_and_best_epoch_of_a_run_folder(split, small, quick, tmp_path):
+def test_a_learning_curve_shows_loss_metric_and_best_epoch_of_a_run_folder(
+    split, small, quick, tmp_path
+):
     run = ac.fit(ac.Recommender(small, split), split, quick, out=tmp_path)
     for source in (tmp_path, str(tmp_path), run.epochs):
         ax = learning_curve(source)
@@ -124,7 +142,9 @@ def test_a_learning_curve_shows_loss_metric_and_best_epoch_of_a_run_folder(split
         assert curve.get_ydata().tolist() == [entry["ndcg@10"] for entry in run.epochs]
         assert best.get_xdata()[0] == run.best_epoch
         (above,) = [other for other in ax.figure.axes if other is not ax]
-        assert above.lines[0].get_ydata().tolist() == [entry["loss"] for entry in run.epochs]
+        assert above.lines[0].get_ydata().tolist() == [
+            entry["loss"] for entry in run.epochs
+        ]
         assert f"epoch {run.best_epoch}" in above.get_title()
         assert "nats" in above.get_ylabel()
 
@@ -132,18 +152,26 @@ def test_a_learning_curve_shows_loss_metric_and_best_epoch_of_a_run_folder(split
 def test_a_learning_curve_says_what_is_missing(tmp_path):
     with pytest.raises(ac.DataError, match=r"log\.jsonl: is not the log of a training"):
         learning_curve(tmp_path)
-    with pytest.raises(ac.DataError, match="no epoch with 'recall': the log has epoch, loss"):
+    with pytest.raises(
+        ac.DataError, match="no epoch with 'recall': the log has epoch, loss"
+    ):
         learning_curve([{"epoch": 1, "loss": 2.0}], metric="recall")
 
 
-def test_figures_pages_and_explorers_share_one_palette_that_colour_blind_readers_can_tell_apart():
+def test_figures_pages_and_explorers_share_one_palette_for_any_eye():
     root = Path(__file__).parent.parent
     style = (root / "book" / "attncore.mplstyle").read_text(encoding="utf-8")
     page = (root / "book" / "_static" / "book.css").read_text(encoding="utf-8")
-    explorers = files("attncore").joinpath("explorer.css").read_text(encoding="utf-8")
-    assert [f"#{colour}" for colour in re.findall(r'"([0-9A-F]{6})"', style)] == list(PALETTE)
-    assert re.findall(r"--book-\w+: (#\w+)", page) == [colour.lower() for colour in PALETTE]
-    assert set(re.findall(r"#[0-9a-f]{6}", explorers)) - {"#767676"} == {colour.lower() for colour in PALETTE[:4]}
+    explorers = (root / "book" / "explorer.css").read_text(encoding="utf-8")
+    assert [f"#{colour}" for colour in re.findall(r'"([0-9A-F]{6})"', style)] == list(
+        PALETTE
+    )
+    assert re.findall(r"--book-\w+: (#\w+)", page) == [
+        colour.lower() for colour in PALETTE
+    ]
+    assert set(re.findall(r"#[0-9a-f]{6}", explorers)) - {"#767676"} == {
+        colour.lower() for colour in PALETTE[:4]
+    }
     with mpl.pyplot.style.context(root / "book" / "attncore.mplstyle"):
         assert mpl.rcParams["axes.prop_cycle"].by_key()["color"] == list(PALETTE)
         dashes = mpl.rcParams["axes.prop_cycle"].by_key()["linestyle"]

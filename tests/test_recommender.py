@@ -13,6 +13,7 @@ import attncore as ac
 from attncore.attention import SelfAttentionBlock
 from attncore.batches import Windows
 from attncore.output import Criterion
+from attncore.recommender import candidate_scores
 from attncore.sequences import Histories
 
 KINDS = ["self", "target", "lstm", "mean"]
@@ -20,7 +21,9 @@ KINDS = ["self", "target", "lstm", "mean"]
 
 def build(split, kind, **changes):
     options = {"width": 16, "heads": 2, "length": 8, "dropout": 0.1} | changes
-    model = ac.Recommender(ac.RecommenderConfig(attention=kind, **options), split, seed=3)
+    model = ac.Recommender(
+        ac.RecommenderConfig(attention=kind, **options), split, seed=3
+    )
     with torch.no_grad():  # biases that matter
         if model.output.bias is not None:
             model.output.bias.normal_(generator=torch.Generator().manual_seed(0))
@@ -37,7 +40,8 @@ def model(kind, split):
     return build(split, kind)
 
 
-# --- every kind ------------------------------------------------------------------------------------------------
+# --- every kind
+# --------------------------------------------------------------------------------------
 
 
 def test_scores_do_not_depend_on_dropout_or_on_who_shares_the_batch(model, split):
@@ -61,7 +65,10 @@ def test_only_the_newest_events_and_their_order_of_arrival_matter(model):
 def test_padding_never_changes_a_real_position_nor_the_loss(model, split):
     model.eval()
     if model.config.attention == "target":
-        pytest.skip("target attention draws its positions at random; its padding is tested below")
+        pytest.skip(
+            "target attention draws its positions at random; its padding is tested"
+            " below"
+        )
     windows = Windows(split.train, 8, targets=True)
     criterion = Criterion("full", 1, 0.0, 0.0, torch.from_numpy(split.item_counts))
     rows = np.arange(6)
@@ -77,7 +84,10 @@ def test_no_position_sees_the_future(model):
         pytest.skip("target attention has one moment a query; its past is tested below")
     model.eval()
     first, other = [1, 2, 3, 4, 5, 6], [1, 2, 3, 9, 8, 7]
-    states = [model.states(Windows(Histories.from_lists([row]), 8).batch(np.array([0]))) for row in (first, other)]
+    states = [
+        model.states(Windows(Histories.from_lists([row]), 8).batch(np.array([0])))
+        for row in (first, other)
+    ]
     assert torch.equal(states[0][:, :3], states[1][:, :3])
     assert not torch.equal(states[0][:, 3:], states[1][:, 3:])
 
@@ -87,8 +97,10 @@ def test_an_empty_history_is_scored_by_the_item_biases_with_finite_gradients(mod
     torch.testing.assert_close(scores[0], model.output.bias[1:].detach())
     assert not torch.allclose(scores[0], scores[1])
     batch = Windows(Histories.from_lists([[], [3]]), 8).batch(np.array([0, 1]))
-    model._final_scores(batch).sum().backward()
-    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    model.scorer(batch)(slice(None)).sum().backward()
+    assert all(
+        p.grad.isfinite().all() for p in model.parameters() if p.grad is not None
+    )
 
 
 def test_nobody_known_is_recommended_what_the_biases_say(model):
@@ -102,10 +114,15 @@ def test_nobody_known_is_recommended_what_the_biases_say(model):
 
 def test_a_user_whose_events_are_too_few_to_train_on_is_served_after_those(kind):
     new = pd.DataFrame({"user": [99, 99], "item": [500, 501], "time": [0, 1]})
-    few = ac.Interactions.from_frame(pd.concat([rhythm_log().events, new]), name="with a newcomer")
+    few = ac.Interactions.from_frame(
+        pd.concat([rhythm_log().events, new]), name="with a newcomer"
+    )
     cold = build(ac.leave_one_out(few), kind)
     assert 99 not in cold.split.users.ids[cold.split.test.users]
-    served, typed = cold.recommend(users=[99], k=3)[0], cold.recommend(histories=[[500, 501]], k=3)[0]
+    served, typed = (
+        cold.recommend(users=[99], k=3)[0],
+        cold.recommend(histories=[[500, 501]], k=3)[0],
+    )
     assert served.items == typed.items
     assert served.scores == pytest.approx(typed.scores)
 
@@ -126,24 +143,46 @@ def test_the_padding_row_stays_zero_through_training(model, split, quick):
 
 def test_training_learns_the_rhythm_and_repeats_to_the_bit(split, model):
     kind = model.config.attention
-    config = ac.TrainingConfig(epochs=30, batch_size=10, lr=1e-2, warmup=5, progress=False, device="cpu", negatives=8)
+    config = ac.TrainingConfig(
+        epochs=30,
+        batch_size=10,
+        lr=1e-2,
+        warmup=5,
+        progress=False,
+        device="cpu",
+        negatives=8,
+    )
     runs = []
     for _ in range(2):
-        fresh = ac.Recommender(ac.RecommenderConfig(attention=kind, width=16, length=8, dropout=0.1), split)
+        fresh = ac.Recommender(
+            ac.RecommenderConfig(attention=kind, width=16, length=8, dropout=0.1), split
+        )
         runs.append((ac.fit(fresh, split, config), fresh))
     assert runs[0][0].valid.metrics == runs[1][0].valid.metrics
     for a, b in zip(runs[0][1].parameters(), runs[1][1].parameters(), strict=True):
         assert torch.equal(a, b)
-    popularity = ac.evaluate(ac.baselines.Popularity(split), split.valid, k=(1, 10)).metrics["hr@1"]
-    if kind in ("self", "lstm"):  # the next item depends on the newest one, which a mean cannot tell
+    popularity = ac.evaluate(
+        ac.baselines.Popularity(split), split.valid, k=(1, 10)
+    ).metrics["hr@1"]
+    # The next item depends on the newest one, which a mean cannot tell.
+    if kind in (
+        "self",
+        "lstm",
+    ):
         assert runs[0][0].valid.metrics["hr@1"] > popularity + 0.2
 
 
-def test_a_loaded_model_gives_the_same_scores_and_the_same_split(model, split, tmp_path):
+def test_a_loaded_model_gives_the_same_scores_and_the_same_split(
+    model, split, tmp_path
+):
     model.save(tmp_path / "run")
     back = ac.load(tmp_path / "run")
-    assert torch.equal(back.score(split.test.histories), model.score(split.test.histories))
-    assert back.recommend(users=[100, 101], k=3) == model.recommend(users=[100, 101], k=3)
+    assert torch.equal(
+        back.score(split.test.histories), model.score(split.test.histories)
+    )
+    assert back.recommend(users=[100, 101], k=3) == model.recommend(
+        users=[100, 101], k=3
+    )
     assert (back.split.test.targets == split.test.targets).all()
     assert back.config == model.config
     assert not [p.name for p in (tmp_path / "run").iterdir() if p.name.startswith(".")]
@@ -157,20 +196,27 @@ def test_recommend_gives_the_logs_ids_best_first_and_nothing_seen(model, split):
     assert picks.scores == sorted(picks.scores, reverse=True)
     assert all(isinstance(item, int) for item in picks.items)
     all_scores = model.score(split.histories.take(np.array([0])))[0]
-    assert picks.scores[0] == pytest.approx(all_scores[split.items.encode([picks.items[0]])[0] - 1].item())
+    assert picks.scores[0] == pytest.approx(
+        all_scores[split.items.encode([picks.items[0]])[0] - 1].item()
+    )
     assert len(model.recommend(users=[100], k=20, exclude_seen=False)[0].items) == 12
 
 
 def test_what_was_seen_is_left_out_unless_the_log_repeats_or_one_asks_otherwise(kind):
     events = rhythm_log().events
     once, again = (
-        build(ac.leave_one_out(ac.Interactions(events, repeats=repeats)), kind) for repeats in (False, True)
+        build(ac.leave_one_out(ac.Interactions(events, repeats=repeats)), kind)
+        for repeats in (False, True)
     )
     history = [500, 503, 501]
     assert not set(history) & set(once.recommend(histories=[history], k=12)[0].items)
     assert set(history) <= set(again.recommend(histories=[history], k=12)[0].items)
-    assert set(history) <= set(once.recommend(histories=[history], k=12, exclude_seen=False)[0].items)
-    assert not set(history) & set(again.recommend(histories=[history], k=12, exclude_seen=True)[0].items)
+    assert set(history) <= set(
+        once.recommend(histories=[history], k=12, exclude_seen=False)[0].items
+    )
+    assert not set(history) & set(
+        again.recommend(histories=[history], k=12, exclude_seen=True)[0].items
+    )
 
 
 def test_candidates_limit_the_choice(model):
@@ -195,7 +241,10 @@ def test_recommend_in_bulk_equals_one_by_one(model, split):
         ({"users": [100], "candidates": [1]}, "unknown item 1"),
         ({}, "either users= or histories="),
         ({"users": [100], "histories": [[500]]}, "either users= or histories="),
-        ({"histories": [["500"]]}, "unknown item '500': an id of this log is an integer"),
+        (
+            {"histories": [["500"]]},
+            "unknown item '500': an id of this log is an integer",
+        ),
         ({"users": [100], "k": 0}, "k=0: must be at least 1"),
     ],
 )
@@ -209,13 +258,26 @@ def test_weights_shown_sum_to_one_and_are_those_without_dropout(model):
     model.train()
     history = [500, 503, 501, 507]
     frame = model.attention(histories=[history, history[:2]], candidates=None)
-    assert list(frame.columns) == ["history", "layer", "head", "query", "event", "item", "weight"]
+    assert list(frame.columns) == [
+        "history",
+        "layer",
+        "head",
+        "query",
+        "event",
+        "item",
+        "weight",
+    ]
     sums = frame.groupby(["history", "layer", "head", "query"])["weight"].sum()
     np.testing.assert_allclose(sums, 1, atol=1e-5)
-    first = frame[(frame["history"] == 0) & (frame["layer"] == 0) & (frame["head"] == 0)]
+    first = frame[
+        (frame["history"] == 0) & (frame["layer"] == 0) & (frame["head"] == 0)
+    ]
     one_query = first[first["query"] == first["query"].iloc[0]]
     assert one_query["item"].tolist() == history
-    assert frame["weight"].tolist() == model.attention(histories=[history, history[:2]])["weight"].tolist()
+    assert (
+        frame["weight"].tolist()
+        == model.attention(histories=[history, history[:2]])["weight"].tolist()
+    )
     assert model.training
 
 
@@ -235,7 +297,10 @@ def test_erasure_is_the_fall_of_the_score_when_one_event_is_gone(model):
 
 def test_no_history_gives_tables_without_rows(model):
     for ask, columns in (
-        (model.attention, ["history", "layer", "head", "query", "event", "item", "weight"]),
+        (
+            model.attention,
+            ["history", "layer", "head", "query", "event", "item", "weight"],
+        ),
         (model.erasure, ["history", "candidate", "event", "item", "drop"]),
     ):
         for histories in ([], [[]]):
@@ -260,10 +325,13 @@ def test_similar_items_are_other_items_by_cosine(model):
     found = model.similar_items([500], k=3)[0]
     assert 500 not in found.items
     vectors = torch.nn.functional.normalize(model.item.catalogue().detach(), dim=1)
-    assert found.scores == pytest.approx((vectors[1:] @ vectors[0]).topk(3).values.tolist(), abs=1e-6)
+    assert found.scores == pytest.approx(
+        (vectors[1:] @ vectors[0]).topk(3).values.tolist(), abs=1e-6
+    )
 
 
-# --- some kinds ------------------------------------------------------------------------------------------------
+# --- some kinds
+# --------------------------------------------------------------------------------------
 
 
 def test_self_attention_shares_one_query_and_says_so():
@@ -273,7 +341,8 @@ def test_self_attention_shares_one_query_and_says_so():
     frame = model.attention(histories=[history])
     assert set(frame["query"]) == {"next"}
     assert set(frame["layer"]) == set(frame["head"]) == {0, 1}
-    assert frame["event"].min() == 2  # length is 8: the two oldest events are out of sight
+    # Length is 8: the two oldest events are out of sight.
+    assert frame["event"].min() == 2
     assert frame["item"].iloc[0] == 502
     every = model.attention(histories=[history[:3]], every_query=True)
     assert len(every) == 2 * 2 * 3 * 3
@@ -288,20 +357,26 @@ def test_target_attention_has_a_row_of_weights_for_each_candidate(split):
         model.item.id.weight.mul_(50)
     frame = model.attention(histories=[[500, 503, 501]], candidates=[505, 508])
     assert set(frame["query"]) == {505, 508}
-    rows = frame[frame["head"] == 0].pivot(index="query", columns="event", values="weight").to_numpy()
+    rows = (
+        frame[frame["head"] == 0]
+        .pivot(index="query", columns="event", values="weight")
+        .to_numpy()
+    )
     assert not np.allclose(rows[0], rows[1])
 
 
 @pytest.mark.parametrize("combine", ["attended", "pooled", "whole"])
-def test_a_target_candidate_is_scored_alike_alone_among_others_and_at_an_earlier_moment(split, combine):
+def test_a_target_candidate_is_scored_alike_alone_among_others_and_at_an_earlier_moment(
+    split, combine
+):
     model = build(split, "target", combine=combine).eval()
     windows = Windows(Histories.from_lists([[1, 2, 3, 4, 5], [1, 2, 3]]), 8)
     long, short = windows.batch(np.array([0])), windows.batch(np.array([1]))
-    whole = model._final_scores(short)
+    whole = model.scorer(short)(slice(None))
     asked = torch.tensor([[[4, 9]]]), torch.tensor([[2]])
-    some = model._candidate_scores(model.embedding(short), *asked)
+    some = candidate_scores(model, model.embedding(short), *asked)
     torch.testing.assert_close(some[:, 0], whole[:, [3, 8]])
-    earlier = model._candidate_scores(model.embedding(long), *asked)
+    earlier = candidate_scores(model, model.embedding(long), *asked)
     torch.testing.assert_close(earlier, some)
 
 
@@ -319,7 +394,9 @@ def test_mean_pooling_weighs_every_event_alike(split):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("combine", ["pooled", "whole"])
 @pytest.mark.parametrize("positions", ["none", "newest"])
-def test_every_choice_of_output_and_positions_trains(split, quick, kind, combine, positions):
+def test_every_choice_of_output_and_positions_trains(
+    split, quick, kind, combine, positions
+):
     model = build(split, kind, combine=combine, positions=positions, item_bias=False)
     run = ac.fit(model, split, quick)
     assert np.isfinite([epoch["loss"] for epoch in run.epochs]).all()
@@ -328,7 +405,15 @@ def test_every_choice_of_output_and_positions_trains(split, quick, kind, combine
 @pytest.mark.parametrize("kind", ["self", "target"])
 @pytest.mark.parametrize("loss", ["sampled", "gbce", "bce"])
 def test_every_loss_trains(split, kind, loss):
-    config = ac.TrainingConfig(epochs=8, batch_size=10, lr=1e-2, warmup=2, loss=loss, negatives=6, progress=False)
+    config = ac.TrainingConfig(
+        epochs=8,
+        batch_size=10,
+        lr=1e-2,
+        warmup=2,
+        loss=loss,
+        negatives=6,
+        progress=False,
+    )
     run = ac.fit(build(split, kind), split, config)
     assert run.epochs[-1]["loss"] < run.epochs[0]["loss"]
 
@@ -345,7 +430,10 @@ def test_positions_from_the_newest_differ_from_positions_from_the_oldest(split):
 @pytest.mark.parametrize(
     ("wrong", "hint"),
     [
-        ({"attention": "other"}, "attention='other': must be one of self, target, lstm, mean"),
+        (
+            {"attention": "other"},
+            "attention='other': must be one of self, target, lstm, mean",
+        ),
         ({"width": 0}, "width=0: must be .*at least 1"),
         ({"width": 10, "heads": 3}, "heads=3: must divide width=10"),
         ({"dropout": 1.5}, r"dropout=1.5: must be from 0 to 0.99"),
@@ -366,7 +454,8 @@ def test_weights_are_drawn_by_seed_and_leave_the_global_generator_alone(split, s
     assert not torch.equal(first.item.id.weight, other.item.id.weight)
 
 
-# --- run folders -----------------------------------------------------------------------------------------------
+# --- run folders
+# --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -381,8 +470,12 @@ def test_a_folder_that_is_no_run_folder_is_named(tmp_path):
         ac.load(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "histories.safetensors", "vocabulary.json"])
-def test_a_missing_a_truncated_or_a_foreign_file_is_refused_with_its_name(saved, tmp_path, name):
+@pytest.mark.parametrize(
+    "name", ["weights.safetensors", "histories.safetensors", "vocabulary.json"]
+)
+def test_a_missing_a_truncated_or_a_foreign_file_is_refused_with_its_name(
+    saved, tmp_path, name
+):
     folder = shutil.copytree(saved, tmp_path / "run")
     whole = (folder / name).read_bytes()
     (folder / name).write_bytes(whole[:-7])
@@ -411,7 +504,9 @@ def test_an_unknown_setting_in_a_config_is_refused(saved, tmp_path):
         ac.load(folder)
 
 
-def test_saving_over_a_file_or_into_a_forbidden_place_leaves_it_as_it_was(split, saved, tmp_path):
+def test_saving_over_a_file_or_into_a_forbidden_place_leaves_it_as_it_was(
+    split, saved, tmp_path
+):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OSError, match="file"):
         build(split, "self").save(tmp_path / "file")
@@ -419,19 +514,28 @@ def test_saving_over_a_file_or_into_a_forbidden_place_leaves_it_as_it_was(split,
 
 
 @pytest.mark.parametrize("attention", ["self", "lstm", "mean"])
-@pytest.mark.parametrize("options", [{}, {"combine": "pooled"}, {"combine": "whole"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"combine": "pooled"}, {"combine": "whole"}], ids=str
+)
 def test_the_newest_states_are_those_of_all_positions(split, attention, options):
     config = ac.RecommenderConfig(attention=attention, width=16, length=8, **options)
     check_newest(config, split)
 
 
 @pytest.mark.parametrize("attention", ["self", "lstm", "mean"])
-def test_the_newest_states_with_a_transition_are_those_of_all_positions(split, attention):
-    check_newest(ac.RecommenderConfig(attention=attention, width=16, length=8, transition=3), split)
+def test_the_newest_states_with_a_transition_are_those_of_all_positions(
+    split, attention
+):
+    check_newest(
+        ac.RecommenderConfig(attention=attention, width=16, length=8, transition=3),
+        split,
+    )
 
 
 @pytest.mark.parametrize("relative", ["position", "time"])
-def test_the_newest_states_with_a_relative_bias_are_those_of_all_positions(split, relative):
+def test_the_newest_states_with_a_relative_bias_are_those_of_all_positions(
+    split, relative
+):
     check_newest(ac.RecommenderConfig(width=16, length=8, relative=relative), split)
 
 
@@ -440,10 +544,14 @@ def check_newest(config, split):
     for name, parameter in model.named_parameters():
         if "_SH" in name:  # biases start at 0
             torch.nn.init.normal_(parameter)
-    windows = model.windows(Histories.from_lists([[1, 2, 3, 4, 5, 6, 7, 8, 9], [3, 1], [5, 2, 4, 1, 7]]))
+    windows = model.windows(
+        Histories.from_lists([[1, 2, 3, 4, 5, 6, 7, 8, 9], [3, 1], [5, 2, 4, 1, 7]])
+    )
     batch = windows.batch(np.array([0, 1, 2]))
     expected = model.states(batch)[torch.arange(3), batch.lengths_B - 1]
-    torch.testing.assert_close(model._newest_states(batch), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        model._newest_states(batch), expected, atol=1e-5, rtol=1e-4
+    )
 
 
 class Ones:
@@ -460,29 +568,47 @@ class Ones:
 
 
 def test_target_attention_weighs_its_draws_to_stand_for_all_positions(split):
-    model = ac.Recommender(ac.RecommenderConfig(attention="target", width=16, length=8), split)
+    model = ac.Recommender(
+        ac.RecommenderConfig(attention="target", width=16, length=8), split
+    )
     batch = model.windows(split.train, targets=True).batch(np.array([0, 3, 5]))
     assert model.loss(batch, Ones()).item() == pytest.approx(len(batch.real_N))
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.1])
 def test_sampled_scores_are_those_of_the_catalogue_biases_included(split, temperature):
-    model = ac.Recommender(ac.RecommenderConfig(width=16, length=8, temperature=temperature), split).eval()
+    model = ac.Recommender(
+        ac.RecommenderConfig(width=16, length=8, temperature=temperature), split
+    ).eval()
     torch.nn.init.normal_(model.output.bias)
-    batch, criterion = model.windows(split.train, targets=True).batch(np.array([0, 3])), Ones()
+    batch, criterion = (
+        model.windows(split.train, targets=True).batch(np.array([0, 3])),
+        Ones(),
+    )
     model.loss(batch, criterion)
     state_ND = model.states(batch).flatten(0, 1)[batch.real_N]
-    scores_NV = state_ND @ model.output.scaled(model.item.catalogue()).T + model.output.catalogue_bias()
+    scores_NV = (
+        state_ND @ model.output.scaled(model.item.catalogue()).T
+        + model.output.catalogue_bias()
+    )
     positive_N, negative_NM, target_N = criterion.given
     torch.testing.assert_close(negative_NM, scores_NV[:, criterion.draw() - 1])
-    torch.testing.assert_close(positive_N, scores_NV.gather(1, target_N[:, None] - 1)[:, 0])
+    torch.testing.assert_close(
+        positive_N, scores_NV.gather(1, target_N[:, None] - 1)[:, 0]
+    )
 
 
 @pytest.mark.parametrize(
-    "options", [{"transition": 3}, {"gated": True}, {"temperature": 0.1, "item_bias": False}], ids=str
+    "options",
+    [{"transition": 3}, {"gated": True}, {"temperature": 0.1, "item_bias": False}],
+    ids=str,
 )
-def test_scores_of_one_history_are_those_of_training_at_its_last_position(split, options):
-    model = ac.Recommender(ac.RecommenderConfig(width=16, length=8, **options), split).eval()
+def test_scores_of_one_history_are_those_of_training_at_its_last_position(
+    split, options
+):
+    model = ac.Recommender(
+        ac.RecommenderConfig(width=16, length=8, **options), split
+    ).eval()
     histories = Histories.from_lists([[1, 2, 3, 4, 5], [3, 1]])
     batch = model.windows(histories).batch(np.array([0, 1]))
     state_BD = model.states(batch)[torch.arange(2), batch.lengths_B - 1]
@@ -499,14 +625,22 @@ def test_a_gate_multiplies_each_branch(split):
     attended, _ = block.attention(normed, normed, causal=True)
     x_after = x + attended * block.gates[0](normed).sigmoid()
     normed = block.norm_network(x_after)
-    torch.testing.assert_close(block(x)[0], x_after + block.network(normed) * block.gates[1](normed).sigmoid())
+    torch.testing.assert_close(
+        block(x)[0], x_after + block.network(normed) * block.gates[1](normed).sigmoid()
+    )
 
 
 @pytest.mark.parametrize(
     ("wrong", "hint"),
     [
-        ({"attention": "target", "transition": 2}, "transition=2: needs one state for all candidates"),
-        ({"attention": "mean", "gated": True}, "gated=True: needs attention='self', not 'mean'"),
+        (
+            {"attention": "target", "transition": 2},
+            "transition=2: needs one state for all candidates",
+        ),
+        (
+            {"attention": "mean", "gated": True},
+            "gated=True: needs attention='self', not 'mean'",
+        ),
         ({"transition": -1}, "transition=-1: must be a whole number, at least 0"),
         ({"temperature": -1.0}, "temperature=-1.0: must be at least 0"),
     ],
@@ -520,7 +654,8 @@ def test_settings_that_do_not_go_together_are_refused(wrong, hint):
 def test_with_a_temperature_no_score_is_larger_than_its_inverse(split, kind):
     model = build(split, kind, temperature=0.1, item_bias=False)
     with torch.no_grad():
-        for parameter in model.parameters():  # long vectors, whose plain products would be far larger
+        # Long vectors, whose plain products would be far larger.
+        for parameter in model.parameters():
             parameter.mul_(30)
     scores = model.score(Histories.from_lists([[1, 2, 3], [4]]))
     assert scores.abs().max() <= 10 + 1e-3

@@ -1,7 +1,8 @@
-"""Facts about the kept runs: each is whole, of the promised form, and its users' figures give its metrics."""
+"""Facts about the kept runs: each is whole, of the promised form, and its users'
+figures give its metrics."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import classic
@@ -15,7 +16,10 @@ import quality
 import attncore as ac
 
 RESULTS = Path(__file__).parent / "bench" / "results"
-READ = {path: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
+READ = {
+    path: json.loads(path.read_text(encoding="utf-8"))
+    for path in sorted(RESULTS.glob("*.json"))
+}
 RUNS = [path for path, run in READ.items() if "recipe" in run]
 
 
@@ -24,18 +28,43 @@ def test_there_are_runs_and_tried_configurations():
     tried = READ[RESULTS / "tried.json"]
     assert tried
     for run in tried:
-        assert set(run) == {"data", "changes", "epochs", "best_epoch", "ndcg@10", "hr@10"}
+        assert set(run) == {
+            "data",
+            "changes",
+            "epochs",
+            "best_epoch",
+            "ndcg@10",
+            "hr@10",
+        }
 
 
 def test_what_was_tried_on_slates_is_named():
     for run in READ[RESULTS / "tried_slates.json"]:
-        assert set(run) == {"attention", "changes", "epochs", "ndcg@10", "gauc", "logloss"}
+        assert set(run) == {
+            "attention",
+            "changes",
+            "epochs",
+            "ndcg@10",
+            "gauc",
+            "logloss",
+        }
 
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_a_kept_run_has_the_promised_form_and_its_users_give_its_metrics(path):
     run = READ[path]
-    assert {"data", "split", "recipe", "seed", "kind", "config", "seconds", "valid", "test", "per_user"} == set(run)
+    assert {
+        "data",
+        "split",
+        "recipe",
+        "seed",
+        "kind",
+        "config",
+        "seconds",
+        "valid",
+        "test",
+        "per_user",
+    } == set(run)
     assert run["kind"] in ("row", "ablation", "baseline")
     assert run["data"] in path.stem
     assert path.stem.endswith(f"{run['recipe']}-{run['seed']}")
@@ -43,7 +72,9 @@ def test_a_kept_run_has_the_promised_form_and_its_users_give_its_metrics(path):
     for part in ("valid", "test"):
         low, high = run[part]["interval"]["ndcg@10"]
         assert low <= run[part]["metrics"]["ndcg@10"] <= high
-        assert per_user[part].mean() == pytest.approx(run[part]["metrics"]["ndcg@10"], abs=1e-6)
+        assert per_user[part].mean() == pytest.approx(
+            run[part]["metrics"]["ndcg@10"], abs=1e-6
+        )
 
 
 def defined_now(run):
@@ -54,21 +85,43 @@ def defined_now(run):
         return groceries.MODELS[run["recipe"]]
     if run["recipe"] in cold.RECIPES:
         return cold.RECIPES[run["recipe"]].config, cold.TRAINING
-    return (quality.rows_of(run["data"]) | quality.ablations_of(run["data"]) | classic.RECIPES)[run["recipe"]]
+    return (
+        quality.rows_of(run["data"])
+        | quality.ablations_of(run["data"])
+        | classic.RECIPES
+    )[run["recipe"]]
+
+
+def made_then(kind, kept):
+    """A configuration from a file; a field that is gone must be as it always was."""
+    known = {field.name for field in fields(kind)}
+    always = asdict(ac.RecommenderConfig()) | {"log_every": 50}
+    for name in kept.keys() - known:
+        value = kept[name]
+        assert (tuple(value) if isinstance(value, list) else value) == always[name]
+    return kind(**{name: value for name, value in kept.items() if name in known})
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in RUNS if READ[path]["kind"] != "baseline"], ids=lambda path: path.stem
+    "path",
+    [path for path in RUNS if READ[path]["kind"] != "baseline"],
+    ids=lambda path: path.stem,
 )
 def test_a_kept_run_is_what_would_be_run_now(path):
     run = READ[path]
     if run["recipe"].startswith("two-stage-"):
-        models = {name: ac.RecommenderConfig(**config) for name, config in run["config"].items()}
-        assert models == {name: quality.rows_of("ml-100k")[name][0] for name in ("ml-100k", "target")}
+        models = {
+            name: ac.RecommenderConfig(**config)
+            for name, config in run["config"].items()
+        }
+        assert models == {
+            name: quality.rows_of("ml-100k")[name][0] for name in ("ml-100k", "target")
+        }
         return
     recommender, training = defined_now(run)
-    assert ac.RecommenderConfig(**run["config"]["recommender"]) == recommender
-    assert ac.TrainingConfig(**run["config"]["training"]) == replace(training, seed=run["seed"])
+    assert made_then(type(recommender), run["config"]["recommender"]) == recommender
+    kept = made_then(ac.TrainingConfig, run["config"]["training"])
+    assert kept == replace(training, seed=run["seed"])
     steps = quality.ablations_of(run["data"]) if run["data"] in quality.PENALTY else {}
     assert run["kind"] == ("ablation" if run["recipe"] in steps else "row")
 
@@ -77,6 +130,14 @@ def test_an_ablation_undoes_one_choice_after_another_down_to_plain_sasrec():
     steps = list(quality.ablations_of("ml-100k").values())
     assert len(steps) == 6
     recommender, training = steps[-1]
-    assert (recommender.gated, recommender.transition, recommender.relative) == (False, 0, "none")
-    assert (recommender.positions, training.loss, training.windows) == ("learned", "bce", "last")
+    assert (recommender.gated, recommender.transition, recommender.relative) == (
+        False,
+        0,
+        "none",
+    )
+    assert (recommender.positions, training.loss, training.windows) == (
+        "learned",
+        "bce",
+        "last",
+    )
     assert (training.label_smoothing, training.batch_size) == (0.0, 16)

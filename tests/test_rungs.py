@@ -1,4 +1,5 @@
-"""Facts about book/rungs.py: which runs make a rung, and when a chapter may call one above another."""
+"""Facts about book/rungs.py: which runs make a rung, and when a chapter may call one
+above another."""
 
 import json
 
@@ -9,9 +10,14 @@ import rungs
 
 @pytest.fixture
 def results(tmp_path):
-    def write(recipe, seed, per_user, kind="row", data="ml-100k", split="leave-one-out"):
+    def write(
+        recipe, seed, per_user, kind="row", data="ml-100k", split="leave-one-out"
+    ):
         value = sum(per_user) / len(per_user)
-        report = {"metrics": {"ndcg@10": value, "hr@10": 1.0}, "interval": {"ndcg@10": [0, value], "hr@10": [1, 1]}}
+        report = {
+            "metrics": {"ndcg@10": value, "hr@10": 1.0},
+            "interval": {"ndcg@10": [0, value], "hr@10": [1, 1]},
+        }
         run = {
             "data": data,
             "split": split,
@@ -36,7 +42,11 @@ def results(tmp_path):
 
 
 def test_a_rung_is_the_mean_over_the_seeds_of_its_own_data_and_split(results):
-    assert [run["seed"] for run in rungs.load("ml-100k", "target", results)] == [0, 1, 2]
+    assert [run["seed"] for run in rungs.load("ml-100k", "target", results)] == [
+        0,
+        1,
+        2,
+    ]
     found = rungs.rung("ml-100k", "target", folder=results)
     assert found.value == pytest.approx((0.1 + 0.7 + 0.3 + 0.1) / 4)
     assert found.seeds == 3
@@ -49,7 +59,9 @@ def test_a_missing_recipe_says_what_makes_it(results):
         rungs.rung("ml-100k", "self", folder=results)
 
 
-def test_a_step_is_the_difference_user_by_user_and_its_verdict_follows_the_interval(results):
+def test_a_step_is_the_difference_user_by_user_and_its_verdict_follows_the_interval(
+    results,
+):
     up = rungs.step("ml-100k", "target", "mean", folder=results)
     assert up.value == pytest.approx(0.3 - 0.15)
     assert up.low < up.value < up.high
@@ -62,11 +74,15 @@ def test_a_step_is_the_difference_user_by_user_and_its_verdict_follows_the_inter
 
 
 def test_fewer_than_three_seeds_make_a_tendency(results):
-    assert rungs.step("ml-100k", "once", "mean", folder=results).words.startswith("tends to be above")
+    assert rungs.step("ml-100k", "once", "mean", folder=results).words.startswith(
+        "tends to be above"
+    )
 
 
 def test_a_table_has_the_rows_and_the_names_that_were_asked_for(results):
-    table = rungs.table("ml-100k", {"target": "target attention", "mean": "the mean"}, folder=results)
+    table = rungs.table(
+        "ml-100k", {"target": "target attention", "mean": "the mean"}, folder=results
+    )
     assert list(table.index) == ["target attention", "the mean"]
     assert list(table.columns) == ["ndcg@10", "hr@10", "seeds"]
     assert table.loc["target attention", "seeds"] == "3"

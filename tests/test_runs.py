@@ -1,4 +1,5 @@
-"""Run folders under faults: tampered, replaced while read, written by two processes, on a full disk."""
+"""Run folders under faults: tampered, replaced while read, written by two processes, on
+a full disk."""
 
 import json
 import pickle
@@ -19,7 +20,9 @@ from attncore.__main__ import main
 
 
 def model_of(split, seed=3, **options):
-    return ac.Recommender(ac.RecommenderConfig(width=16, length=8, **options), split, seed=seed).eval()
+    return ac.Recommender(
+        ac.RecommenderConfig(width=16, length=8, **options), split, seed=seed
+    ).eval()
 
 
 @pytest.fixture
@@ -33,7 +36,8 @@ def contents(folder):
 
 
 def sign(folder):
-    """Make the checksums those of the files, as somebody who tampers on purpose would."""
+    """Make the checksums those of the files, as somebody who tampers on purpose
+    would."""
     config = json.loads((folder / "config.json").read_text())
     config["files"] = runs.file_checksums(folder, runs.RUN_FILES[:-1])
     (folder / "config.json").write_text(json.dumps(config))
@@ -46,7 +50,8 @@ def refused(folder, hint):
     assert len(str(error.value)) < 500
 
 
-# --- tampered -----------------------------------------------------------------------------------------------
+# --- tampered
+# --------------------------------------------------------------------------------------
 
 
 class Bomb:
@@ -77,12 +82,18 @@ def changed_weights(run, change):
     [
         lambda weights: weights.pop("embedding.item.id.weight"),
         lambda weights: weights.update(more=torch.zeros(3)),
-        lambda weights: weights.update({"embedding.item.id.weight": torch.zeros(13, 17)}),
-        lambda weights: weights.update({"embedding.item.id.weight": torch.zeros(5, 16)}),
+        lambda weights: weights.update(
+            {"embedding.item.id.weight": torch.zeros(13, 17)}
+        ),
+        lambda weights: weights.update(
+            {"embedding.item.id.weight": torch.zeros(5, 16)}
+        ),
     ],
     ids=["one is missing", "one too many", "wider", "fewer items"],
 )
-def test_weights_that_do_not_fit_the_configuration_are_refused_with_the_reason(run, change):
+def test_weights_that_do_not_fit_the_configuration_are_refused_with_the_reason(
+    run, change
+):
     changed_weights(run, change)
     refused(run, r"weights.safetensors: does not fit config.json \(.*(id.weight|more)")
 
@@ -96,7 +107,9 @@ def test_a_table_of_codes_with_too_few_rows_is_refused(split, tmp_path):
     model_of(ac.leave_one_out(log), item_features=("genre",)).save(tmp_path)
     changed_weights(
         tmp_path,
-        lambda weights: weights.update({"embedding.item.features.codes_0": torch.zeros(9, dtype=torch.int32)}),
+        lambda weights: weights.update(
+            {"embedding.item.features.codes_0": torch.zeros(9, dtype=torch.int32)}
+        ),
     )
     refused(tmp_path, "a table of codes is not that of 12 items")
 
@@ -122,7 +135,8 @@ def test_weights_that_are_no_numbers_give_no_ranking(run):
         ac.load(run).recommend(users=[100])
 
 
-# --- replaced, or cut off, while it is in use -----------------------------------------------------------------------
+# --- replaced, or cut off, while it is in use
+# -----------------------------------------------------------------------
 
 
 def test_a_loaded_model_needs_its_folder_no_more(run):
@@ -152,7 +166,9 @@ def keep_saving(folder, begun, over):
         models[turn % 2].save(folder)
 
 
-def test_a_folder_that_is_replaced_while_it_is_read_gives_one_whole_run(split, tmp_path):
+def test_a_folder_that_is_replaced_while_it_is_read_gives_one_whole_run(
+    split, tmp_path
+):
     begun, over = CONTEXT.Event(), CONTEXT.Event()
     process = CONTEXT.Process(target=keep_saving, args=(tmp_path / "run", begun, over))
     process.start()
@@ -165,7 +181,10 @@ def test_a_folder_that_is_replaced_while_it_is_read_gives_one_whole_run(split, t
                 weights = ac.load(tmp_path / "run").state_dict()
             except ac.DataError:  # replaced faster than it can be read
                 continue
-            same = [all(torch.equal(weights[name], x) for name, x in one.items()) for one in whole]
+            same = [
+                all(torch.equal(weights[name], x) for name, x in one.items())
+                for one in whole
+            ]
             assert sum(same) == 1
             met.add(same.index(True))
     finally:
@@ -193,10 +212,14 @@ def test_a_reader_waits_for_a_writer_who_is_halfway(run, split, tmp_path, monkey
     loaded = ac.load(run).state_dict()
     assert len(slept) == 1
     assert old["weights.safetensors"] != new["weights.safetensors"]
-    assert torch.equal(loaded["embedding.item.id.weight"], model_of(split, seed=4).item.id.weight)
+    assert torch.equal(
+        loaded["embedding.item.id.weight"], model_of(split, seed=4).item.id.weight
+    )
 
 
-def test_a_reader_gives_up_on_a_writer_who_died_halfway(run, split, tmp_path, monkeypatch):
+def test_a_reader_gives_up_on_a_writer_who_died_halfway(
+    run, split, tmp_path, monkeypatch
+):
     model_of(split, seed=4).save(tmp_path / "other")
     shutil.copy(tmp_path / "other" / "weights.safetensors", run)
     (run / ".writing-x").mkdir()
@@ -221,7 +244,8 @@ def test_what_changes_between_reading_and_checking_is_read_again(run, split, tmp
     assert runs.read_whole(run, replaced_meanwhile) == read[1] != read[0]
 
 
-# --- two processes -----------------------------------------------------------------------------------------------
+# --- two processes
+# --------------------------------------------------------------------------------------
 
 
 def hold(folder, begun):
@@ -243,7 +267,9 @@ def held(run):
     process.join()
 
 
-def test_a_second_writer_is_refused_in_one_line_and_changes_nothing(held, split, quick, capsys):
+def test_a_second_writer_is_refused_in_one_line_and_changes_nothing(
+    held, split, quick, capsys
+):
     run, process = held
     old = contents(run)
     for write in (
@@ -252,7 +278,10 @@ def test_a_second_writer_is_refused_in_one_line_and_changes_nothing(held, split,
         lambda: ac.fit(model_of(split, seed=4), split, quick, out=run, resume=True),
         lambda: ac.export.to_onnx(run),
     ):
-        with pytest.raises(ac.DataError, match="another process is writing it; wait for it, or name another folder"):
+        with pytest.raises(
+            ac.DataError,
+            match="another process is writing it; wait for it, or name another folder",
+        ):
             write()
     with pytest.raises(SystemExit):
         main(["export", str(run)])
@@ -274,29 +303,66 @@ def test_one_process_may_write_within_its_own_training(run, split, quick):
 
 def test_a_training_is_not_disturbed_by_a_second_one(tmp_path):
     """Two trainings as a user would start them; the later one ends with a line."""
-    rows = "\n".join(f"{user},{(user + time) % 12},{time}" for user in range(60) for time in range(30))
+    rows = "\n".join(
+        f"{user},{(user + time) % 12},{time}"
+        for user in range(60)
+        for time in range(30)
+    )
     (tmp_path / "log.csv").write_text("user,item,time\n" + rows + "\n")
-    options = ["--epochs", "2", "--width", "16", "--no-progress", "--device", "cpu", "--precision", "float32"]
-    command = [sys.executable, "-m", "attncore", "train", str(tmp_path / "log.csv"), "--out", str(tmp_path / "run")]
+    options = [
+        "--epochs",
+        "2",
+        "--width",
+        "16",
+        "--no-progress",
+        "--device",
+        "cpu",
+        "--precision",
+        "float32",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "attncore",
+        "train",
+        str(tmp_path / "log.csv"),
+        "--out",
+        str(tmp_path / "run"),
+    ]
     both = [
-        subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [*command, *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for _ in range(2)
     ]
     said = [process.communicate(timeout=300)[1] for process in both]
     statuses = [process.returncode for process in both]
     assert 0 in statuses
     for status, errors in zip(statuses, said, strict=True):
-        assert status == 0 or (status == 2 and errors.count("\n") == 1 and "another process is writing it" in errors)
+        assert status == 0 or (
+            status == 2
+            and errors.count("\n") == 1
+            and "another process is writing it" in errors
+        )
     assert ac.load(tmp_path / "run").recommend(users=[1])
 
 
-# --- a full disk -----------------------------------------------------------------------------------------------
+# --- a full disk
+# --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [0, 300, 3000, 9000])
 def test_a_full_disk_leaves_the_old_run_whole(run, split, size):
     old = contents(run)
-    with small_disk(size), pytest.raises(OSError, match=r"run: cannot be written .*too large.*unchanged") as error:
+    with (
+        small_disk(size),
+        pytest.raises(
+            OSError, match=r"run: cannot be written .*too large.*unchanged"
+        ) as error,
+    ):
         model_of(split, seed=4).save(run)
     assert "\n" not in str(error.value)
     assert contents(run) == old
@@ -305,7 +371,13 @@ def test_a_full_disk_leaves_the_old_run_whole(run, split, size):
 
 def test_everything_is_on_the_disk_before_anything_is_replaced(run, split, monkeypatch):
     done, real_flush, real_replace = [], runs.os.fsync, type(run).replace
-    monkeypatch.setattr(runs.os, "fsync", lambda number: done.append("flush") or real_flush(number))
-    monkeypatch.setattr(type(run), "replace", lambda self, to: done.append(to.name) or real_replace(self, to))
+    monkeypatch.setattr(
+        runs.os, "fsync", lambda number: done.append("flush") or real_flush(number)
+    )
+    monkeypatch.setattr(
+        type(run),
+        "replace",
+        lambda self, to: done.append(to.name) or real_replace(self, to),
+    )
     model_of(split, seed=4).save(run)
     assert done == ["flush"] * 4 + list(runs.RUN_FILES) + ["flush"]

@@ -5,11 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import attncore as ac
-from attncore.sequences import Histories, Vocabulary, index_log
+from attncore.sequences import Histories, Vocabulary
+from attncore.splits import index_log
 
 
 def make_log(rows, **options):
-    return ac.Interactions.from_frame(pd.DataFrame(rows, columns=["user", "item", "time"]), **options)
+    return ac.Interactions.from_frame(
+        pd.DataFrame(rows, columns=["user", "item", "time"]), **options
+    )
 
 
 def test_vocabulary_counts_from_one_and_returns_the_ids_unchanged():
@@ -24,7 +27,10 @@ def test_ids_beyond_float_precision_stay_apart():
     assert numbers.encode([big + 1, big]).tolist() == [2, 1]
 
 
-@pytest.mark.parametrize(("ids", "hint"), [([9], "unknown item 9"), (["1"], "an id of this log is an integer")])
+@pytest.mark.parametrize(
+    ("ids", "hint"),
+    [([9], "unknown item 9"), (["1"], "an id of this log is an integer")],
+)
 def test_an_unknown_id_is_named_in_one_line(ids, hint):
     with pytest.raises(ac.DataError, match=hint) as error:
         Vocabulary(np.array([1, 2])).encode(ids)
@@ -38,13 +44,17 @@ def test_typed_ids_become_the_type_of_the_log():
         Vocabulary(np.array([1, 2])).parse(["1", "x"])
 
 
-@given(st.lists(st.lists(st.integers(1, 9), max_size=6), min_size=1, max_size=6), st.data())
+@given(
+    st.lists(st.lists(st.integers(1, 9), max_size=6), min_size=1, max_size=6), st.data()
+)
 def test_take_equals_python_slices(rows, data):
     histories = Histories.from_lists(rows)
     chosen = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=6))
     stops = [data.draw(st.integers(0, len(rows[row]))) for row in chosen]
     taken = histories.take(np.array(chosen, np.int64), stops=np.array(stops, np.int64))
-    assert [taken[i].tolist() for i in range(len(taken))] == [rows[r][:s] for r, s in zip(chosen, stops, strict=True)]
+    assert [taken[i].tolist() for i in range(len(taken))] == [
+        rows[r][:s] for r, s in zip(chosen, stops, strict=True)
+    ]
     assert taken.lengths.tolist() == stops
 
 
@@ -62,7 +72,10 @@ def test_events_of_one_time_keep_the_order_of_the_rows():
 @given(st.permutations(range(8)))
 def test_shuffling_rows_of_different_times_changes_no_split(order):
     rows = [(1, 10 + t, t) for t in range(4)] + [(2, 20 + t, t) for t in range(4)]
-    first, other = ac.leave_one_out(make_log(rows)), ac.leave_one_out(make_log([rows[i] for i in order]))
+    first, other = (
+        ac.leave_one_out(make_log(rows)),
+        ac.leave_one_out(make_log([rows[i] for i in order])),
+    )
     for name in ("items", "offsets", "times"):
         assert (getattr(first.train, name) == getattr(other.train, name)).all()
     assert (first.test.targets == other.test.targets).all()
@@ -77,12 +90,20 @@ def test_leave_one_out_by_hand():
     )
     split = ac.leave_one_out(make_log(rows))
     name = split.items.decode
-    assert [name(split.train[u]).tolist() for u in range(3)] == [[10, 11], [10, 14], [11]]
+    assert [name(split.train[u]).tolist() for u in range(3)] == [
+        [10, 11],
+        [10, 14],
+        [11],
+    ]
     assert split.valid.users.tolist() == split.test.users.tolist() == [0, 2]
     assert name(split.valid.targets).tolist() == [12, 12]
     assert name(split.test.targets).tolist() == [13, 15]
-    assert [name(split.test.histories[r]).tolist() for r in range(2)] == [[10, 11, 12], [11, 12]]
-    assert len(split.items) == 6  # 15 is asked for but never trained: still in the catalogue
+    assert [name(split.test.histories[r]).tolist() for r in range(2)] == [
+        [10, 11, 12],
+        [11, 12],
+    ]
+    # 15 is asked for but never trained: still in the catalogue.
+    assert len(split.items) == 6
     assert split.item_counts.tolist() == [2, 2, 0, 0, 1, 0]
 
 
@@ -94,7 +115,10 @@ def test_leave_one_out_needs_a_user_with_three_events():
 def test_time_split_by_hand_shows_nothing_after_the_cut():
     rows = [(1, 10 + t, t) for t in range(10)] + [(2, 30, 0), (2, 31, 9), (3, 40, 9)]
     split = ac.split_by_time(make_log(rows), valid=0.2, test=0.3)
-    cut_valid, cut_test = split.valid.protocol["valid_from"], split.valid.protocol["test_from"]
+    cut_valid, cut_test = (
+        split.valid.protocol["valid_from"],
+        split.valid.protocol["test_from"],
+    )
     assert (cut_valid, cut_test) == (5, 8)
     assert split.train.times.max() < cut_valid
     assert split.test.histories.times.max() < cut_test
@@ -104,7 +128,9 @@ def test_time_split_by_hand_shows_nothing_after_the_cut():
 
 
 def test_time_split_refuses_a_log_without_times_and_shares_out_of_range():
-    log = ac.Interactions.from_frame(pd.DataFrame({"user": [1, 1, 1], "item": [1, 2, 3]}), time="time")
+    log = ac.Interactions.from_frame(
+        pd.DataFrame({"user": [1, 1, 1], "item": [1, 2, 3]}), time="time"
+    )
     with pytest.raises(ac.DataError, match="no time column"):
         ac.split_by_time(log)
     with pytest.raises(ac.DataError, match="shares"):
@@ -132,15 +158,23 @@ def test_user_split_asks_each_held_out_user_once_for_each_number_known(log):
     for name in ("valid", "test"):
         parts, whole = [getattr(split, name) for split in alone], getattr(pooled, name)
         assert whole.users.tolist() == [user for part in parts for user in part.users]
-        assert whole.targets.tolist() == [item for part in parts for item in part.targets]
-        assert whole.histories.items.tolist() == [item for part in parts for item in part.histories.items]
-        assert whole.histories.lengths.tolist() == [n for part in parts for n in part.histories.lengths]
+        assert whole.targets.tolist() == [
+            item for part in parts for item in part.targets
+        ]
+        assert whole.histories.items.tolist() == [
+            item for part in parts for item in part.histories.items
+        ]
+        assert whole.histories.lengths.tolist() == [
+            n for part in parts for n in part.histories.lengths
+        ]
     assert pooled.valid.protocol["known"] == [0, 1, 3]
     assert (pooled.train.items == alone[0].train.items).all()
 
 
 def test_who_has_no_event_after_those_known_is_not_asked():
-    log = make_log([(user, item, item) for user in range(9) for item in range(2 + user % 2)])
+    log = make_log(
+        [(user, item, item) for user in range(9) for item in range(2 + user % 2)]
+    )
     split = ac.split_by_user(log, folds=3, known=[1, 2])
     short = split.users.ids[split.test.users[split.test.histories.lengths == 2]]
     assert len(short) > 0
@@ -148,11 +182,19 @@ def test_who_has_no_event_after_those_known_is_not_asked():
     assert (split.test.histories.lengths == 1).sum() == 3
 
 
-def test_training_users_show_their_opening_alone_and_held_out_users_are_asked_as_before(log, tmp_path):
-    whole, split = ac.split_by_user(log, known=3), ac.split_by_user(log, known=3, opening=4)
+def test_training_users_show_their_opening_alone_and_held_out_users_are_asked_as_before(
+    log, tmp_path
+):
+    whole, split = (
+        ac.split_by_user(log, known=3),
+        ac.split_by_user(log, known=3, opening=4),
+    )
     kept = np.minimum(whole.train.lengths, 4)
     assert kept.max() == 4 < whole.train.lengths.max()
-    assert split.train.items.tolist() == whole.train.take(np.arange(len(whole.train)), kept).items.tolist()
+    assert (
+        split.train.items.tolist()
+        == whole.train.take(np.arange(len(whole.train)), kept).items.tolist()
+    )
     assert split.item_counts.sum() == kept.sum()
     assert split.test.targets.tolist() == whole.test.targets.tolist()
     split.save(tmp_path)
@@ -186,13 +228,22 @@ def test_a_split_read_back_is_the_split_that_was_saved(split, tmp_path):
     assert (back.item_counts == split.item_counts).all()
 
 
-@given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(0, 5)), min_size=12, max_size=40))
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(0, 5)),
+        min_size=12,
+        max_size=40,
+    )
+)
 def test_splits_equal_a_slow_reference(rows):
     log = make_log(rows, drop_duplicates=False)
     by_user = {}
     for user, item, time in rows:
         by_user.setdefault(user, []).append((time, item))
-    expected = {user: [item for _, item in sorted(events, key=lambda e: e[0])] for user, events in by_user.items()}
+    expected = {
+        user: [item for _, item in sorted(events, key=lambda e: e[0])]
+        for user, events in by_user.items()
+    }
     asked = sorted(user for user, items in expected.items() if len(items) >= 3)
     if not asked:
         return
@@ -200,7 +251,9 @@ def test_splits_equal_a_slow_reference(rows):
     name = split.items.decode
     for row, user in enumerate(sorted(expected)):
         items = expected[user]
-        assert name(split.train[row]).tolist() == (items[:-2] if len(items) >= 3 else items)
+        assert name(split.train[row]).tolist() == (
+            items[:-2] if len(items) >= 3 else items
+        )
     for part, back in ((split.valid, 2), (split.test, 1)):
         assert split.users.decode(part.users + 1).tolist() == asked
         for row, user in enumerate(asked):

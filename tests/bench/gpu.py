@@ -36,7 +36,15 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-sys.path.extend(map(str, [*Path(__file__).parents[1:3], *Path(__file__).parents[2].glob("build/wheels/*.whl")]))
+sys.path.extend(
+    map(
+        str,
+        [
+            *Path(__file__).parents[1:3],
+            *Path(__file__).parents[2].glob("build/wheels/*.whl"),
+        ],
+    )
+)
 
 import harness
 import numpy as np
@@ -44,6 +52,7 @@ import pandas as pd
 import report
 import torch
 import torch.distributed as dist
+from attncore.devices import choose_device, choose_precision, tensor_float_32
 from scaling import made_up
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.profiler import ProfilerActivity, profile, record_function
@@ -53,7 +62,6 @@ from torch.utils.flop_counter import FlopCounterMode
 import attncore as ac
 from attncore.benchmark import describe_machine, peak_memory
 from attncore.checkpoints import RunFolder
-from attncore.devices import choose_device, choose_precision, tensor_float_32
 from attncore.distributed import Group
 from attncore.recipes import RECIPES
 from attncore.runs import replacing
@@ -65,7 +73,10 @@ CARRIED = ("docstring-parser", "platformdirs", "simple-parsing", "typing-extensi
 BUDGET = 350  # seconds: six minutes, less the start of this process
 KINDS = ("self", "target", "lstm", "mean", "slates")
 PRECISIONS = ("float32", "bfloat16")
-TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}  # relative, of each of the first losses; float32 without TF32
+TOLERANCE = {
+    "float32": 1e-4,
+    "bfloat16": 2e-2,
+}  # relative, of each of the first losses; float32 without TF32
 TOGETHER = 1e-3  # relative, of an epoch's loss in `fit`, which multiplies as TF32
 # Dense bfloat16 in TFLOP/s, from the makers' data sheets; a T4 has float16 alone, and that is its figure.
 PEAKS = {
@@ -80,10 +91,17 @@ PEAKS = {
     "A10": 125,
     "T4": 65,
 }
-WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "cudaMemcpy")
+WAITS = (
+    "cudaStreamSynchronize",
+    "cudaDeviceSynchronize",
+    "cudaEventSynchronize",
+    "cudaMemcpy",
+)
 LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cudaGraphLaunch")
 
-Found = dict[str, Any]  # "said": the figures in words; "ok" where that is not plain; and the figures
+Found = dict[
+    str, Any
+]  # "said": the figures in words; "ok" where that is not plain; and the figures
 Parts = Iterator[tuple[str, Callable[[], Found]]]
 
 
@@ -106,7 +124,11 @@ class Here:
 
     def memory(self) -> float | None:
         """Most memory that PyTorch held on the device, or this process in all on a CPU, in MiB."""
-        return torch.cuda.max_memory_allocated(self.device) / 2**20 if self.device.type == "cuda" else peak_memory()
+        return (
+            torch.cuda.max_memory_allocated(self.device) / 2**20
+            if self.device.type == "cuda"
+            else peak_memory()
+        )
 
 
 @dataclass(frozen=True)
@@ -136,10 +158,16 @@ def large_log(dry: bool) -> ac.Split:
     """A log of ML-1M's size: 6,040 users of 20 to 2,314 events, 96 in the median, of items as popular as Zipf says."""
     users, items = (60, 120) if dry else (6040, 3416)
     rng = np.random.default_rng(0)
-    lengths = rng.lognormal(np.log(96), 1.04, users).clip(20, 60 if dry else 2314).astype(int)
+    lengths = (
+        rng.lognormal(np.log(96), 1.04, users).clip(20, 60 if dry else 2314).astype(int)
+    )
     popularity = np.cumsum(1 / np.arange(1, items + 1))
     taken = np.searchsorted(popularity, rng.random(lengths.sum()) * popularity[-1])
-    columns = {"user": np.repeat(np.arange(users), lengths), "item": taken, "time": np.arange(len(taken))}
+    columns = {
+        "user": np.repeat(np.arange(users), lengths),
+        "item": taken,
+        "time": np.arange(len(taken)),
+    }
     return ac.leave_one_out(ac.Interactions(pd.DataFrame(columns), name="made-up"))
 
 
@@ -155,16 +183,37 @@ def shop(dry: bool, large: bool = False) -> ac.Split:
 def small(kind: str, dropout: float) -> tuple[ac.RecommenderConfig, ac.Split]:
     """A small model of a kind, and its log: what the equalities are checked on."""
     if kind == "slates":
-        return ac.RecommenderConfig(attention="target", width=32, length=32, dropout=dropout), shop(dry=True)
-    return ac.RecommenderConfig(attention=kind, width=32, length=32, dropout=dropout), large_log(dry=True)
+        return ac.RecommenderConfig(
+            attention="target", width=32, length=32, dropout=dropout
+        ), shop(dry=True)
+    return ac.RecommenderConfig(
+        attention=kind, width=32, length=32, dropout=dropout
+    ), large_log(dry=True)
 
 
 def trainer(
-    here: Here, model: ac.RecommenderConfig, split: ac.Split, training: ac.TrainingConfig, **changes: Any
+    here: Here,
+    model: ac.RecommenderConfig,
+    split: ac.Split,
+    training: ac.TrainingConfig,
+    **changes: Any,
 ) -> Trainer:
     """What `fit` trains with, to be stepped by hand; a step is one part, as on a GPU, on a CPU too."""
-    config = replace(training, epochs=10_000, patience=0, device=str(here.device), progress=False, **changes)
-    made = Trainer(ac.Recommender(model, split), split, config, Group(here.device), RunFolder(None, {}, {}, True))
+    config = replace(
+        training,
+        epochs=10_000,
+        patience=0,
+        device=str(here.device),
+        progress=False,
+        **changes,
+    )
+    made = Trainer(
+        ac.Recommender(model, split),
+        split,
+        config,
+        Group(here.device),
+        RunFolder(None, {}, {}, True),
+    )
     made.windows.parts = lambda rows: [rows]
     return made
 
@@ -182,19 +231,47 @@ def steps(made: Trainer, batches: Iterator[Any], count: int) -> int:
 
 def testing(here: Here) -> Parts:
     """`pytest -m gpu` without the slow tests of torch.compile, which (c) tries on models of real size."""
-    yield "short form", partial(tested, here, ["tests/test_gpu.py", "-k", "not compile"])
+    yield (
+        "short form",
+        partial(tested, here, ["tests/test_gpu.py", "-k", "not compile"]),
+    )
 
 
 def tested(here: Here, asked: Sequence[str]) -> Found:
     """Run some tests on the device; one that is skipped counts as failed."""
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "tests.xml"
-        options = ["-m", "gpu", "-q", "-o", "addopts=", "-p", "no:cacheprovider", "--device", here.device.type]
-        command = [sys.executable, "-m", "pytest", *asked, *options, f"--junitxml={table}"]
-        subprocess.run(command, cwd=ROOT, env=environment(), check=False, stdout=sys.stderr)
+        options = [
+            "-m",
+            "gpu",
+            "-q",
+            "-o",
+            "addopts=",
+            "-p",
+            "no:cacheprovider",
+            "--device",
+            here.device.type,
+        ]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            *asked,
+            *options,
+            f"--junitxml={table}",
+        ]
+        subprocess.run(
+            command, cwd=ROOT, env=environment(), check=False, stdout=sys.stderr
+        )
         cases = list(ET.parse(table).getroot().iter("testcase"))
-    bad = [case.get("name", "") for case in cases if len(case) and case[0].tag in ("failure", "error", "skipped")]
-    said = f"{len(cases) - len(bad)} of {len(cases)} tests passed" + (f"; not {', '.join(bad)}" if bad else "")
+    bad = [
+        case.get("name", "")
+        for case in cases
+        if len(case) and case[0].tag in ("failure", "error", "skipped")
+    ]
+    said = f"{len(cases) - len(bad)} of {len(cases)} tests passed" + (
+        f"; not {', '.join(bad)}" if bad else ""
+    )
     return {"ok": bool(cases) and not bad, "said": said}
 
 
@@ -216,11 +293,22 @@ def equality(here: Here) -> Parts:
 
 def compared(here: Here, kind: str, precision: str) -> Found:
     """The losses of five steps on both."""
-    torch.backends.cudnn.allow_tf32 = False  # for the LSTM; of products it is off outside of `fit`
-    cpu, ours = (losses(place, kind, precision) for place in (Here(torch.device("cpu"), here.dry), here))
+    torch.backends.cudnn.allow_tf32 = (
+        False  # for the LSTM; of products it is off outside of `fit`
+    )
+    cpu, ours = (
+        losses(place, kind, precision)
+        for place in (Here(torch.device("cpu"), here.dry), here)
+    )
     worst = max(abs(a - b) / abs(b) for a, b in zip(ours, cpu, strict=True))
     said = f"losses differ by {worst:.1e} at most, allowed {TOLERANCE[precision]:.0e}"
-    return {"ok": worst <= TOLERANCE[precision], "said": said, "worst": worst, "cpu": cpu, "device": ours}
+    return {
+        "ok": worst <= TOLERANCE[precision],
+        "said": said,
+        "worst": worst,
+        "cpu": cpu,
+        "device": ours,
+    }
 
 
 def losses(here: Here, kind: str, precision: str, count: int = 5) -> list[float]:
@@ -231,7 +319,13 @@ def losses(here: Here, kind: str, precision: str, count: int = 5) -> list[float]
         return rand(*size, **how).to(device or "cpu")
 
     model, split = small(kind, dropout=0.0)
-    made = trainer(here, model, split, ac.TrainingConfig(batch_size=16, warmup=2), precision=precision)
+    made = trainer(
+        here,
+        model,
+        split,
+        ac.TrainingConfig(batch_size=16, warmup=2),
+        precision=precision,
+    )
     found = []
     with mock.patch("torch.rand", drawn):
         batches = made._batches()
@@ -266,7 +360,11 @@ def contenders(dry: bool) -> dict[str, tuple[ac.RecommenderConfig, ac.TrainingCo
 
 def log_of(name: str, here: Here) -> ac.Split:
     """The log that a contender is timed on."""
-    return shop(here.dry, large=True) if name == "complete-journey" else large_log(here.dry)
+    return (
+        shop(here.dry, large=True)
+        if name == "complete-journey"
+        else large_log(here.dry)
+    )
 
 
 def eager(here: Here) -> Parts:
@@ -284,7 +382,10 @@ def compiling(here: Here) -> Parts:
 def capturing(here: Here) -> Parts:
     """CUDA graphs, where all shapes are the same: histories that fill the window; and eager on these to compare."""
     for name in ("sasrec", "default", "ml-1m"):
-        plain, graphs = (partial(trained, here, name, mode, full=True) for mode in ("eager", "graphs"))
+        plain, graphs = (
+            partial(trained, here, name, mode, full=True)
+            for mode in ("eager", "graphs")
+        )
         yield f"{name}, full histories, eager", plain
         yield f"{name}, full histories, graphs", partial(noting_graphs, graphs)
 
@@ -298,12 +399,16 @@ def noting_graphs(part: Callable[[], Found]) -> Found:
         raise
 
 
-def trained(here: Here, name: str, mode: str, full: bool = False, seconds: float = 3.0) -> Found:
+def trained(
+    here: Here, name: str, mode: str, full: bool = False, seconds: float = 3.0
+) -> Found:
     """Speed of training, without validation: some steps to warm up, then an epoch or `seconds`, whichever is less."""
     model, training = contenders(here.dry)[name]
     split = log_of(name, here)
     if full:
-        users = training.batch_size * (1 if here.dry else -(-6040 // training.batch_size))
+        users = training.batch_size * (
+            1 if here.dry else -(-6040 // training.batch_size)
+        )
         split = made_up(model.length, len(split.items), users)
     if here.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(here.device)
@@ -311,25 +416,42 @@ def trained(here: Here, name: str, mode: str, full: bool = False, seconds: float
         made = trainer(here, model, split, training)
         batches = made._batches()
         flops = products(made, batches)
-        found: Found = {"model": name, "mode": mode, "full": full, "precision": str(made.dtype).split(".")[-1]}
+        found: Found = {
+            "model": name,
+            "mode": mode,
+            "full": full,
+            "precision": str(made.dtype).split(".")[-1],
+        }
         if mode != "eager":
             compiled(made, here, mode)
         found["first_s"] = timed(here, made, batches, 1)[0]
         first = graphs_made() if mode != "eager" else 0
         timed(here, made, batches, 1 if here.dry else 4 if mode == "eager" else 12)
         per_step = timed(here, made, batches, 2)[0] / 2
-        count = 1 if here.dry else int(np.clip(seconds / per_step, 4, made.steps_an_epoch))
+        count = (
+            1 if here.dry else int(np.clip(seconds / per_step, 4, made.steps_an_epoch))
+        )
         took, positions = timed(here, made, batches, count)
     assert made.failed.item() == -1, "a loss was not finite"
     epoch = int(made.windows.lengths.sum())
     peak = peak_of(describe_machine(here.device, made.dtype)["device"])
-    found |= {"positions_per_s": positions / took, "epoch_s": epoch * took / positions, "positions": epoch}
+    found |= {
+        "positions_per_s": positions / took,
+        "epoch_s": epoch * took / positions,
+        "positions": epoch,
+    }
     found |= {"memory_mib": here.memory(), "flops_per_position": flops}
-    found["share"] = None if peak is None else flops * found["positions_per_s"] / (peak * 1e12)
+    found["share"] = (
+        None if peak is None else flops * found["positions_per_s"] / (peak * 1e12)
+    )
     said = f"{found['positions_per_s']:,.0f} positions/s, {found['epoch_s']:.2f} s an epoch"
     if found["memory_mib"] is not None:
         said += f", {found['memory_mib']:,.0f} MiB"
-    said += ", peak of this card unknown" if peak is None else f", {found['share']:.1%} of the card's peak"
+    said += (
+        ", peak of this card unknown"
+        if peak is None
+        else f", {found['share']:.1%} of the card's peak"
+    )
     if mode != "eager":
         found |= {"graphs": first, "recompiles": graphs_made() - first}
         said += f"; first step {found['first_s']:.1f} s, {first} graphs, {found['recompiles']} recompiled later"
@@ -341,7 +463,9 @@ def trained(here: Here, name: str, mode: str, full: bool = False, seconds: float
     return found | {"said": said}
 
 
-def timed(here: Here, made: Trainer, batches: Iterator[Any], count: int) -> tuple[float, int]:
+def timed(
+    here: Here, made: Trainer, batches: Iterator[Any], count: int
+) -> tuple[float, int]:
     """Take so many steps, and wait for the device: seconds, and positions."""
     began = time.perf_counter()
     positions = steps(made, batches, count)
@@ -374,14 +498,18 @@ def compiled(made: Trainer, here: Here, mode: str) -> None:
 
 def graphs_made() -> int:
     """Graphs that the tracer has compiled since it was reset."""
-    from torch._dynamo.utils import counters  # not above: it takes a second, and most processes need none of it
+    from torch._dynamo.utils import (
+        counters,
+    )  # not above: it takes a second, and most processes need none of it
 
     return int(counters["stats"]["unique_graphs"])
 
 
 def peak_of(card: str) -> float | None:
     """Its bfloat16 peak in TFLOP/s; None for a card that is not in `PEAKS`."""
-    return next((peak for name, peak in PEAKS.items() if re.search(rf"\b{name}\b", card)), None)
+    return next(
+        (peak for name, peak in PEAKS.items() if re.search(rf"\b{name}\b", card)), None
+    )
 
 
 # (d) Nothing in a step waits for the device
@@ -397,25 +525,42 @@ def waiting(here: Here) -> Parts:
 def waits(here: Here, kind: str, precision: str, count: int = 2) -> Found:
     """Take steps that must not wait, and count what the profiler saw: waits, copies to the host, kernels."""
     model, split = small(kind, dropout=0.1)
-    made = trainer(here, model, split, ac.TrainingConfig(batch_size=16, ema=0.9), precision=precision)
+    made = trainer(
+        here,
+        model,
+        split,
+        ac.TrainingConfig(batch_size=16, ema=0.9),
+        precision=precision,
+    )
     batches = made._batches()
     steps(made, batches, 2)  # the first may wait: kernels are chosen, memory is found
     with strictly(here.device):
         steps(made, batches, 2)
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if here.device.type == "cuda" else [])]
+    activities = [
+        ProfilerActivity.CPU,
+        *([ProfilerActivity.CUDA] if here.device.type == "cuda" else []),
+    ]
     with profile(activities=activities) as seen:
         with record_function("steps"):
             steps(made, batches, count)
         here.finish()
     events = seen.events()
-    (span,) = [event.time_range for event in events if event.name == "steps" and "CPU" in str(event.device_type)]
-    within = [event for event in events if span.start <= event.time_range.start <= span.end]
+    (span,) = [
+        event.time_range
+        for event in events
+        if event.name == "steps" and "CPU" in str(event.device_type)
+    ]
+    within = [
+        event for event in events if span.start <= event.time_range.start <= span.end
+    ]
     waited = sum(event.name in WAITS or is_read(event) for event in within)
     copied = sum(event.name.startswith("Memcpy DtoH") for event in events)
     launched = sum(event.name.startswith(LAUNCHES) for event in within) / count
     said = f"{waited} waits and {copied} copies to the host in {count} steps, {launched:.0f} launches a step"
     figures = {"waits": waited, "copies": copied, "launches": launched}
-    blind = here.device.type == "cuda" and launched == 0  # a profiler that sees no kernel sees no wait
+    blind = (
+        here.device.type == "cuda" and launched == 0
+    )  # a profiler that sees no kernel sees no wait
     return {"ok": waited == copied == 0 and not blind, "said": said, **figures}
 
 
@@ -428,7 +573,9 @@ def is_read(event: Any) -> bool:
 class _NumbersStay(TorchDispatchMode):
     """Fails where a number is read back: what would wait on a GPU, seen on a CPU."""
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         if function is torch.ops.aten._local_scalar_dense.default:
             raise RuntimeError("a number is read back from the device")
         return function(*args, **(kwargs or {}))
@@ -467,10 +614,20 @@ def answered(here: Here, name: str) -> Found:
         work()  # its result is on the CPU, so it has waited
         return time.perf_counter() - began
 
-    evaluating = [seconds(partial(ac.evaluate, model, split.valid, k=10)) for _ in range(4)][1:]
+    evaluating = [
+        seconds(partial(ac.evaluate, model, split.valid, k=10)) for _ in range(4)
+    ][1:]
     asked = np.resize(split.users.ids, 10 + (10 if here.dry else 200))
-    ms = 1000 * np.array([seconds(partial(model.recommend, users=[user], k=10)) for user in asked])[10:]
-    users, (p50, p99) = len(split.valid) / float(np.median(evaluating)), map(float, np.percentile(ms, [50, 99]))
+    ms = (
+        1000
+        * np.array(
+            [seconds(partial(model.recommend, users=[user], k=10)) for user in asked]
+        )[10:]
+    )
+    users, (p50, p99) = (
+        len(split.valid) / float(np.median(evaluating)),
+        map(float, np.percentile(ms, [50, 99])),
+    )
     said = f"{users:,.0f} users/s evaluated; a request {p50:.1f} ms median, {p99:.1f} ms for 99 of 100"
     return {"said": said, "users_per_s": users, "p50_ms": p50, "p99_ms": p99}
 
@@ -480,7 +637,9 @@ def answered(here: Here, name: str) -> Found:
 
 def repeating(here: Here) -> Parts:
     """PyTorch's switch for determinism: each kind trained twice, and what the switch costs the default."""
-    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # before the first product of this process
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = (
+        ":4096:8"  # before the first product of this process
+    )
     for kind in KINDS:
         yield kind, partial(repeated, here, kind)
     yield "cost", partial(priced, here)
@@ -504,9 +663,14 @@ def repeated(here: Here, kind: str, count: int = 6) -> Found:
         for _ in range(2):
             made = trainer(here, model, split, ac.TrainingConfig(batch_size=16))
             steps(made, made._batches(), count)
-            weights.append(torch.cat([p.detach().flatten() for p in made.model.parameters()]).cpu())
+            weights.append(
+                torch.cat([p.detach().flatten() for p in made.model.parameters()]).cpu()
+            )
     differ = int((weights[0] != weights[1]).sum())
-    return {"ok": differ == 0, "said": f"{differ} of {len(weights[0]):,} weights differ between two runs"}
+    return {
+        "ok": differ == 0,
+        "said": f"{differ} of {len(weights[0]):,} weights differ between two runs",
+    }
 
 
 def priced(here: Here) -> Found:
@@ -524,7 +688,10 @@ def priced(here: Here) -> Found:
             here.finish()
             took[on].append(time.perf_counter() - began)
     cost = min(took[True]) / min(took[False])
-    return {"said": f"a step takes {cost:.2f} times as long with the switch", "cost": cost}
+    return {
+        "said": f"a step takes {cost:.2f} times as long with the switch",
+        "cost": cost,
+    }
 
 
 # (g) Two processes on one card, and going on after a kill
@@ -546,17 +713,33 @@ def fitted(here: Here, out: Path | None = None, resume: bool = False) -> list[fl
     model, split = small("self", dropout=0.0)
     device = "cuda:0" if here.device.type == "cuda" else "cpu"
     config = ac.TrainingConfig(
-        epochs=4, batch_size=20, warmup=2, precision="float32", device=device, progress=False, checkpoint_every=2
+        epochs=4,
+        batch_size=20,
+        warmup=2,
+        precision="float32",
+        device=device,
+        progress=False,
+        checkpoint_every=2,
     )
     run = ac.fit(ac.Recommender(model, split), split, config, out=out, resume=resume)
     return [epoch["loss"] for epoch in run.epochs]
 
 
-def worker(here: Here, job: str, folder: Path | None = None, **variables: str) -> subprocess.Popen[str]:
+def worker(
+    here: Here, job: str, folder: Path | None = None, **variables: str
+) -> subprocess.Popen[str]:
     """A process of this script that does one job, see `work`."""
-    command = [sys.executable, __file__, "--worker", job, *(["--dry-run"] if here.dry else [])]
+    command = [
+        sys.executable,
+        __file__,
+        "--worker",
+        job,
+        *(["--dry-run"] if here.dry else []),
+    ]
     command += [] if folder is None else ["--folder", str(folder)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | variables)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=os.environ | variables
+    )
 
 
 def two_workers(here: Here) -> list[subprocess.Popen[str]]:
@@ -565,7 +748,10 @@ def two_workers(here: Here) -> list[subprocess.Popen[str]]:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     known = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    return [worker(here, "together", RANK=str(rank), LOCAL_RANK=str(rank), **known) for rank in range(2)]
+    return [
+        worker(here, "together", RANK=str(rank), LOCAL_RANK=str(rank), **known)
+        for rank in range(2)
+    ]
 
 
 def work(here: Here, job: str, folder: Path | None) -> None:
@@ -603,11 +789,17 @@ def together(pair: Sequence[subprocess.Popen[str]], whole: Sequence[float]) -> F
     return agreed(first, whole)
 
 
-def resumed(here: Here, broken: subprocess.Popen[str], run: Path, whole: Sequence[float]) -> Found:
+def resumed(
+    here: Here, broken: subprocess.Popen[str], run: Path, whole: Sequence[float]
+) -> Found:
     """A training that was killed, taken up from its checkpoint, against one without a break."""
     broken.communicate()
-    assert broken.returncode == -signal.SIGKILL, f"it ended with status {broken.returncode} before the kill"
-    assert any((run / "checkpoints").glob("step-*.pt")), "no checkpoint was written before the kill"
+    assert broken.returncode == -signal.SIGKILL, (
+        f"it ended with status {broken.returncode} before the kill"
+    )
+    assert any((run / "checkpoints").glob("step-*.pt")), (
+        "no checkpoint was written before the kill"
+    )
     return agreed(fitted(here, run, resume=True), whole)
 
 
@@ -658,7 +850,10 @@ def do_parts(step: Step, here: Here, file: Path) -> None:
         found |= {"part": name, "seconds": round(time.perf_counter() - began, 2)}
         with file.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(found) + "\n")
-        print(f"   {'ok    ' if found['ok'] else 'FAILED'} {name}: {found['said']}", flush=True)
+        print(
+            f"   {'ok    ' if found['ok'] else 'FAILED'} {name}: {found['said']}",
+            flush=True,
+        )
         gc.collect()
         if here.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -691,11 +886,17 @@ def run_step(step: Step, cap: float, logs: Path, dry: bool) -> Found:
             kill_group(process)
     parts = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     if not why and process.returncode:
-        last = (log.read_text(errors="replace").strip().splitlines() or ["no message"])[-1]
+        last = (log.read_text(errors="replace").strip().splitlines() or ["no message"])[
+            -1
+        ]
         why = f"ended with status {process.returncode}: {last[:300]}"
     if not why and not parts:
         why = "nothing ran"
-    return {"ok": not why and all(part["ok"] for part in parts), "why": why, "parts": parts}
+    return {
+        "ok": not why and all(part["ok"] for part in parts),
+        "why": why,
+        "parts": parts,
+    }
 
 
 def kill_group(process: subprocess.Popen[Any]) -> None:
@@ -706,7 +907,12 @@ def kill_group(process: subprocess.Popen[Any]) -> None:
 
 
 def run_steps(
-    chosen: Sequence[Step], here: Here, results: Found, budget: float, logs: Path, keep: Callable[[Found], None]
+    chosen: Sequence[Step],
+    here: Here,
+    results: Found,
+    budget: float,
+    logs: Path,
+    keep: Callable[[Found], None],
 ) -> bool:
     """Run the steps in order within the budget, keeping `results` after each; whether all went well."""
     until = time.monotonic() + budget * here.patience
@@ -715,12 +921,22 @@ def run_steps(
         cap = min(step.cap * here.patience, until - began)
         print(f"== {step.title}, at most {max(cap, 0):.0f} s", flush=True)
         if cap < 1:
-            found: Found = {"ok": False, "why": "not run: the budget is spent", "parts": []}
+            found: Found = {
+                "ok": False,
+                "why": "not run: the budget is spent",
+                "parts": [],
+            }
         else:
-            found = harness.quietly(partial(run_step, step, cap, logs, here.dry), tries=1)
+            found = harness.quietly(
+                partial(run_step, step, cap, logs, here.dry), tries=1
+            )
         if found["why"]:
             print(f"   FAILED: {found['why']}", flush=True)
-        found |= {"name": step.name, "title": step.title, "seconds": round(time.monotonic() - began, 1)}
+        found |= {
+            "name": step.name,
+            "title": step.title,
+            "seconds": round(time.monotonic() - began, 1),
+        }
         results["steps"].append(found)
         keep(results)
     return all(step["ok"] for step in results["steps"])
@@ -737,7 +953,9 @@ def driver() -> str:
     """The version of the card's driver, as its own tool gives it."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=20, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return done.stdout.split("\n")[0].strip()
@@ -752,25 +970,51 @@ def pack(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     wanted = [f"{name}=={version(name)}" for name in CARRIED]
     options = ["--quiet", "--no-deps", "--only-binary", ":all:", "--dest", str(folder)]
-    subprocess.run([sys.executable, "-m", "pip", "download", *options, *wanted], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "download", *options, *wanted], check=True
+    )
     wheels = sorted(folder.glob("*.whl"))
     size = sum(wheel.stat().st_size for wheel in wheels)
-    impure = [wheel.name for wheel in wheels if not wheel.name.endswith("-none-any.whl")]
+    impure = [
+        wheel.name for wheel in wheels if not wheel.name.endswith("-none-any.whl")
+    ]
     if impure or size > 1_000_000:
-        raise SystemExit(f"{folder}: {size:,} bytes, not pure: {impure}; carry pure wheels of less than a megabyte")
+        raise SystemExit(
+            f"{folder}: {size:,} bytes, not pure: {impure}; carry pure wheels of less than a megabyte"
+        )
     print(f"{len(wheels)} wheels, {size:,} bytes, in {folder}")
 
 
 def main(known: Sequence[Step] = STEPS) -> None:
     """Run the steps, one of them, or a worker of one."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dry-run", action="store_true", help="every step small on a CPU")
-    parser.add_argument("--only", nargs="+", choices=[step.name for step in known], help="some steps")
-    parser.add_argument("--budget", type=float, default=BUDGET, help="seconds for all steps together")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="every step small on a CPU"
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=[step.name for step in known], help="some steps"
+    )
+    parser.add_argument(
+        "--budget", type=float, default=BUDGET, help="seconds for all steps together"
+    )
     kept = report.RESULTS / "gpu.json"
-    parser.add_argument("--json", type=Path, nargs="?", const=kept, help="keep the figures, after each step")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        nargs="?",
+        const=kept,
+        help="keep the figures, after each step",
+    )
     parser.add_argument("--logs", type=Path, help="keep what the steps write to stderr")
-    parser.add_argument("--pack", type=Path, nargs="?", const=WHEELS, help="fetch wheels, and do nothing else")
+    parser.add_argument(
+        "--pack",
+        type=Path,
+        nargs="?",
+        const=WHEELS,
+        help="fetch wheels, and do nothing else",
+    )
     for name in ("--step", "--parts", "--worker", "--folder"):
         parser.add_argument(name, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -795,7 +1039,12 @@ def main(known: Sequence[Step] = STEPS) -> None:
     if here.device.type == "cuda":
         machine |= {"cuda": torch.version.cuda, "driver": driver()}
     command = " ".join(["python tests/bench/gpu.py", *sys.argv[1:]])
-    results: Found = {"command": command, "dry": args.dry_run, "machine": machine, "steps": []}
+    results: Found = {
+        "command": command,
+        "dry": args.dry_run,
+        "machine": machine,
+        "steps": [],
+    }
     with tempfile.TemporaryDirectory() as scratch:
         logs = args.logs or Path(scratch)
         logs.mkdir(parents=True, exist_ok=True)
@@ -806,7 +1055,9 @@ def main(known: Sequence[Step] = STEPS) -> None:
             for step in results["steps"]:
                 log = logs / f"{step['name']}.log"
                 if not step["ok"] and log.exists():
-                    sys.stderr.write(f"== {step['title']}\n{log.read_text(errors='replace')[-3000:]}\n")
+                    sys.stderr.write(
+                        f"== {step['title']}\n{log.read_text(errors='replace')[-3000:]}\n"
+                    )
     report.publish("gpu", results, args.json)
     raise SystemExit(0 if fine else 1)
 

@@ -1,4 +1,5 @@
-"""What the timed benchmarks share: running one measurement at a time, and knowing whether the machine was quiet."""
+"""What the timed benchmarks share: running one measurement at a time, and knowing
+whether the machine was quiet."""
 
 from __future__ import annotations
 
@@ -18,11 +19,15 @@ def use_threads(threads: int) -> None:
         os.environ[name] = str(threads)
 
 
-def quietly(turn: Callable[[], dict[str, Any]], tries: int = 4, most: float = 0.1) -> dict[str, Any]:
-    """Take a turn, and again while everybody else used more than `most` cores meanwhile; the quietest try counts.
+def quietly(
+    turn: Callable[[], dict[str, Any]], tries: int = 4, most: float = 0.1
+) -> dict[str, Any]:
+    """Take a turn, and again while everybody else used more than `most` cores
+    meanwhile; the quietest try counts.
 
-    A try is judged by what others did, never by its own figures. It is given "others": the machine's busy time less
-    that of this process and its finished children, in cores; None where there is no /proc/stat.
+    A try is judged by what others did, never by its own figures. It is given "others":
+    the machine's busy time less that of this process and its finished children, in
+    cores; None where there is no /proc/stat.
     """
     taken: list[dict[str, Any]] = []
     for _ in range(tries):
@@ -42,13 +47,16 @@ def _busy_seconds() -> float | None:
     stat = Path("/proc/stat")
     if not stat.exists():
         return None
-    user, nice, system, _idle, _wait, *stolen = map(int, stat.read_text().split("\n", 1)[0].split()[1:9])
+    user, nice, system, _idle, _wait, *stolen = map(
+        int, stat.read_text().split("\n", 1)[0].split()[1:9]
+    )
     everyone = (user + nice + system + sum(stolen)) / os.sysconf("SC_CLK_TCK")
     return everyone - sum(os.times()[:4])
 
 
 def run(command: Sequence[str]) -> dict[str, Any]:
-    """Run a measurement whose last line on stdout is a JSON object; its stderr is shown if it fails."""
+    """Run a measurement whose last line on stdout is a JSON object; its stderr is shown
+    if it fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.stderr.write(done.stderr)

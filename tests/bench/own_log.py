@@ -1,7 +1,8 @@
 """The rung of the chapter "Your own log": `python tests/bench/own_log.py`.
 
-Trains on the bookshop's log, divided by time, for three seeds, and keeps every run as one JSON file under `results/`,
-in the form of quality.py's; runs that are there already stay.
+Trains on the bookshop's log, divided by time, for three seeds, and keeps every run as
+one JSON file under `results/`, in the form of quality.py's; runs that are there already
+stay.
 """
 
 from __future__ import annotations
@@ -19,11 +20,23 @@ from attncore.runs import replacing
 
 RESULTS = Path(__file__).parent / "results"
 DATA = Path(__file__).parents[2] / "book" / "data"
-BASELINES = {"popularity": ac.baselines.Popularity, "markov-chain": ac.baselines.MarkovChain}
+BASELINES = {
+    "popularity": ac.baselines.Popularity,
+    "markov-chain": ac.baselines.MarkovChain,
+}
 SELF = ac.RecommenderConfig(attention="self", width=32, length=30, dropout=0.3)
-MODELS = {"self": SELF, "self-table": replace(SELF, item_features=("title", "shelves", "pages"))}
+MODELS = {
+    "self": SELF,
+    "self-table": replace(SELF, item_features=("title", "shelves", "pages")),
+}
 TRAINING = ac.TrainingConfig(
-    epochs=60, batch_size=32, lr=3e-3, patience=15, device="cpu", precision="float32", progress=False
+    epochs=60,
+    batch_size=32,
+    lr=3e-3,
+    patience=15,
+    device="cpu",
+    precision="float32",
+    progress=False,
 )
 
 
@@ -39,8 +52,11 @@ def read() -> ac.Interactions:
     )
 
 
-def measure(recipe: str, seed: int, split: ac.Split) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Train (a baseline only counts), and evaluate on validation and test; each user's NDCG@10 comes apart."""
+def measure(
+    recipe: str, seed: int, split: ac.Split
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Train (a baseline only counts), and evaluate on validation and test; each user's
+    NDCG@10 comes apart."""
     started, config = time.perf_counter(), {}
     if recipe in BASELINES:
         scorer: Any = BASELINES[recipe](split)
@@ -48,7 +64,11 @@ def measure(recipe: str, seed: int, split: ac.Split) -> tuple[dict[str, Any], di
         training = replace(TRAINING, seed=seed)
         scorer = ac.Recommender(MODELS[recipe], split, seed=seed)
         run = ac.fit(scorer, split, training)
-        config = {"recommender": asdict(MODELS[recipe]), "training": asdict(training), "best_epoch": run.best_epoch}
+        config = {
+            "recommender": asdict(MODELS[recipe]),
+            "training": asdict(training),
+            "best_epoch": run.best_epoch,
+        }
     found = {"data": "bookshop", "split": "time", "recipe": recipe, "seed": seed}
     found |= {"kind": "row" if config else "baseline", "config": config}
     found |= {"seconds": round(time.perf_counter() - started, 1)}
@@ -73,7 +93,9 @@ def main() -> None:
                     found["per_user"] = path.with_suffix(".npz").name
                     fresh.write_text(json.dumps(found, indent=1) + "\n")
             shown = json.loads(path.read_text())
-            print(f"{recipe:<14}{seed}  valid {shown['valid']['metrics']['ndcg@10']:.4f}")
+            print(
+                f"{recipe:<14}{seed}  valid {shown['valid']['metrics']['ndcg@10']:.4f}"
+            )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
-"""The rivals that speed.py measures, each run as `python peers.py NAME --log LOG.csv --started T [--epochs N]`.
+"""The rivals that speed.py measures, each run as `python peers.py NAME --log LOG.csv
+--started T [--epochs N]`.
 
-The log has the columns user, item, time and part; a peer trains on the rows whose part is "train", in their order,
-and recommends 10 unseen items to every user. The last line on stdout is one JSON object. This file imports nothing
-of attncore, since RecTools lives in an environment of its own.
+The log has the columns user, item, time and part; a peer trains on the rows whose part
+is "train", in their order, and recommends 10 unseen items to every user. The last line
+on stdout is one JSON object. This file imports nothing of attncore, since RecTools
+lives in an environment of its own.
 
-- `rectools`: RecTools' SASRecModel with full softmax, no validation, logger, progress bar or checkpoints; everything
-  else is its default: float32, no loader processes, which for data this small are slower.
+- `rectools`: RecTools' SASRecModel with full softmax, no validation, logger, progress
+  bar or checkpoints; everything else is its default: float32, no loader processes,
+  which for data this small are slower.
 - `rectools-bf16`: the same under Lightning's `precision="bf16-mixed"`.
-- `loop`: what one writes by hand: nn.TransformerEncoder in float32, batches of users of like length.
+- `loop`: what one writes by hand: nn.TransformerEncoder in float32, batches of users of
+  like length.
 """
 
 from __future__ import annotations
@@ -22,7 +26,16 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-WIDTH, BLOCKS, HEADS, LENGTH, BATCH, DROPOUT, RATE, K = 64, 2, 2, 200, 128, 0.2, 1e-3, 10
+WIDTH, BLOCKS, HEADS, LENGTH, BATCH, DROPOUT, RATE, K = (
+    64,
+    2,
+    2,
+    200,
+    128,
+    0.2,
+    1e-3,
+    10,
+)
 
 
 def rectools(log: str, epochs: int, started: float, precision: str) -> dict[str, Any]:
@@ -43,18 +56,31 @@ def rectools(log: str, epochs: int, started: float, precision: str) -> dict[str,
         def on_train_epoch_start(self, *_: Any) -> None:
             clock.epoch_starts()
 
-        def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        def on_train_batch_end(
+            self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
+        ) -> None:
             clock.step_ends(int((batch["y"] != 0).sum()))
 
         def on_train_epoch_end(self, *_: Any) -> None:
             clock.epoch_ends()
 
     def trainer() -> Trainer:
-        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        quiet = {
+            "logger": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+        }
+        # Fmt: skip
         return Trainer(
-            max_epochs=epochs, min_epochs=epochs, precision=precision, accelerator="cpu", devices=1,
-            enable_checkpointing=False, callbacks=[Timer()], **quiet,
-        )  # fmt: skip
+            max_epochs=epochs,
+            min_epochs=epochs,
+            precision=precision,
+            accelerator="cpu",
+            devices=1,
+            enable_checkpointing=False,
+            callbacks=[Timer()],
+            **quiet,
+        )
 
     events = pd.read_csv(log).query("part == 'train'")
     frame = pd.DataFrame(
@@ -66,18 +92,33 @@ def rectools(log: str, epochs: int, started: float, precision: str) -> dict[str,
         }
     )
     dataset = Dataset.construct(frame)
+    # Fmt: skip
     model = SASRecModel(
-        n_factors=WIDTH, n_blocks=BLOCKS, n_heads=HEADS, session_max_len=LENGTH, batch_size=BATCH,
-        dropout_rate=DROPOUT, lr=RATE, loss="softmax", epochs=epochs, get_trainer_func=trainer,
-    )  # fmt: skip
+        n_factors=WIDTH,
+        n_blocks=BLOCKS,
+        n_heads=HEADS,
+        session_max_len=LENGTH,
+        batch_size=BATCH,
+        dropout_rate=DROPOUT,
+        lr=RATE,
+        loss="softmax",
+        epochs=epochs,
+        get_trainer_func=trainer,
+    )
     model.fit(dataset)
     users = frame[Columns.User].unique()
-    rank = timed(lambda: model.recommend(users=users, dataset=dataset, k=K, filter_viewed=True))
-    return clock.result(len(users), rank) | {"torch": torch.__version__, "threads": torch.get_num_threads()}
+    rank = timed(
+        lambda: model.recommend(users=users, dataset=dataset, k=K, filter_viewed=True)
+    )
+    return clock.result(len(users), rank) | {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
 
 
 def loop(log: str, epochs: int, started: float) -> dict[str, Any]:
-    """A plain PyTorch loop: the shortest program that does the same, with length-sorted batches."""
+    """A plain PyTorch loop: the shortest program that does the same, with length-sorted
+    batches."""
     import pandas as pd
     import torch
     from torch import nn
@@ -93,8 +134,12 @@ def loop(log: str, epochs: int, started: float) -> dict[str, Any]:
             super().__init__()
             self.item = nn.Embedding(len(items) + 1, WIDTH, padding_idx=0)
             self.place = nn.Embedding(LENGTH, WIDTH)
-            layer = nn.TransformerEncoderLayer(WIDTH, HEADS, WIDTH, DROPOUT, batch_first=True, norm_first=True)
-            self.encoder = nn.TransformerEncoder(layer, BLOCKS, nn.LayerNorm(WIDTH), enable_nested_tensor=False)
+            layer = nn.TransformerEncoderLayer(
+                WIDTH, HEADS, WIDTH, DROPOUT, batch_first=True, norm_first=True
+            )
+            self.encoder = nn.TransformerEncoder(
+                layer, BLOCKS, nn.LayerNorm(WIDTH), enable_nested_tensor=False
+            )
             self.dropout = nn.Dropout(DROPOUT)
             nn.init.normal_(self.item.weight, std=0.02)
 
@@ -105,12 +150,17 @@ def loop(log: str, epochs: int, started: float) -> dict[str, Any]:
             return self.encoder(context, mask=mask, is_causal=True)
 
     def padded(rows: list[torch.Tensor]) -> torch.Tensor:
-        return nn.utils.rnn.pad_sequence(rows, batch_first=True)  # on the right, so no padding mask is needed
+        # On the right, so no padding mask is needed.
+        return nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
     model = Model()
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
-    windows = sorted((history[-LENGTH - 1 :] for history in histories if len(history) > 1), key=len)
-    batches = [windows[start : start + BATCH] for start in range(0, len(windows), BATCH)]
+    windows = sorted(
+        (history[-LENGTH - 1 :] for history in histories if len(history) > 1), key=len
+    )
+    batches = [
+        windows[start : start + BATCH] for start in range(0, len(windows), BATCH)
+    ]
     model.train()
     for _ in range(epochs):
         clock.epoch_starts()
@@ -133,8 +183,11 @@ def loop(log: str, epochs: int, started: float) -> dict[str, Any]:
             chosen = histories[start : start + 256]
             last = torch.tensor([min(len(history), LENGTH) - 1 for history in chosen])
             states_BTD = model(padded([history[-LENGTH:] for history in chosen]))
-            scores_BV = states_BTD[torch.arange(len(chosen)), last] @ model.item.weight.T
-            scores_BV.scatter_(1, padded(chosen), -torch.inf)  # what was seen; padding is item 0
+            scores_BV = (
+                states_BTD[torch.arange(len(chosen)), last] @ model.item.weight.T
+            )
+            # What was seen; padding is item 0.
+            scores_BV.scatter_(1, padded(chosen), -torch.inf)
             scores_BV[:, 0] = -torch.inf
             best.append(scores_BV.topk(K).indices)
         return best
@@ -168,10 +221,12 @@ class Clock:
 
     def result(self, users: int, rank_s: float) -> dict[str, Any]:
         """The figures, named as in `attncore.benchmark.Benchmark`."""
-        epochs = [count / seconds for count, seconds in zip(self.positions, self.seconds, strict=True)]
-        status = Path(
-            "/proc/self/status"
-        ).read_text()  # not getrusage: it also counts the parent's memory at the fork
+        epochs = [
+            count / seconds
+            for count, seconds in zip(self.positions, self.seconds, strict=True)
+        ]
+        # Not getrusage: it also counts the parent's memory at the fork.
+        status = Path("/proc/self/status").read_text()
         peak = re.search(r"VmHWM:\s+(\d+) kB", status)
         assert peak
         return {
@@ -197,10 +252,17 @@ def timed(work: Any) -> float:
 
 def main() -> None:
     """Measure one peer."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("name", choices=["rectools", "rectools-bf16", "loop"])
     parser.add_argument("--log", required=True)
-    parser.add_argument("--started", type=float, required=True, help="time.time() when the process was started")
+    parser.add_argument(
+        "--started",
+        type=float,
+        required=True,
+        help="time.time() when the process was started",
+    )
     parser.add_argument("--epochs", type=int, default=4, help="the first warms up")
     args = parser.parse_args()
     warnings.simplefilter("ignore")

@@ -1,13 +1,17 @@
-"""Quality, measured: `python tests/bench/quality.py DATA [--logs FOLDER] [--only NAME ...] [--seeds 0 1 2]`.
+"""Quality, measured: `python tests/bench/quality.py DATA [--logs FOLDER] [--only NAME
+...] [--seeds 0 1 2]`.
 
-Trains every recipe of a data set for each seed, evaluates validation and test once, and keeps each finished run as one
-JSON file under `results/`: {"data", "split", "recipe", "seed", "kind": "row" | "ablation" | "baseline", "config",
-"seconds", "valid": {"metrics", "interval"}, "test": {"metrics", "interval"}, "per_user": file}. A run that is there
-already is not run again, and one that was broken off goes on from its checkpoint in `runs/quality`. Ends with the table.
+Trains every recipe of a data set for each seed, evaluates validation and test once, and
+keeps each finished run as one JSON file under `results/`: {"data", "split", "recipe",
+"seed", "kind": "row" | "ablation" | "baseline", "config", "seconds", "valid":
+{"metrics", "interval"}, "test": {"metrics", "interval"}, "per_user": file}. A run that
+is there already is not run again, and one that was broken off goes on from its
+checkpoint in `runs/quality`. Ends with the table.
 
-`ml-100k` comes from the loader. `ml-1m` and `beauty` are the files that the published tables were measured on,
-`FOLDER/ml-1m.csv.gz` and `FOLDER/beauty.csv.gz`, whose row order is time order. "per_user" is an .npz beside the JSON
-with two arrays, "valid" and "test": each user's NDCG@10, in one order for all runs of a data set and split.
+`ml-100k` comes from the loader. `ml-1m` and `beauty` are the files that the published
+tables were measured on, `FOLDER/ml-1m.csv.gz` and `FOLDER/beauty.csv.gz`, whose row
+order is time order. "per_user" is an .npz beside the JSON with two arrays, "valid" and
+"test": each user's NDCG@10, in one order for all runs of a data set and split.
 """
 
 from __future__ import annotations
@@ -28,13 +32,16 @@ from attncore.recipes import RECIPES
 RESULTS = Path(__file__).parent / "results"
 RUNS = Path(__file__).parents[2] / "runs" / "quality"
 SPLITS = {"leave-one-out": ac.leave_one_out, "time": ac.split_by_time}
-# EASE's: on the MovieLens logs the best on validation of 50, 200, 500, 1000 and 2000; on Beauty the default, not tuned.
+# EASE's: on the MovieLens logs the best on validation of 50, 200, 500, 1000 and 2000;
+# on Beauty the default, not tuned.
 PENALTY = {"ml-100k": 50.0, "ml-1m": 200.0, "beauty": 500.0}
 BASELINES: dict[str, Callable[[ac.Split, str], Any]] = {
     "popularity": lambda split, data: ac.baselines.Popularity(split),
     "recent-popularity": lambda split, data: ac.baselines.RecentPopularity(split),
     "markov-chain": lambda split, data: ac.baselines.MarkovChain(split),
-    "markov-chain-normalized": lambda split, data: ac.baselines.MarkovChain(split, normalize=True),
+    "markov-chain-normalized": lambda split, data: ac.baselines.MarkovChain(
+        split, normalize=True
+    ),
     "ease": lambda split, data: ac.baselines.EASE(split, PENALTY[data]),
 }
 
@@ -43,17 +50,30 @@ Configs = tuple[ac.RecommenderConfig, ac.TrainingConfig]
 
 def rows_of(data: str) -> dict[str, Configs]:
     """The models that stand in the table of a data set, by name."""
-    short = ac.TrainingConfig(epochs=30, batch_size=64, lr=5e-3, negatives=128, patience=10)
+    short = ac.TrainingConfig(
+        epochs=30, batch_size=64, lr=5e-3, negatives=128, patience=10
+    )
     rows = {
-        "mean": (ac.RecommenderConfig(attention="mean", length=50, positions="none"), short),
-        "target": (ac.RecommenderConfig(attention="target", length=50, positions="none", heads=1), short),
+        "mean": (
+            ac.RecommenderConfig(attention="mean", length=50, positions="none"),
+            short,
+        ),
+        "target": (
+            ac.RecommenderConfig(
+                attention="target", length=50, positions="none", heads=1
+            ),
+            short,
+        ),
         "self": (ac.RecommenderConfig(attention="self"), ac.TrainingConfig()),
     }
     chosen = RECIPES[data]
-    return (rows if data == "ml-100k" else {}) | {data: (chosen.recommender, chosen.training)}
+    return (rows if data == "ml-100k" else {}) | {
+        data: (chosen.recommender, chosen.training)
+    }
 
 
-# From the recipe back to plain SASRec: each line undoes one more choice, the last one first.
+# From the recipe back to plain SASRec: each line undoes one more choice, the last one
+# first.
 UNDONE: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "ml-100k": [
         ("hard-targets", {"label_smoothing": 0.0}),
@@ -67,12 +87,25 @@ UNDONE: dict[str, list[tuple[str, dict[str, Any]]]] = {
 
 
 def ablations_of(data: str) -> dict[str, Configs]:
-    """From the recipe back to plain SASRec: each differs from the one before it in one choice."""
-    steps, (recommender, training) = {}, (RECIPES[data].recommender, RECIPES[data].training)
+    """From the recipe back to plain SASRec: each differs from the one before it in one
+    choice."""
+    steps, (recommender, training) = (
+        {},
+        (RECIPES[data].recommender, RECIPES[data].training),
+    )
     for name, changes in UNDONE.get(data, []):
-        of_model = {field: value for field, value in changes.items() if hasattr(recommender, field)}
-        of_training = {field: value for field, value in changes.items() if field not in of_model}
-        recommender, training = replace(recommender, **of_model), replace(training, **of_training)
+        of_model = {
+            field: value
+            for field, value in changes.items()
+            if hasattr(recommender, field)
+        }
+        of_training = {
+            field: value for field, value in changes.items() if field not in of_model
+        }
+        recommender, training = (
+            replace(recommender, **of_model),
+            replace(training, **of_training),
+        )
         steps[name] = (recommender, training)
     return steps
 
@@ -89,16 +122,33 @@ def load_log(data: str, logs: Path | None) -> ac.Interactions:
     return ac.datasets.load(data)
 
 
-def trained(configs: Configs, split: ac.Split, seed: int, name: str) -> tuple[ac.Recommender, dict[str, Any]]:
-    """A model, trained in `runs/quality` under that name unless it was trained there before, and how it was made."""
+def trained(
+    configs: Configs, split: ac.Split, seed: int, name: str
+) -> tuple[ac.Recommender, dict[str, Any]]:
+    """A model, trained in `runs/quality` under that name unless it was trained there
+    before, and how it was made."""
     training = replace(configs[1], seed=seed)
-    model = ac.Recommender(configs[0], split, seed=seed)
+    kind = ac.Recommender if split.slates is None else ac.Ranker
+    model = kind(configs[0], split, seed=seed)
     run = ac.fit(model, split, training, out=RUNS / name, resume=True)
-    config = {"recommender": asdict(configs[0]), "training": asdict(training), "best_epoch": run.best_epoch}
-    return model, config | {"seconds_trained": round(sum(epoch["seconds"] for epoch in run.epochs), 1)}
+    config = {
+        "recommender": asdict(configs[0]),
+        "training": asdict(training),
+        "best_epoch": run.best_epoch,
+    }
+    return model, config | {
+        "seconds_trained": round(sum(epoch["seconds"] for epoch in run.epochs), 1)
+    }
 
 
-def measure(data: str, how: str, recipe: str, seed: int, split: ac.Split, configs: Configs | None) -> dict[str, Any]:
+def measure(
+    data: str,
+    how: str,
+    recipe: str,
+    seed: int,
+    split: ac.Split,
+    configs: Configs | None,
+) -> dict[str, Any]:
     """Train (a baseline only counts), and evaluate on validation and test."""
     started = time.perf_counter()
     config: dict[str, Any] = {}
@@ -106,13 +156,26 @@ def measure(data: str, how: str, recipe: str, seed: int, split: ac.Split, config
     if configs is None:
         scorer = BASELINES[recipe](split, data)
     else:
-        scorer, config = trained(configs, split, seed, path_of(data, how, recipe, seed).stem)
+        scorer, config = trained(
+            configs, split, seed, path_of(data, how, recipe, seed).stem
+        )
     seconds = round(time.perf_counter() - started, 1)
-    reports = {holdout.name: ac.evaluate(scorer, holdout) for holdout in (split.valid, split.test)}
-    found = {name: {"metrics": report.metrics, "interval": report.interval} for name, report in reports.items()}
+    reports = {
+        holdout.name: ac.evaluate(scorer, holdout)
+        for holdout in (split.valid, split.test)
+    }
+    found = {
+        name: {"metrics": report.metrics, "interval": report.interval}
+        for name, report in reports.items()
+    }
     about = {"data": data, "split": how, "recipe": recipe, "seed": seed}
-    per_user = {name: report.per_user["ndcg@10"].astype(np.float32) for name, report in reports.items()}
-    return about | {"config": config, "seconds": seconds} | found | {"per_user": per_user}
+    per_user = {
+        name: report.per_user["ndcg@10"].astype(np.float32)
+        for name, report in reports.items()
+    }
+    return (
+        about | {"config": config, "seconds": seconds} | found | {"per_user": per_user}
+    )
 
 
 def keep(run: dict[str, Any], path: Path) -> None:
@@ -131,40 +194,74 @@ def table(data: str, split: str) -> str:
         run = json.loads(path.read_text())
         if run["data"] == data and run["split"] == split:
             runs.setdefault(run["recipe"], []).append(run)
-    columns = [(part, metric) for part in ("valid", "test") for metric in ("ndcg@10", "hr@10")]
+    columns = [
+        (part, metric) for part in ("valid", "test") for metric in ("ndcg@10", "hr@10")
+    ]
     figures = {
-        recipe: [float(np.mean([run[part]["metrics"][metric] for run in found])) for part, metric in columns]
+        recipe: [
+            float(np.mean([run[part]["metrics"][metric] for run in found]))
+            for part, metric in columns
+        ]
         for recipe, found in runs.items()
     }
-    lines = [f"{data + ', ' + split:<32}{'seeds':>6}" + "".join(f"{f'{p} {m}':>15}" for p, m in columns)]
+    lines = [
+        f"{data + ', ' + split:<32}{'seeds':>6}"
+        + "".join(f"{f'{p} {m}':>15}" for p, m in columns)
+    ]
     for recipe in sorted(runs, key=lambda recipe: -figures[recipe][0]):
-        lines.append(f"{recipe:<32}{len(runs[recipe]):>6}" + "".join(f"{value:>15.4f}" for value in figures[recipe]))
+        lines.append(
+            f"{recipe:<32}{len(runs[recipe]):>6}"
+            + "".join(f"{value:>15.4f}" for value in figures[recipe])
+        )
     return "\n".join(lines)
 
 
 def main() -> None:
     """Run what is missing, then print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", choices=list(PENALTY))
-    parser.add_argument("--logs", type=Path, help="the folder of the published tables' files")
+    parser.add_argument(
+        "--logs", type=Path, help="the folder of the published tables' files"
+    )
     parser.add_argument("--split", choices=list(SPLITS), default="leave-one-out")
     parser.add_argument(
-        "--only", nargs="+", metavar="NAME", help="of the rows, ablations and baselines; all if left out"
+        "--only",
+        nargs="+",
+        metavar="NAME",
+        help="of the rows, ablations and baselines; all if left out",
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     args = parser.parse_args()
     rows, ablations = rows_of(args.data), ablations_of(args.data)
     known = [*BASELINES, *rows, *ablations]
     if unknown := set(args.only or ()) - set(known):
-        parser.error(f"no {', '.join(sorted(unknown))} for {args.data}; choose from {', '.join(known)}")
+        parser.error(
+            f"no {', '.join(sorted(unknown))} for {args.data}; choose from"
+            f" {', '.join(known)}"
+        )
     split = SPLITS[args.split](load_log(args.data, args.logs))
     for seed in args.seeds:
         for recipe in args.only or known:
             path = path_of(args.data, args.split, recipe, seed)
             if path.exists() or (recipe in BASELINES and seed != args.seeds[0]):
                 continue
-            kind = "baseline" if recipe in BASELINES else "row" if recipe in rows else "ablation"
-            found = measure(args.data, args.split, recipe, seed, split, (rows | ablations).get(recipe))
+            kind = (
+                "baseline"
+                if recipe in BASELINES
+                else "row"
+                if recipe in rows
+                else "ablation"
+            )
+            found = measure(
+                args.data,
+                args.split,
+                recipe,
+                seed,
+                split,
+                (rows | ablations).get(recipe),
+            )
             keep(found | {"kind": kind}, path)
     print(table(args.data, args.split))
 

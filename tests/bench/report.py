@@ -1,6 +1,8 @@
-"""Writes the tables of RESULTS.md from the JSON under results/: `python tests/bench/report.py`.
+"""Writes the tables of RESULTS.md from the JSON under results/: `python
+tests/bench/report.py`.
 
-Between `<!-- NAME -->` and `<!-- /NAME -->` the page is what this file makes of results/NAME.json, so it cannot drift.
+Between `<!-- NAME -->` and `<!-- /NAME -->` the page is what this file makes of
+results/NAME.json, so it cannot drift.
 """
 
 from __future__ import annotations
@@ -21,11 +23,24 @@ Results = dict[str, Any]
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose columns also line up in a terminal; all but the first are right-aligned."""
+    """A table whose columns also line up in a terminal; all but the first are
+    right-aligned."""
     cells = [list(head), *map(list, rows)]
     wide = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    lines = ["| " + " | ".join(_pad(text, wide[c], c > 0) for c, text in enumerate(row)) + " |" for row in cells]
-    rule = "|" + "|".join("-" * (size + 2) if c == 0 else "-" * (size + 1) + ":" for c, size in enumerate(wide)) + "|"
+    lines = [
+        "| "
+        + " | ".join(_pad(text, wide[c], c > 0) for c, text in enumerate(row))
+        + " |"
+        for row in cells
+    ]
+    rule = (
+        "|"
+        + "|".join(
+            "-" * (size + 2) if c == 0 else "-" * (size + 1) + ":"
+            for c, size in enumerate(wide)
+        )
+        + "|"
+    )
     return "\n".join([lines[0], rule, *lines[1:]])
 
 
@@ -36,7 +51,10 @@ def _pad(text: str, size: int, right: bool) -> str:
 def measured(results: Results) -> str:
     """The machine, the command, and whether the machine was quiet."""
     runs = results.get("turns") or [
-        run for part in results.values() for run in (part if isinstance(part, list) else [part]) if "others" in run
+        run
+        for part in results.values()
+        for run in (part if isinstance(part, list) else [part])
+        if "others" in run
     ]
     others = [run["others"] for run in runs if run["others"] is not None]
     machine = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
@@ -61,25 +79,39 @@ def speed(results: Results) -> str:
         values = [run[key] for run in runs if run[key] is not None]
         if not values:
             return "unknown"
-        rounds = f" ({', '.join(format(value, form) for value in values)})" if len(values) > 1 else ""
+        rounds = (
+            f" ({', '.join(format(value, form) for value in values)})"
+            if len(values) > 1
+            else ""
+        )
         return format(median(values), form) + rounds
 
-    rows = [[name, *(figures(runs, *column) for column in columns.values())] for name, runs in turns.items()]
+    rows = [
+        [name, *(figures(runs, *column) for column in columns.values())]
+        for name, runs in turns.items()
+    ]
     text = (
-        f"{measured(results)}\n\nML-100K, {results['positions']:,} real positions an epoch; width 64, 2 blocks, 2 heads,"
-        f" length 200, batch 128, dropout 0.2, full softmax. Medians, and in brackets every round.\n\n"
-        f"{markdown(['', *columns], rows)}"
+        f"{measured(results)}\n\nML-100K, {results['positions']:,} real positions an"
+        " epoch; width 64, 2 blocks, 2 heads, length 200, batch 128, dropout 0.2, full"
+        " softmax. Medians, and in brackets every"
+        f" round.\n\n{markdown(['', *columns], rows)}"
     )
     latency = [turn["latency_ms"] for turn in turns["attncore"]]
     p50, p99 = (median(one[share] for one in latency) for share in ("p50", "p99"))
-    text += f"\n\nOne request of ours, `model.recommend(users=[user], k=10)`: {p50:.1f} ms median, {p99:.1f} ms for 99 of 100."
+    text += (
+        f"\n\nOne request of ours, `model.recommend(users=[user], k=10)`: {p50:.1f} ms"
+        f" median, {p99:.1f} ms for 99 of 100."
+    )
     rivals = [name for name in turns if not name.startswith("attncore")]
     if not rivals:
         return text
 
     def ratio(key: str, rival: str) -> float:
         """The median over rounds, each compared with its own neighbour in time."""
-        return median(a[key] / b[key] for a, b in zip(turns["attncore"], turns[rival], strict=True))
+        return median(
+            a[key] / b[key]
+            for a, b in zip(turns["attncore"], turns[rival], strict=True)
+        )
 
     def start_up(name: str) -> float:
         return median(turn["start_up_s"] for turn in turns[name])
@@ -94,16 +126,28 @@ def speed(results: Results) -> str:
         ]
         for rival in rivals
     ]
-    rows.append(["asked, against RecTools", "at least 8x", "at least 5x", "at most 1x", "under 5 s"])
-    return f"{text}\n\n{markdown(['attncore', 'training', 'evaluation', 'peak memory', 'start-up'], rows)}"
+    rows.append(
+        [
+            "asked, against RecTools",
+            "at least 8x",
+            "at least 5x",
+            "at most 1x",
+            "under 5 s",
+        ]
+    )
+    columns = ["attncore", "training", "evaluation", "peak memory", "start-up"]
+    return f"{text}\n\n{markdown(columns, rows)}"
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:
-    """The exponent e of y ~ x^e: the slope of a straight line through the logarithms."""
+    """The exponent e of y ~ x^e: the slope of a straight line through the
+    logarithms."""
     a, b = [math.log(value) for value in x], [math.log(value) for value in y]
     middle_a, middle_b = sum(a) / len(a), sum(b) / len(b)
     across = sum((p - middle_a) ** 2 for p in a)
-    return sum((p - middle_a) * (q - middle_b) for p, q in zip(a, b, strict=True)) / across
+    return (
+        sum((p - middle_a) * (q - middle_b) for p, q in zip(a, b, strict=True)) / across
+    )
 
 
 def scaling(results: Results) -> str:
@@ -111,14 +155,29 @@ def scaling(results: Results) -> str:
     grid, growth = results["grid"], results["growth"]
 
     def where(**wanted: Any) -> list[Results]:
-        return [one for one in grid if all(one[name] == value for name, value in wanted.items())]
+        return [
+            one
+            for one in grid
+            if all(one[name] == value for name, value in wanted.items())
+        ]
 
-    head = ["catalogue", "loss", "length", "positions/s", "s per million positions", "peak memory, MiB"]
+    head = [
+        "catalogue",
+        "loss",
+        "length",
+        "positions/s",
+        "s per million positions",
+        "peak memory, MiB",
+    ]
     head += ["AdamW's state, MiB", "AdamW's share of a step"]
     rows = [
         [
             f"{one['items']:,}",
-            one["loss"] if one["negatives"] is None else f"{one['loss']}, {one['negatives']}",
+            (
+                one["loss"]
+                if one["negatives"] is None
+                else f"{one['loss']}, {one['negatives']}"
+            ),
             f"{one['length']:,}",
             f"{one['positions_per_s']:,.0f}",
             f"{1e6 / one['positions_per_s']:,.0f}",
@@ -126,18 +185,26 @@ def scaling(results: Results) -> str:
             f"{one['optimizer_mib']:,.0f}",
             f"{one['optimizer_s'] / one['step_s']:.0%}",
         ]
-        for one in sorted(grid, key=lambda one: (one["items"], one["loss"], one["length"]))
+        for one in sorted(
+            grid, key=lambda one: (one["items"], one["loss"], one["length"])
+        )
     ]
-    big, small = (pick(where(length=200, loss="sampled"), key=lambda one: one["items"]) for pick in (max, min))
+    big, small = (
+        pick(where(length=200, loss="sampled"), key=lambda one: one["items"])
+        for pick in (max, min)
+    )
     text = (
-        f"{measured(results)}\n\nWidth {results['model']['width']}, {results['model']['blocks']} blocks,"
-        f" {results['model']['heads']} heads; about 25,600 positions a step; full histories, so no padding.\n\n"
-        f"{markdown(head, rows)}\n\n"
-        f"Gradients and AdamW are dense: each step also clears, adds and moves the vectors of items that it did not"
-        f" meet. With {big['items']:,} items AdamW's state takes {big['optimizer_mib']:,.0f} MiB, weights and gradients"
-        f" about as much again, and a step takes {big['step_s'] - small['step_s']:.2f} s longer than with"
-        f" {small['items']:,} items, however few positions are trained; of it AdamW takes"
-        f" {big['optimizer_s']:.2f} s, the gradients the most. Larger steps spread that cost."
+        f"{measured(results)}\n\nWidth {results['model']['width']},"
+        f" {results['model']['blocks']} blocks, {results['model']['heads']} heads;"
+        " about 25,600 positions a step; full histories, so no"
+        f" padding.\n\n{markdown(head, rows)}\n\nGradients and AdamW are dense: each"
+        " step also clears, adds and moves the vectors of items that it did not meet."
+        f" With {big['items']:,} items AdamW's state takes {big['optimizer_mib']:,.0f}"
+        " MiB, weights and gradients about as much again, and a step takes"
+        f" {big['step_s'] - small['step_s']:.2f} s longer than with {small['items']:,}"
+        " items, however few positions are trained; of it AdamW takes"
+        f" {big['optimizer_s']:.2f} s, the gradients the most. Larger steps spread that"
+        " cost."
     )
     rows = [
         [
@@ -148,47 +215,79 @@ def scaling(results: Results) -> str:
         ]
         for one in growth
     ]
-    text += "\n\n" + markdown(["training positions", "s an epoch", "s per million", "peak memory, MiB"], rows)
+    text += "\n\n" + markdown(
+        ["training positions", "s an epoch", "s per million", "peak memory, MiB"], rows
+    )
     long = [one for one in where(items=1_000, loss="full") if one["length"] >= 200]
     wide = where(length=200, loss="full")
     exponents = {
-        "time of an epoch ~ events": slope([g["positions"] for g in growth], [g["seconds"] for g in growth]),
-        "time of a history ~ length, 200 to 1,000": 1
-        + slope([one["length"] for one in long], [1 / one["positions_per_s"] for one in long]),
+        "time of an epoch ~ events": slope(
+            [g["positions"] for g in growth], [g["seconds"] for g in growth]
+        ),
+        "time of a history ~ length, 200 to 1,000": (
+            1
+            + slope(
+                [one["length"] for one in long],
+                [1 / one["positions_per_s"] for one in long],
+            )
+        ),
         "time of a position ~ catalogue, full softmax, 10 k to 100 k": slope(
-            [one["items"] for one in wide[-2:]], [1 / one["positions_per_s"] for one in wide[-2:]]
+            [one["items"] for one in wide[-2:]],
+            [1 / one["positions_per_s"] for one in wide[-2:]],
         ),
     }
     asked = ("1", "at most 2", "at most 1")
-    rows = [[what, f"{value:.2f}", most] for (what, value), most in zip(exponents.items(), asked, strict=True)]
+    rows = [
+        [what, f"{value:.2f}", most]
+        for (what, value), most in zip(exponents.items(), asked, strict=True)
+    ]
     return text + "\n\n" + markdown(["grows as a power", "exponent", "asked"], rows)
 
 
 def serving(results: Results) -> str:
-    """Requests, everybody at once, a large catalogue, and where an approximate index pays."""
+    """Requests, everybody at once, a large catalogue, and where an approximate index
+    pays."""
     asked, large = results["requests"], results["million"]
 
     def took(ms: Results) -> str:
         return f"{ms['p50']:.1f} / {ms['p99']:.1f}"
 
     rows = [
-        [name, took(asked[name]["user"]), took(asked[name]["history"]), f"{asked[name]['users_per_s']:,.0f}"]
+        [
+            name,
+            took(asked[name]["user"]),
+            took(asked[name]["history"]),
+            f"{asked[name]['users_per_s']:,.0f}",
+        ]
         for name in ("PyTorch", "ONNX")
     ]
     if "rectools" in results:
         rows.append(
-            [f"RecTools {results['rectools']['version']}", "", "", f"{results['rectools']['users_per_s']:,.0f}"]
+            [
+                f"RecTools {results['rectools']['version']}",
+                "",
+                "",
+                f"{results['rectools']['users_per_s']:,.0f}",
+            ]
         )
     rows.append(["asked", "at most 3 / 10", "at most 3 / 10", "at least 2,500"])
-    head = ["", "one user of the log, ms", "one history, ms", "everybody at once, users/s"]
+    head = [
+        "",
+        "one user of the log, ms",
+        "one history, ms",
+        "everybody at once, users/s",
+    ]
     text = (
-        f"{measured(results)}\n\nML-100K, {asked['items']:,} items, width 64, 2 blocks, 2 heads, length 200; the 10 best"
-        f" unseen items. A request is one call of `recommend` in the process: median / 99th of 100. Everybody: one call"
-        f" for all {asked['users']:,} users, median of 7. Export took {asked['export_s']:.0f} s.\n\n{markdown(head, rows)}"
-        f"\n\n{large['items']:,} items, width {large['width']}, histories of 50 events, exact top 10: {large['batch']}"
-        f" histories together in {large['ms']['p50']:,.0f} ms (99th of 100: {large['ms']['p99']:,.0f} ms), one in"
-        f" {large['ms_one']['p50']:,.0f} ms; the process held {large['memory_mib']:,.0f} MiB at most. Asked: 400 ms and"
-        f" 1,000 MiB."
+        f"{measured(results)}\n\nML-100K, {asked['items']:,} items, width 64, 2 blocks,"
+        " 2 heads, length 200; the 10 best unseen items. A request is one call of"
+        " `recommend` in the process: median / 99th of 100. Everybody: one call for"
+        f" all {asked['users']:,} users, median of 7. Export took"
+        f" {asked['export_s']:.0f} s.\n\n{markdown(head, rows)}\n\n{large['items']:,}"
+        f" items, width {large['width']}, histories of 50 events, exact top 10:"
+        f" {large['batch']} histories together in {large['ms']['p50']:,.0f} ms (99th of"
+        f" 100: {large['ms']['p99']:,.0f} ms), one in {large['ms_one']['p50']:,.0f} ms;"
+        f" the process held {large['memory_mib']:,.0f} MiB at most. Asked: 400 ms and"
+        " 1,000 MiB."
     )
     rows = [
         [
@@ -218,12 +317,18 @@ def serving(results: Results) -> str:
 def gpu(results: Results) -> str:
     """What a GPU did: a table of trainings, a line for every other part, and what was not reached."""
     machine = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
-    dry = "A dry run: everything small and on a CPU. These are not a GPU's figures.\n\n" if results["dry"] else ""
+    dry = (
+        "A dry run: everything small and on a CPU. These are not a GPU's figures.\n\n"
+        if results["dry"]
+        else ""
+    )
     text = f"{dry}`{results['command']}`\n\nMachine: {machine}."
     steps = results["steps"]
     if others := [step["others"] for step in steps if step.get("others") is not None]:
         text += f" Other processes used {max(others):.2f} cores at most."
-    trained = [part for step in steps for part in step["parts"] if "positions_per_s" in part]
+    trained = [
+        part for step in steps for part in step["parts"] if "positions_per_s" in part
+    ]
 
     def figure(part: Results, name: str, form: str) -> str:
         return "" if part.get(name) is None else format(part[name], form)
@@ -243,20 +348,44 @@ def gpu(results: Results) -> str:
         ]
         for part in trained
     ]
-    head = ["training", "how", "precision", "positions an epoch", "positions/s", "s an epoch", "peak memory, MiB"]
+    head = [
+        "training",
+        "how",
+        "precision",
+        "positions an epoch",
+        "positions/s",
+        "s an epoch",
+        "peak memory, MiB",
+    ]
     head += ["share of bf16 peak", "first step, s", "recompiled"]
     if rows:
         text += f"\n\n{markdown(head, rows)}"
     done, missed = [], []
     for step in steps:
-        said = [f"{part['part']}: {part['said']}" for part in step["parts"] if part["ok"] and part not in trained]
-        failed = [f"{part['part']}: {part['said']}" for part in step["parts"] if not part["ok"]]
+        said = [
+            f"{part['part']}: {part['said']}"
+            for part in step["parts"]
+            if part["ok"] and part not in trained
+        ]
+        failed = [
+            f"{part['part']}: {part['said']}"
+            for part in step["parts"]
+            if not part["ok"]
+        ]
         done += [f"- {step['title']}. {'; '.join(said)}."] if said else []
         failed += [step["why"]] if step["why"] else []
         missed += [f"- {step['title']}. {'; '.join(failed)}."] if failed else []
     if done:
         text += "\n\n" + "\n".join(done)
-    return text + "\n\n" + ("Not reached:\n\n" + "\n".join(missed) if missed else "Every step was reached.")
+    return (
+        text
+        + "\n\n"
+        + (
+            "Not reached:\n\n" + "\n".join(missed)
+            if missed
+            else "Every step was reached."
+        )
+    )
 
 
 SECTIONS = {"speed": speed, "scaling": scaling, "serving": serving, "gpu": gpu}
@@ -269,7 +398,9 @@ def render(page: str) -> str:
         if path.exists():
             fresh = section(json.loads(path.read_text(encoding="utf-8")))
             between = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-            page = between.sub(lambda found, fresh=fresh: f"{found[1]}\n{fresh}\n\n{found[2]}", page)
+            page = between.sub(
+                lambda found, fresh=fresh: f"{found[1]}\n{fresh}\n\n{found[2]}", page
+            )
     return page
 
 
@@ -279,7 +410,8 @@ def update() -> None:
 
 
 def publish(name: str, results: Results, path: Path | None) -> None:
-    """Print a section of the page; keep its results at `path`, if there is one, and rewrite the page."""
+    """Print a section of the page; keep its results at `path`, if there is one, and
+    rewrite the page."""
     print(SECTIONS[name](results))
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -63,7 +63,10 @@ def furnish(venv: Path, requirements: str) -> None:
                 link(links / file.parts[0], home / file.parts[0])
             elif file.parts[0] == "..":
                 path = Path(os.path.normpath(home / file)).relative_to(prefix)
-                if path.parts[0] in ("share", "etc"):  # no server serves a link's target
+                if path.parts[0] in (
+                    "share",
+                    "etc",
+                ):  # no server serves a link's target
                     (venv / path).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(prefix / path, venv / path)
         for script in held.entry_points.select(group="console_scripts"):

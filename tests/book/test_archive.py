@@ -87,7 +87,9 @@ def test_its_readme_has_three_lines_and_its_commands_are_these(unpacked, command
     ]
 
 
-def test_a_chapter_runs_as_readme_says_and_so_does_one_that_reads_results(ready, commands, env):
+def test_a_chapter_runs_as_readme_says_and_so_does_one_that_reads_results(
+    ready, commands, env
+):
     (named,) = re.findall(r"book/(\w+)\.ipynb", commands[3])
     for chapter in (named, READS_RESULTS):
         done = run(commands[3].replace(named, chapter), ready, env)
@@ -97,7 +99,9 @@ def test_a_chapter_runs_as_readme_says_and_so_does_one_that_reads_results(ready,
 def test_jupyterlab_opens_the_chapters_as_readme_says(ready, commands, env):
     home = Path(env["JUPYTER_RUNTIME_DIR"])
     program = [ready / commands[2].split()[0], *commands[2].split()[1:]]
-    with subprocess.Popen(program, cwd=ready, env=env, stderr=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(
+        program, cwd=ready, env=env, stderr=subprocess.PIPE, text=True
+    ) as server:
         try:
             until = time.monotonic() + 120
             while not (found := [*home.glob("jpserver-*.json")]):

@@ -1,13 +1,13 @@
-"""The attention explorer in a real browser: with a mouse, with a keyboard, without scripts and on paper."""
+"""The attention explorer in a real browser: with a mouse, with a keyboard, without
+scripts and on paper."""
 
 import shutil
 
 import pytest
 import torch
 from conftest import need
-
-from attncore.drawing import Control, Explorer, Panel
-from attncore.explorer import explore_mask, explore_runs, explore_temperature
+from drawing import Control, Explorer, Panel
+from explorers import explore_mask, explore_runs, explore_temperature
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.browser
@@ -16,28 +16,55 @@ EPOCHS = [{"epoch": i + 1, "loss": 5 - i / 3, "ndcg@10": i / 100} for i in range
 
 
 def people() -> Explorer:
-    """What `explore_attention` makes of target attention, with numbers that can be told apart."""
+    """What `explore_attention` makes of target attention, with numbers that can be told
+    apart."""
     controls = [
         Control("history", ["Ann", "Ben"]),
         Control("head", ["1", "2"]),
-        Control("candidate", [["Blade Runner", "Heat"], ["Sleepless in Seattle", "Ran", "Heat"]], "point"),
+        Control(
+            "candidate",
+            [["Blade Runner", "Heat"], ["Sleepless in Seattle", "Ran", "Heat"]],
+            "point",
+        ),
     ]
-    weights = [[[[0.7, 0.3], [0.4, 0.6]]] * 2, [[[0.1, 0.2, 0.7], [0.5, 0.5, 0.0], [0.9, 0.1, 0.0]]] * 2]
-    drops = [[[0.5, -0.5], [0.0, 1.0]], [[0.2, -0.1, 0.3], [0.4, 0.0, 0.1], [-0.6, 0.1, 0.2]]]
-    names = [["Alien", "Star Wars"], ["Casablanca", "Groundhog Day", "An Affair to Remember, once more"]]
+    weights = [
+        [[[0.7, 0.3], [0.4, 0.6]]] * 2,
+        [[[0.1, 0.2, 0.7], [0.5, 0.5, 0.0], [0.9, 0.1, 0.0]]] * 2,
+    ]
+    drops = [
+        [[0.5, -0.5], [0.0, 1.0]],
+        [[0.2, -0.1, 0.3], [0.4, 0.0, 0.1], [-0.6, 0.1, 0.2]],
+    ]
+    names = [
+        ["Alien", "Star Wars"],
+        ["Casablanca", "Groundhog Day", "An Affair to Remember, once more"],
+    ]
     return Explorer(
         "Who looks at what",
         controls,
         [
             Panel("Weights", "bars", "Most weight", names, weights, [0, 1, 2]),
-            Panel("Erasure", "bars", "Largest change", names, drops, [0, 2], low=-0.6, high=1.0),
+            Panel(
+                "Erasure",
+                "bars",
+                "Largest change",
+                names,
+                drops,
+                [0, 2],
+                low=-0.6,
+                high=1.0,
+            ),
         ],
     )
 
 
 EXPLORERS = {
-    "temperature": explore_temperature(torch.tensor([2.60, 0.58, 0.72, 3.03]), FILMS, "Cold or hot?"),
-    "mask": explore_mask(torch.arange(16.0).reshape(4, 4) / 8, FILMS, "Who looks at whom?"),
+    "temperature": explore_temperature(
+        torch.tensor([2.60, 0.58, 0.72, 3.03]), FILMS, "Cold or hot?"
+    ),
+    "mask": explore_mask(
+        torch.arange(16.0).reshape(4, 4) / 8, FILMS, "Who looks at whom?"
+    ),
     "runs": explore_runs({"self": EPOCHS, "mean": EPOCHS[:5]}, "Two runs"),
     "people": people(),
 }
@@ -50,7 +77,8 @@ def browser():
 
     with sync_playwright() as driver:
         browser = driver.chromium.launch(
-            executable_path=CHROMIUM, args=["--headless", "--no-sandbox", "--disable-gpu"]
+            executable_path=CHROMIUM,
+            args=["--headless", "--no-sandbox", "--disable-gpu"],
         )
         yield browser
         browser.close()
@@ -62,13 +90,18 @@ def show(browser):
     contexts, errors = [], []
 
     def shown(*explorers, scripts=True, width=700):
-        context = browser.new_context(java_script_enabled=scripts, viewport={"width": width, "height": 800})
+        context = browser.new_context(
+            java_script_enabled=scripts, viewport={"width": width, "height": 800}
+        )
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(120_000)
         page.on("pageerror", lambda error: errors.append(str(error)))
         body = "".join(explorer.html for explorer in explorers)
-        page.set_content(f'<!doctype html><html lang="en"><title>t</title><main><h1>t</h1>{body}</main></html>')
+        page.set_content(
+            "<!doctype html><html"
+            f' lang="en"><title>t</title><main><h1>t</h1>{body}</main></html>'
+        )
         return page
 
     yield shown
@@ -82,14 +115,21 @@ def said(page, panel=0):
 
 
 def picture(page):
-    """What is drawn: the shapes and texts that are seen, and the numbers that place them."""
+    """What is drawn: the shapes and texts that are seen, and the numbers that place
+    them."""
     drawn = page.eval_on_selector_all(
         ".attncore-explorer svg *",
-        """nodes => nodes.filter(n => n.closest('g')?.style.display !== 'none').map(n => [
-            [n.tagName, n.getAttribute('class') || '', n.tagName === 'text' ? n.textContent : ''],
-            ['x', 'width', 'cx', 'cy', 'fill-opacity'].map(a => Number(n.getAttribute(a) ?? 0))])""",
+        """nodes => nodes
+            .filter(n => n.closest('g')?.style.display !== 'none')
+            .map(n => [
+                [n.tagName, n.getAttribute('class') || '',
+                 n.tagName === 'text' ? n.textContent : ''],
+                ['x', 'width', 'cx', 'cy', 'fill-opacity']
+                    .map(a => Number(n.getAttribute(a) ?? 0))])""",
     )
-    return [shape for shape, _ in drawn], [number for _, numbers in drawn for number in numbers]
+    return [shape for shape, _ in drawn], [
+        number for _, numbers in drawn for number in numbers
+    ]
 
 
 @pytest.mark.parametrize("name", EXPLORERS)
@@ -99,14 +139,19 @@ def test_the_script_begins_with_the_picture_that_stands_without_it(show, name):
     assert shapes == still_shapes
     assert numbers == pytest.approx(still_numbers, abs=0.002)
     assert said(live) == said(still)
-    assert live.get_attribute("svg", "aria-label") == still.get_attribute("svg", "aria-label")
+    assert live.get_attribute("svg", "aria-label") == still.get_attribute(
+        "svg", "aria-label"
+    )
 
 
 def test_without_scripts_there_is_a_picture_with_a_name_and_no_dead_control(show):
     page = show(EXPLORERS["people"], scripts=False)
     assert page.locator("svg[role=img][aria-label*='Alien 0.70']").is_visible()
     assert not page.locator(".ac-controls").is_visible()
-    assert "history Ann · head 1 · candidate Blade Runner" in page.locator(".ac-state").text_content()
+    assert (
+        "history Ann · head 1 · candidate Blade Runner"
+        in page.locator(".ac-state").text_content()
+    )
 
 
 def test_the_slider_changes_the_figure_by_keyboard(show):
@@ -147,18 +192,32 @@ def test_pointing_at_a_candidate_is_a_look_and_a_click_chooses(show):
     assert said(page) == "Most weight: Alien 0.70, Star Wars 0.30."
 
 
-def test_what_offers_no_choice_is_not_shown_and_choices_of_one_name_are_told_apart(show):
-    controls = [Control("layer", ["1"]), Control("product", ["Sugar", "Milk", "Sugar"], "point")]
-    panel = Panel("Weights", "bars", "Most weight", FILMS, [[0.1] * 4, [0.2] * 4, [0.3] * 4], [1])
+def test_what_offers_no_choice_is_not_shown_and_choices_of_one_name_are_told_apart(
+    show,
+):
+    controls = [
+        Control("layer", ["1"]),
+        Control("product", ["Sugar", "Milk", "Sugar"], "point"),
+    ]
+    panel = Panel(
+        "Weights", "bars", "Most weight", FILMS, [[0.1] * 4, [0.2] * 4, [0.3] * 4], [1]
+    )
     page = show(Explorer("One layer", controls, [panel]))
     assert page.locator("select").count() == 0
-    assert page.locator("fieldset label").all_text_contents() == ["Sugar", "Milk", "Sugar (2)"]
+    assert page.locator("fieldset label").all_text_contents() == [
+        "Sugar",
+        "Milk",
+        "Sugar (2)",
+    ]
     assert page.locator(".ac-state").text_content() == "product Sugar"
 
 
 def test_pictures_stand_side_by_side_where_there_is_room_and_labels_are_not_cut(show):
     page = show(EXPLORERS["people"], width=900)
-    one, two = page.locator(".ac-panel").nth(0).bounding_box(), page.locator(".ac-panel").nth(1).bounding_box()
+    one, two = (
+        page.locator(".ac-panel").nth(0).bounding_box(),
+        page.locator(".ac-panel").nth(1).bounding_box(),
+    )
     assert one["y"] == two["y"]
     for width in (360, 900):
         page.set_viewport_size({"width": width, "height": 800})
@@ -182,14 +241,18 @@ def test_what_is_pressed_is_large_enough_for_a_finger(show):
 def test_another_history_brings_its_own_events_and_candidates(show):
     page = show(EXPLORERS["people"])
     page.locator("select").first.select_option("1")
-    assert said(page).startswith("Most weight: An Affair to Remember, once more 0.70, Groundhog Day 0.20")
+    assert said(page).startswith(
+        "Most weight: An Affair to Remember, once more 0.70, Groundhog Day 0.20"
+    )
     assert page.locator("label:visible input[type=radio]").count() == 3
     page.locator("label", has_text="Heat").click()
     assert (
         said(page, 1)
-        == "Largest change: Casablanca -0.60, An Affair to Remember, once more 0.20, Groundhog Day 0.10."
+        == "Largest change: Casablanca -0.60, An Affair to Remember, once more 0.20,"
+        " Groundhog Day 0.10."
     )
-    page.locator("select").first.select_option("0")  # it has no third candidate: the last one is chosen
+    # It has no third candidate: the last one is chosen.
+    page.locator("select").first.select_option("0")
     assert said(page) == "Most weight: Star Wars 0.60, Alien 0.40."
     assert page.locator("label:visible input[type=radio]").count() == 2
 
@@ -218,7 +281,10 @@ def test_on_paper_the_controls_give_way_to_what_is_chosen(show):
     page.emulate_media(media="print")
     assert not page.locator(".ac-controls").is_visible()
     assert page.locator(".ac-state").is_visible()
-    assert page.locator(".ac-state").text_content() == "history Ann · head 1 · candidate Heat"
+    assert (
+        page.locator(".ac-state").text_content()
+        == "history Ann · head 1 · candidate Heat"
+    )
 
 
 def test_explorers_fit_a_phone_and_any_eye(show):
@@ -227,4 +293,8 @@ def test_explorers_fit_a_phone_and_any_eye(show):
     page = show(*EXPLORERS.values(), width=360)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     found = Axe().run(page).response["violations"]
-    assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []
+    assert [
+        (v["id"], v["nodes"][0]["html"])
+        for v in found
+        if v["impact"] in ("serious", "critical")
+    ] == []

@@ -22,7 +22,9 @@ ROOT = Path(__file__).parent.parent.parent
 def shown(monkeypatch):
     """The figures that were shown, instead of a window."""
     found = []
-    monkeypatch.setattr(plt, "show", lambda: found.append(plt.gcf()) or plt.gcf().canvas.draw())
+    monkeypatch.setattr(
+        plt, "show", lambda: found.append(plt.gcf()) or plt.gcf().canvas.draw()
+    )
     yield found
     plt.close("all")
 
@@ -47,7 +49,10 @@ def test_lines_hold_their_numbers_and_each_has_a_look_of_its_own(shown):
 def test_a_recommender_has_one_colour_wherever_it_stands(shown):
     figures.lines(None, {"new": [1, 2], "Markov chain": [2, 3], "popularity": [1, 1]})
     figures.lines(None, {"popularity": [2, 3]}, level={"Markov chain": 1})
-    first, second = ({line.get_label(): line.get_color() for line in figure.axes[0].lines} for figure in shown)
+    first, second = (
+        {line.get_label(): line.get_color() for line in figure.axes[0].lines}
+        for figure in shown
+    )
     assert first["Markov chain"] == second["Markov chain"] == figures.COLOURS["red"]
     assert first["popularity"] == second["popularity"]
     assert len(set(first.values())) == 3
@@ -70,12 +75,16 @@ def test_bars_stand_in_order_with_whiskers_at_their_intervals(shown):
     ]
     assert ax.yaxis_inverted()
     assert [text.get_text() for text in ax.get_yticklabels()] == ["best", "worse"]
-    (whisker,) = (lines for part in ax.collections for lines in part.get_segments() if len(lines))
+    (whisker,) = (
+        lines for part in ax.collections for lines in part.get_segments() if len(lines)
+    )
     assert np.allclose(whisker[:, 0], [0.2, 0.5])  # no interval, no whisker
 
 
 def test_dots_take_the_colour_of_their_whiskers(shown):
-    figures.bars({"a": 1, "b": 2}, intervals=[(0, 2), (1, 3)], colours={"b": "red"}, dots=True)
+    figures.bars(
+        {"a": 1, "b": 2}, intervals=[(0, 2), (1, 3)], colours={"b": "red"}, dots=True
+    )
     (ax,) = shown[0].axes
     whiskers = [part for part in ax.collections if hasattr(part, "get_segments")]
     inks = [to_hex(part.get_color()[0]).upper() for part in whiskers]
@@ -83,7 +92,9 @@ def test_dots_take_the_colour_of_their_whiskers(shown):
 
 
 def test_columns_stand_upright(shown):
-    figures.columns({"a": 1, "b": 3}, intervals=[(0, 2), (2, 5)], spans={"late": (0.5, 1)})
+    figures.columns(
+        {"a": 1, "b": 3}, intervals=[(0, 2), (2, 5)], spans={"late": (0.5, 1)}
+    )
     (ax,) = shown[0].axes
     assert [patch.get_height() for patch in ax.patches[:2]] == [1, 3]
     assert legend(ax) == ["late"]
@@ -91,10 +102,14 @@ def test_columns_stand_upright(shown):
 
 @pytest.mark.parametrize("upright", [True, False])
 def test_grouped_bars_do_not_overlap(shown, upright):
-    figures.grouped_bars(["x", "y"], {"a": [1, 2], "b": [3, 4], "c": [5, 6]}, upright=upright)
+    figures.grouped_bars(
+        ["x", "y"], {"a": [1, 2], "b": [3, 4], "c": [5, 6]}, upright=upright
+    )
     (ax,) = shown[0].axes
     ends = sorted(
-        (p.get_x(), p.get_x() + p.get_width()) if upright else (p.get_y(), p.get_y() + p.get_height())
+        (p.get_x(), p.get_x() + p.get_width())
+        if upright
+        else (p.get_y(), p.get_y() + p.get_height())
         for p in ax.patches
     )
     assert all(stop <= start for (_, stop), (start, _) in itertools.pairwise(ends))
@@ -108,9 +123,14 @@ def test_stacked_bars_join(shown):
 
 
 def test_scatter_marks_what_it_is_asked_to(shown):
-    figures.scatter([0, 1], {"a": [0, 1], "b": [1, 0]}, diagonal="truth", names={"here": (1, 1)})
+    figures.scatter(
+        [0, 1], {"a": [0, 1], "b": [1, 0]}, diagonal="truth", names={"here": (1, 1)}
+    )
     (ax,) = shown[0].axes
-    assert [points.get_offsets().tolist() for points in ax.collections] == [[[0, 0], [1, 1]], [[0, 1], [1, 0]]]
+    assert [points.get_offsets().tolist() for points in ax.collections] == [
+        [[0, 0], [1, 1]],
+        [[0, 1], [1, 0]],
+    ]
     assert [text.get_text() for text in ax.texts] == ["here"]
 
 
@@ -153,8 +173,12 @@ def test_the_style_ends_with_the_figure(shown):
     figures.attention_shapes(queries=2, events=4, width=3)
     figures.block()
     figures.shards({"Ann": [1, 2], "Ben": [3]}, [["Ann"], ["Ben"]])
-    figures.best_of_parts(["a", "b", "c", "d"], [1, 2, 3, 4], ["a"], [1, 3], [3], part=2)
-    figures.storage([1, 2], [0, 2], np.array([[1, 0]]), np.array([[2, 0]]), {1: "A", 2: "B"})
+    figures.best_of_parts(
+        ["a", "b", "c", "d"], [1, 2, 3, 4], ["a"], [1, 3], [3], part=2
+    )
+    figures.storage(
+        [1, 2], [0, 2], np.array([[1, 0]]), np.array([[2, 0]]), {1: "A", 2: "B"}
+    )
     assert dict(matplotlib.rcParams) == before
     assert len(shown) == 6
     texts = [text.get_text() for text in shown[-1].axes[1].texts]
@@ -164,7 +188,12 @@ def test_the_style_ends_with_the_figure(shown):
 def test_words_can_be_read(shown):
     figures.attention_shapes(queries=2, events=4, width=3)
     figures.block()
-    sizes = [t.get_fontsize() for f in shown for t in f.findobj(matplotlib.text.Text) if t.get_text()]
+    sizes = [
+        t.get_fontsize()
+        for f in shown
+        for t in f.findobj(matplotlib.text.Text)
+        if t.get_text()
+    ]
     assert min(sizes) >= 9
 
 
@@ -175,10 +204,14 @@ def test_every_function_stands_in_some_chapter():
         for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
         if cell["cell_type"] == "code"
     )
-    assert not [name for name in figures.__all__ if not re.search(rf"\bfigures\.{name}\b", code)]
+    assert not [
+        name for name in figures.__all__ if not re.search(rf"\bfigures\.{name}\b", code)
+    ]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "book").glob("*.ipynb")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "book").glob("*.ipynb")), ids=lambda p: p.stem
+)
 def test_a_notebook_draws_by_one_call_a_figure(path):
     for cell in nbformat.read(path, as_version=4).cells:
         assert "pyplot" not in cell.source

@@ -205,7 +205,9 @@ def test_in_the_book_it_does_nothing(tmp_path, executed):
     assert [said(cell) for cell in cells] == ["", f"{tmp_path / 'book'}\n"]
 
 
-def test_with_an_address_a_real_chapter_alone_fetches_all_and_runs(tmp_path, executed, repository):
+def test_with_an_address_a_real_chapter_alone_fetches_all_and_runs(
+    tmp_path, executed, repository
+):
     url, asked = repository
     address = first_cell.address(url, "main")
     alone = tmp_path / "alone"
@@ -218,13 +220,17 @@ def test_with_an_address_a_real_chapter_alone_fetches_all_and_runs(tmp_path, exe
     assert errors == []
     assert said(cells[0]) == f"Fetching {address}\n"
     assert {p.name for p in alone.iterdir()} == {path.name, "attncore-book"}
-    first, then = executed(notebook(alone / "two.ipynb", "import rungs", address=address))
+    first, then = executed(
+        notebook(alone / "two.ipynb", "import rungs", address=address)
+    )
     assert said(first) + said(then) == ""
     assert len(asked) == 1
 
 
 @pytest.mark.parametrize("how", ["nobody answers", "not there", "no zip"])
-def test_what_cannot_be_fetched_is_said_in_one_line(tmp_path, executed, repository, how):
+def test_what_cannot_be_fetched_is_said_in_one_line(
+    tmp_path, executed, repository, how
+):
     url, _ = repository
     if how == "no zip":
         (tmp_path / "served" / "page.html").write_text("<p>Sign in</p>")
@@ -253,7 +259,9 @@ def wheel(folder, version="1.0"):
     files = {"tiny_stand_in.py": f"version = {version!r}\n"}
     files |= {f"{info}/METADATA": metadata, f"{info}/WHEEL": WHEEL}
     record = "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"])
-    with zipfile.ZipFile(folder / f"tiny_stand_in-{version}-py3-none-any.whl", "w") as held:
+    with zipfile.ZipFile(
+        folder / f"tiny_stand_in-{version}-py3-none-any.whl", "w"
+    ) as held:
         for name, text in {**files, f"{info}/RECORD": record}.items():
             held.writestr(name, text)
 
@@ -279,7 +287,9 @@ def test_missing_packages_are_named_with_the_command_that_installs_them(tmp_path
     assert page.lacking() == []
 
 
-def test_packages_are_installed_when_the_notebook_had_to_fetch_the_book(tmp_path, reader, env):
+def test_packages_are_installed_when_the_notebook_had_to_fetch_the_book(
+    tmp_path, reader, env
+):
     wheel(tmp_path / "wheels")
     env = {**env, "PIP_FIND_LINKS": str(tmp_path / "wheels")}
     python = reader / ".venv/bin/python"

@@ -54,7 +54,11 @@ def names(node):
 
 
 def stored(node):
-    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return {
+        n.id
+        for n in ast.walk(node)
+        if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+    }
 
 
 def called(node):
@@ -83,7 +87,13 @@ def first_of_zip(loop, found):
     parts = getattr(loop.iter, "args", [])
     if not isinstance(loop.target, ast.Tuple) or len(parts) != len(loop.target.elts):
         return stored(loop.target)
-    return set().union(*(stored(t) for t, part in zip(loop.target.elts, parts, strict=True) if names(part) & found))
+    return set().union(
+        *(
+            stored(t)
+            for t, part in zip(loop.target.elts, parts, strict=True)
+            if names(part) & found
+        )
+    )
 
 
 def kind(statement, axes):
@@ -94,12 +104,19 @@ def kind(statement, axes):
         return "import"
     if isinstance(statement, ast.Assert):
         return "assert"
-    if isinstance(statement, ast.Expr) and ast.unparse(statement.value).startswith("glue("):
+    if isinstance(statement, ast.Expr) and ast.unparse(statement.value).startswith(
+        "glue("
+    ):
         return "glue"
-    if names(statement) & axes or last & PLOTTING or any(c.startswith("figures.") for c in calls):
+    if (
+        names(statement) & axes
+        or last & PLOTTING
+        or any(c.startswith("figures.") for c in calls)
+    ):
         return "figure"
     if isinstance(statement, ast.Expr | ast.Assign) and (
-        "MAGIC" in names(statement) or ast.unparse(statement.value).split("(")[0].split(".")[-1] in SETTING_UP
+        "MAGIC" in names(statement)
+        or ast.unparse(statement.value).split("(")[0].split(".")[-1] in SETTING_UP
     ):
         return "set-up"
     return "teach"
@@ -112,15 +129,30 @@ def kinds_of_lines(source):
     found = {}
 
     def mark(statement):
-        first = min([statement.lineno, *(d.lineno for d in getattr(statement, "decorator_list", []))])
-        blocks = [getattr(statement, part, []) for part in ("body", "orelse", "finalbody")]
+        first = min(
+            [
+                statement.lineno,
+                *(d.lineno for d in getattr(statement, "decorator_list", [])),
+            ]
+        )
+        blocks = [
+            getattr(statement, part, []) for part in ("body", "orelse", "finalbody")
+        ]
         blocks += [handler.body for handler in getattr(statement, "handlers", [])]
-        inside = [child for block in blocks for child in block if isinstance(child, ast.stmt)]
+        inside = [
+            child for block in blocks for child in block if isinstance(child, ast.stmt)
+        ]
         if not inside:
             own = kind(statement, axes)
         else:
             below = {mark(child) for child in inside}
-            own = below.pop() if len(below) == 1 else "teach" if "teach" in below else below.pop()
+            own = (
+                below.pop()
+                if len(below) == 1
+                else "teach"
+                if "teach" in below
+                else below.pop()
+            )
         for line in range(first, statement.end_lineno + 1):
             found.setdefault(line, own)
         return own
@@ -128,7 +160,11 @@ def kinds_of_lines(source):
     for statement in tree.body:
         mark(statement)
     lines = dict(enumerate(source.splitlines(), 1))
-    return {n: k for n, k in sorted(found.items()) if lines[n].strip() and not lines[n].strip().startswith("#")}
+    return {
+        n: k
+        for n, k in sorted(found.items())
+        if lines[n].strip() and not lines[n].strip().startswith("#")
+    }
 
 
 def counts(path):
@@ -182,19 +218,32 @@ with no_grad():
 class TestEveryNotebook:
     def test_shows_teaching_and_not_plumbing(self, path):
         plumbing, teaching = counts(path)
-        assert plumbing <= 0.08 * (plumbing + teaching), f"{plumbing} lines of plumbing, {teaching} that teach"
+        assert plumbing <= 0.08 * (plumbing + teaching), (
+            f"{plumbing} lines of plumbing, {teaching} that teach"
+        )
 
     def test_has_no_line_that_the_column_cuts(self, path):
-        cut = [line for cell, _ in code_of(path) for line in cell.source.splitlines() if len(line) > COLUMNS]
+        cut = [
+            line
+            for cell, _ in code_of(path)
+            for line in cell.source.splitlines()
+            if len(line) > COLUMNS
+        ]
         assert not cut
 
     def test_has_tags_and_no_markers(self, path):
-        assert not [found[0] for cell, _ in code_of(path) for found in MARKER.finditer(cell.source)]
+        assert not [
+            found[0]
+            for cell, _ in code_of(path)
+            for found in MARKER.finditer(cell.source)
+        ]
 
     def test_shows_no_cell_that_only_asserts(self, path):
         for cell, visible in code_of(path):
             found = set(kinds_of_lines(cell.source).values())
-            assert not (visible and "assert" in found and found <= {"assert", "glue"}), cell.source
+            assert not (
+                visible and "assert" in found and found <= {"assert", "glue"}
+            ), cell.source
 
     def test_prints_nothing_while_it_imports(self, path):
         for cell, _ in code_of(path):

@@ -1,0 +1,600 @@
+"""How good is a ranking, of the full catalogue or of the slates that were shown?
+
+Every question is ranked against the whole catalogue, never a sample. Equal scores are
+scored in expectation over random order: how a sort breaks ties never matters, and a
+constant scorer earns k over the number of candidates.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attncore.distributed import Group
+from attncore.sequences import Histories
+from attncore.splits import Holdout
+
+
+class Scorer(Protocol):
+    """Whatever can be evaluated: every baseline and every model."""
+
+    def score(self, histories: Histories, users: np.ndarray | None = None) -> Tensor:
+        """Scores of the whole catalogue, (rows, V).
+
+        Column j belongs to item index j + 1. A scorer with a true `reads_situation` is
+        also given `situation`: the target events' attributes by name.
+        """
+
+
+def ranks(
+    scores: Tensor, targets: Tensor, excluded: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Count the candidates above each target and those level with it.
+
+    Args:
+        scores: (rows, V), compared in float32, whatever their type.
+        targets: (rows,) item indices 1..V.
+        excluded: (rows, V), True where an item is no candidate; a target always is one.
+
+    Returns:
+        above and tied, int64 (rows,); tied counts the target itself, so it is at least
+        1.
+    """
+    scores, column = scores.float(), targets.long()[:, None] - 1
+    wanted = scores.gather(1, column)
+    higher, level = scores > wanted, scores == wanted
+    if excluded is not None:
+        higher, level = (
+            higher & ~excluded,
+            (level & ~excluded).scatter_(1, column, True),
+        )
+    return higher.sum(1), level.sum(1)
+
+
+def rank_metrics(
+    above: np.ndarray, tied: np.ndarray, k: int | Sequence[int]
+) -> dict[str, np.ndarray]:
+    """Turn `ranks` into "hr@k", "ndcg@k" and "mrr", in expectation over ties.
+
+    The target stands at each of the places above + 1 .. above + tied with equal chance.
+    One relevant item makes the ideal DCG 1, so ndcg@k is 1 / log2(1 + place) within k
+    places.
+    """
+    last = above + tied
+    place = np.arange(1, last.max(initial=0) + 1)
+    # Gain[n]: the first n places together.
+    gain = np.concatenate(([0.0], np.cumsum(1 / np.log2(1 + place))))
+    reciprocal = np.concatenate(([0.0], np.cumsum(1 / place)))
+    metrics = {f"hr@{c}": np.clip((c - above) / tied, 0.0, 1.0) for c in _cutoffs(k)}
+    for c in _cutoffs(k):
+        metrics[f"ndcg@{c}"] = (
+            gain[np.minimum(last, c)] - gain[np.minimum(above, c)]
+        ) / tied
+    return metrics | {"mrr": (reciprocal[last] - reciprocal[above]) / tied}
+
+
+def pooled_auc(scores: np.ndarray, clicked: np.ndarray) -> float:
+    """How often a clicked candidate scores above another, in all slates together.
+
+    Args:
+        scores: of all candidates.
+        clicked: True where one was clicked.
+    """
+    others, wanted = np.sort(scores[~clicked]), scores[clicked]
+    below, level = (
+        np.searchsorted(others, wanted, side=side) for side in ("left", "right")
+    )
+    return float((below + level).mean() / 2 / len(others))
+
+
+def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k highest scores of each row, best first.
+
+    Equal scores in order of their column. `torch.topk` alone returns ties in any order
+    and, at the k-th place, any of the tied columns.
+
+    Args:
+        scores: (rows, V), without NaN.
+        k: how many; a smaller catalogue gives V of them.
+
+    Returns:
+        values and int64 columns, both (rows, min(k, V)).
+    """
+    if scores.ndim != 2 or k < 1:
+        raise ValueError(
+            f"top_k takes scores (rows, V) and k >= 1, not {tuple(scores.shape)} and"
+            f" k={k}"
+        )
+    items, k, block = scores.shape[1], min(k, scores.shape[1]), 128
+    # No item of the top k lies outside the k blocks with the highest maxima.
+    if items > 4 * k * block:
+        whole = items - items % block
+        highest = scores[:, :whole].unflatten(1, (-1, block)).amax(2)
+        if whole < items:
+            highest = torch.cat([highest, scores[:, whole:].amax(1, keepdim=True)], 1)
+        blocks = top_k(highest, k)[1].sort(dim=1).values
+        within = (
+            blocks[:, :, None] * block + torch.arange(block, device=scores.device)
+        ).flatten(1)
+        candidates = scores.gather(1, within.clamp(max=items - 1)).masked_fill_(
+            within >= items, -torch.inf
+        )
+        values, place = top_k(candidates, k)
+        return values, within.gather(1, place)
+    values, columns = scores.topk(k)
+    if values.isnan().any():  # topk puts NaN first, so none can hide
+        raise ValueError("scores hold NaN; a ranking needs numbers (or -inf)")
+    last = values[:, -1:]
+    # Places of the list that hold its lowest score.
+    level = (values == last).sum(1, keepdim=True)
+    # That score also stands outside.
+    crowded = ((scores == last).sum(1, keepdim=True) > level).nonzero()[:, 0]
+    if len(crowded):
+        tied = torch.where(
+            scores[crowded] == last[crowded],
+            torch.arange(items, device=scores.device),
+            items,
+        )
+        lowest = tied.topk(k, largest=False).values
+        place = torch.arange(k, device=scores.device) - (k - level[crowded])
+        columns[crowded] = torch.where(
+            place < 0, columns[crowded], lowest.gather(1, place.clamp(0))
+        )
+    columns = columns.sort(dim=1).values
+    values, order = scores.gather(1, columns).sort(dim=1, descending=True, stable=True)
+    return values, columns.gather(1, order)
+
+
+def top_k_in_parts(
+    score: Callable[[slice], Tensor], items: int, k: int, part: int
+) -> tuple[Tensor, Tensor]:
+    """`top_k` of scores that are made a part at a time.
+
+    So a large catalogue's scores never exist together.
+
+    Args:
+        score: gives the scores (rows, n) of a slice of n columns.
+        items: how many columns there are, 1 or more.
+        k: how many are wanted.
+        part: columns at a time.
+    """
+    found = []
+    for start in range(0, items, part):
+        values, columns = top_k(score(slice(start, min(start + part, items))), k)
+        found.append((values, columns + start))
+    if len(found) == 1:
+        return found[0]
+    # Parts lie in order of their columns, and so do equal scores within one: `top_k`
+    # keeps that order.
+    values, place = top_k(torch.cat([values for values, _ in found], 1), k)
+    return values, torch.cat([columns for _, columns in found], 1).gather(1, place)
+
+
+@torch.no_grad()
+def evaluate(
+    scorer: Any,
+    holdout: Holdout,
+    k: int | Sequence[int] = (1, 5, 10, 20),
+    batch_size: int = 1024,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    group: Group | None = None,
+) -> Report:
+    """Rank the whole catalogue for every question of the holdout.
+
+    Items anywhere in a row's history are no candidates when `holdout.exclude_seen`, the
+    target excepted; an item scored -inf is never shown. "hr@1" is accuracy. "novelty@k"
+    is the mean self-information, in bits, of the k items shown: -log2(count / total) in
+    training, where an item never seen counts as seen once. "loss", for a scorer whose
+    `scores_are_logits` is true, is the mean -log softmax at the target over the whole
+    catalogue, nothing excluded.
+
+    Where the holdout holds slates, each slate is ranked instead, all its candidates,
+    with the metrics of `slate_metrics`, "logloss" where scores are logits, and "auc",
+    which pools all slates. Per-user figures are then means over the slates of a user,
+    in order of `np.unique(holdout.users)`, so every user counts alike.
+
+    Args:
+        scorer: see `Scorer`, or `SlateScorer` for slates; its scores may be on any
+            device.
+        holdout: the questions, `split.valid` or `split.test`.
+        k: lengths of the list.
+        batch_size: rows scored at a time, which bounds memory to a few batch_size x V
+            floats.
+        bootstrap, seed: resamples for the 95 % intervals (0 leaves them out) and their
+            seed.
+        group: processes that share the questions, each of which calls this; every one
+            gets the whole report. Where `holdout.sharded`, each brings its own
+            questions.
+
+    Raises:
+        ValueError: an empty holdout, scores of a wrong shape, or NaN among them.
+    """
+    cutoffs, rows, items = _cutoffs(k), len(holdout), len(holdout.item_counts)
+    if (rows == 0 and not holdout.sharded) or batch_size < 1:
+        raise ValueError(
+            f"cannot rank {rows} questions of {holdout.name}, {batch_size} at a time;"
+            " both must be >= 1"
+        )
+    if holdout.slates is not None:
+        return _evaluate_slates(scorer, holdout, cutoffs, bootstrap, seed, group)
+    counts = np.asarray(holdout.item_counts, np.float64)
+    # The last stands for no item.
+    bits = np.append(np.log2(max(counts.sum(), 1.0) / np.maximum(counts, 1.0)), 0.0)
+    shown = np.zeros((len(cutoffs), items + 1), bool)
+    batches: list[dict[str, np.ndarray]] = []
+    own = (
+        np.arange(rows)
+        if group is None or holdout.sharded
+        else group.share(np.arange(rows))
+    )
+    for start in range(0, len(own), batch_size):
+        batch = own[start : start + batch_size]
+        histories = holdout.histories.take(batch)
+        known: dict[str, Any] = {}
+        if getattr(scorer, "reads_situation", False):
+            known["situation"] = {
+                name: column[batch] for name, column in holdout.attributes.items()
+            }
+        scores = _checked(
+            scorer.score(histories, holdout.users[batch], **known),
+            len(batch),
+            items,
+            scorer,
+        )
+        targets = torch.as_tensor(holdout.targets[batch], dtype=torch.int64).to(
+            scores.device
+        )
+        per_row: dict[str, np.ndarray] = {"row": batch}
+        if getattr(scorer, "scores_are_logits", False):
+            loss = torch.nn.functional.cross_entropy(
+                scores, targets - 1, reduction="none"
+            )
+            per_row["loss"] = loss.double().cpu().numpy()
+        excluded = _seen(histories, targets, items) if holdout.exclude_seen else None
+        above, tied = ranks(scores, targets, excluded)
+        per_row |= rank_metrics(above.cpu().numpy(), tied.cpu().numpy(), cutoffs)
+        allowed = (
+            scores if excluded is None else scores.masked_fill(excluded, -torch.inf)
+        )
+        values, columns = top_k(allowed, cutoffs[-1])
+        listed = columns.masked_fill_(values == -torch.inf, items).cpu().numpy()
+        for ever, c in zip(shown, cutoffs, strict=True):
+            ever[listed[:, :c]] = True
+            per_row[f"novelty@{c}"] = bits[listed[:, :c]].sum(1) / np.maximum(
+                (listed[:, :c] < items).sum(1), 1
+            )
+        batches.append(per_row)
+
+    asked = _checksum(holdout)
+    if group is not None:
+        parts = group.gather((batches, shown, rows, asked))
+        if holdout.sharded:
+            firsts = np.cumsum([0, *(count for *_, count, _ in parts)])
+            for first, (part, *_) in zip(firsts, parts, strict=False):
+                for per_row in part:
+                    per_row["row"] = per_row["row"] + first
+            rows, asked = (
+                int(firsts[-1]),
+                zlib.crc32(repr([checksum for *_, checksum in parts]).encode()),
+            )
+        batches = [per_row for part, *_ in parts for per_row in part]
+        shown = np.any([ever for _, ever, *_ in parts], axis=0)
+    if not batches:
+        raise ValueError(f"cannot rank {holdout.name}: no process has a question")
+    per_user = {
+        name: np.concatenate([per_row[name] for per_row in batches])
+        for name in batches[0]
+    }
+    order = np.argsort(per_user.pop("row"))
+    per_user = {name: figures[order] for name, figures in per_user.items()}
+    coverage = {
+        f"coverage@{c}": float(ever[:items].mean())
+        for ever, c in zip(shown, cutoffs, strict=True)
+    }
+    return _report(per_user, coverage, holdout, asked, bootstrap, seed)
+
+
+def _checksum(holdout: Holdout) -> int:
+    return zlib.crc32(
+        np.stack([holdout.users, holdout.targets]).astype("<i8").tobytes()
+    )
+
+
+def _report(
+    per_user: dict[str, np.ndarray],
+    others: dict[str, float],
+    holdout: Holdout,
+    asked: int,
+    bootstrap: int,
+    seed: int,
+) -> Report:
+    interval = {}
+    if bootstrap:
+        bounds = bootstrap_interval(
+            np.stack(list(per_user.values()), axis=1), bootstrap, seed
+        )
+        interval = {
+            name: (float(low), float(high))
+            for name, low, high in zip(per_user, *bounds, strict=True)
+        }
+    how = {
+        "questions": f"{asked:08x}",
+        "bootstrap": {"resamples": bootstrap, "seed": seed},
+    }
+    metrics = {
+        name: float(figures.mean()) for name, figures in per_user.items()
+    } | others
+    users, items = len(next(iter(per_user.values()))), len(holdout.item_counts)
+    return Report(
+        metrics, interval, per_user, users, items, holdout.name, holdout.protocol | how
+    )
+
+
+def _evaluate_slates(
+    scorer: Any,
+    holdout: Holdout,
+    cutoffs: list[int],
+    bootstrap: int,
+    seed: int,
+    group: Group | None,
+) -> Report:
+    slates = holdout.slates
+    assert slates is not None
+    own = (
+        np.arange(len(holdout))
+        if group is None
+        else group.share(np.arange(len(holdout)))
+    )
+    part = own, *slates.figures(scorer, own, cutoffs)
+    parts = [part] if group is None else group.gather(part)
+    parts = [part for part in parts if len(part[0])]
+    rows = np.concatenate([part[0] for part in parts])
+    _, user = np.unique(holdout.users[rows], return_inverse=True)
+    per_user = {}
+    for name in parts[0][1]:
+        figures = np.concatenate([part[1][name] for part in parts])
+        per_user[name] = np.bincount(user, figures) / np.bincount(user)
+    auc = pooled_auc(
+        *(np.concatenate([part[place] for part in parts]) for place in (2, 3))
+    )
+    return _report(per_user, {"auc": auc}, holdout, _checksum(holdout), bootstrap, seed)
+
+
+def _cutoffs(k: int | Sequence[int]) -> list[int]:
+    cutoffs = sorted({int(c) for c in np.atleast_1d(k)})
+    if not cutoffs or cutoffs[0] < 1:
+        raise ValueError(f"k={k} must be one or more whole numbers from 1 up")
+    return cutoffs
+
+
+def _checked(scores: Tensor, rows: int, items: int, scorer: object) -> Tensor:
+    name = type(scorer).__name__
+    if not isinstance(scores, Tensor) or scores.shape != (rows, items):
+        found = (
+            f"{type(scores).__name__} of shape {tuple(getattr(scores, 'shape', ()))}"
+        )
+        raise ValueError(
+            f"{name}.score returned a {found}; it must be a tensor of shape ({rows},"
+            f" {items})"
+        )
+    if scores.isnan().any():
+        raise ValueError(
+            f"{name}.score returned NaN; a ranking needs numbers (or -inf)"
+        )
+    return scores.float()
+
+
+def _seen(histories: Histories, targets: Tensor, items: int) -> Tensor:
+    """True where an item stands anywhere in the row's history and is not its target."""
+    cells = (
+        np.repeat(np.arange(len(histories)) * items, histories.lengths)
+        + histories.items
+        - 1
+    )
+    seen = torch.zeros(len(histories), items, dtype=torch.bool, device=targets.device)
+    seen.view(-1)[torch.from_numpy(cells).to(targets.device)] = True
+    return seen.scatter_(1, targets[:, None] - 1, False)
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What one evaluation found."""
+
+    # Means over users; "coverage@k" is the share of the catalogue shown to anyone.
+    metrics: dict[str, float]
+    # 95 % bootstrap over users, of each per-user metric.
+    interval: dict[str, tuple[float, float]]
+    per_user: dict[str, np.ndarray]  # float64, an entry per row of the holdout
+    users: int  # rows evaluated
+    items: int  # size of the catalogue
+    split: str  # "valid" or "test"
+    # How the questions were made; "questions" is a checksum of which they were.
+    protocol: dict[str, Any]
+
+    def __str__(self) -> str:
+        """One line per metric, with its interval."""
+        lines = [f"{self.split}: {self.users:,} users, {self.items:,} items"]
+        for name, value in self.metrics.items():
+            bounds = (
+                " [{:.4f}, {:.4f}]".format(*self.interval[name])
+                if name in self.interval
+                else ""
+            )
+            lines.append(f"{name:<12}{value:.4f}{bounds}")
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain Python values, without the per-user figures."""
+        report = {
+            name: getattr(self, name)
+            for name in ("split", "users", "items", "metrics", "protocol")
+        }
+        return report | {
+            "interval": {name: list(bounds) for name, bounds in self.interval.items()}
+        }
+
+
+Reports = Report | Sequence[Report]  # one, or one per seed
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired bootstrap of two scorers over the same users."""
+
+    metric: str
+    difference: float  # mean over users of a - b
+    interval: tuple[float, float]  # 95 %, of the difference
+    # Two-sided: how often resampling moves the difference to the other side of zero.
+    p_value: float
+    users: int
+    seeds: tuple[int, int]  # reports on either side
+
+    def __str__(self) -> str:
+        """One line; fewer than three seeds on both sides is called a tendency."""
+        (low, high), (a, b) = self.interval, self.seeds
+        note = (
+            f"{self.users:,} users, {a} against {b}"
+            f" seeds{', a tendency' if max(a, b) < 3 else ''}"
+        )
+        return (
+            f"{self.metric}: {self.difference:+.4f} [{low:+.4f}, {high:+.4f}], p ="
+            f" {self.p_value:.4f} ({note})"
+        )
+
+
+def bootstrap_interval(
+    values: np.ndarray, resamples: int = 1000, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """95 % percentile bootstrap interval of the mean over users (Efron 1979).
+
+    Args:
+        values: (users,) or (users, metrics); one draw of users serves all metrics.
+        resamples, seed: how often users are drawn anew, with replacement, and what
+            makes it repeatable.
+
+    Returns:
+        low and high, shaped like `values` without its users.
+    """
+    low, high = np.quantile(
+        _resampled_means(values, resamples, seed), [0.025, 0.975], axis=0
+    )
+    return low, high
+
+
+def by_group(
+    report: Report, groups: Sequence[Any], metric: str = "ndcg@10"
+) -> dict[Any, tuple[float, float, float]]:
+    """A metric of a report for each group of its users.
+
+    The mean, and its 95 % bootstrap interval.
+
+    Args:
+        report: what `evaluate` gave.
+        groups: the group of each of its users, in the order of `report.per_user`.
+        metric: any per-user metric.
+
+    Raises:
+        ValueError: no such metric, or not one group per user.
+    """
+    if metric not in report.per_user or len(groups) != report.users:
+        raise ValueError(
+            f"{len(groups)} groups and {metric!r}: need one group for each of"
+            f" {report.users} users"
+        )
+    names, found = np.asarray(groups, dtype=object), {}
+    for name in sorted(set(groups), key=str):
+        figures = report.per_user[metric][names == name]
+        low, high = bootstrap_interval(figures)
+        found[name] = (float(figures.mean()), float(low), float(high))
+    return found
+
+
+def compare(
+    a: Reports,
+    b: Reports,
+    metric: str = "ndcg@10",
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Comparison:
+    """Is a better than b? Paired bootstrap over users of the difference a - b.
+
+    Args:
+        a, b: a report, or the reports of several seeds, averaged for each user first.
+        metric: any per-user metric of the reports.
+        resamples, seed: of the bootstrap; p is never below 2 / (resamples + 1).
+
+    Raises:
+        ValueError: no such metric, or reports that answer different questions.
+    """
+    sides = [[side] if isinstance(side, Report) else list(side) for side in (a, b)]
+    if not all(sides):
+        raise ValueError("compare needs at least one report on either side")
+    first = sides[0][0]
+    for report in sides[0] + sides[1]:
+        if metric not in report.per_user:
+            raise ValueError(
+                f"no per-user metric {metric!r} in a report; it has"
+                f" {', '.join(report.per_user)}"
+            )
+        if _questions(report) != _questions(first):
+            pair = " and ".join(
+                f"{r.split} of {r.users:,} users" for r in (first, report)
+            )
+            raise ValueError(
+                f"reports answer different questions ({pair}); evaluate both on one"
+                " holdout"
+            )
+    mean_a, mean_b = (
+        np.mean([report.per_user[metric] for report in side], axis=0) for side in sides
+    )
+    difference = mean_a - mean_b
+    means = _resampled_means(difference, resamples, seed)
+    low, high = np.quantile(means, [0.025, 0.975]).tolist()
+    tail = int(min((means <= 0).sum(), (means >= 0).sum())) + 1
+    p_value = 2 * tail / (resamples + 1)
+    seeds = (len(sides[0]), len(sides[1]))
+    return Comparison(
+        metric,
+        float(difference.mean()),
+        (low, high),
+        min(1.0, p_value),
+        first.users,
+        seeds,
+    )
+
+
+def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Means of `values` over users drawn with replacement, (resamples, ...)."""
+    users = len(values)
+    if users == 0 or resamples < 1:
+        raise ValueError(
+            f"a bootstrap of {users} users, {resamples} times; both must be 1 or more"
+        )
+    # PyTorch multiplies, since NumPy's own threads would wait for PyTorch's, which are
+    # still spinning.
+    figures, generator, means = (
+        torch.as_tensor(values, dtype=torch.float64),
+        np.random.default_rng(seed),
+        [],
+    )
+    at_once = max(1, 200_000 // users)  # resamples whose counts fit a cache
+    for start in range(0, resamples, at_once):
+        row = np.arange(min(at_once, resamples - start))[:, None]
+        drawn = generator.integers(users, size=(len(row), users)) + row * users
+        times = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
+        means.append(torch.from_numpy(times).double() @ figures / users)
+    return torch.cat(means).numpy()
+
+
+def _questions(report: Report) -> tuple[Any, ...]:
+    protocol = {
+        name: value for name, value in report.protocol.items() if name != "bootstrap"
+    }
+    return report.split, report.users, report.items, protocol

@@ -1,0 +1,53 @@
+"""What several stages share: dropout, and looking at a model without training it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def dropped(x: Tensor, share: float) -> Tensor:
+    """Set a random `share` of `x` to 0 and scale the rest up to keep the mean.
+
+    With share 0 it is the identity. On a CPU one random byte decides each element,
+    which costs a fraction of PyTorch's own generator; the share is then the nearest
+    multiple of 1/256, and the scale is exact for it. Source: Srivastava et al. 2014.
+    """
+    if share == 0:
+        return x
+    if x.device.type != "cpu":
+        return F.dropout(x, share)
+    limit = round(share * 256)
+    words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
+    byte = words.view(torch.uint8)[: x.numel()].view(x.shape)
+    # 1 from `limit` on, else 0: faster than a comparison.
+    keep = byte.to(x.dtype).sub_(limit - 1).clamp_(0, 1)
+    return x * keep.mul_(256 / (256 - limit))
+
+
+class Dropout(nn.Module):
+    """`dropped` while training, the identity otherwise."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape as `x`."""
+        return dropped(x, self.share if self.training else 0.0)
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Evaluation mode within the block, and the mode before it afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

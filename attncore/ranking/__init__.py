@@ -1,0 +1,1 @@
+"""Candidates shown at one moment, some of them clicked: slates, and what ranks them."""

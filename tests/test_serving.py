@@ -1,0 +1,337 @@
+"""Serving: what may be shown, who shares a call, catalogues worked through in parts,
+and new items."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import rhythm_log
+
+import attncore as ac
+from attncore import serving
+from attncore.sequences import Histories
+
+KINDS = ["self", "target", "lstm", "mean"]
+
+
+def model_of(split, kind="self", **options):
+    return ac.Recommender(
+        ac.RecommenderConfig(attention=kind, width=16, length=8, **options),
+        split,
+        seed=3,
+    ).eval()
+
+
+@pytest.fixture(params=KINDS)
+def model(request, split):
+    return model_of(split, request.param)
+
+
+def by_hand(model, history, k, shown):
+    """The best items by sorting all scores."""
+    asked = Histories.from_lists([model.split.items.encode(history)])
+    scores = model.score(asked)[0]
+    order = sorted(range(len(scores)), key=lambda place: (-scores[place].item(), place))
+    ids = [int(model.split.items.ids[place]) for place in order]
+    return [item for item in ids if item in shown][:k]
+
+
+# --- what may be shown
+# --------------------------------------------------------------------------------------
+
+
+def test_excluded_items_are_not_shown_and_the_next_best_move_up(model):
+    everything = set(model.split.items.ids.tolist())
+    history = [500, 503]
+    best = model.recommend(histories=[history], k=3)[0].items
+    found = model.recommend(histories=[history], k=3, exclude=best[:2])[0].items
+    assert found == by_hand(model, history, 3, everything - {*history, *best[:2]})
+    assert found[0] == best[2]
+
+
+def test_only_the_allowed_items_are_shown_in_order_of_their_scores(model):
+    history, allowed = [500, 503], [511, 500, 505, 508]
+    assert model.recommend(histories=[history], k=9, only=allowed)[0].items == by_hand(
+        model, history, 9, {511, 505, 508}
+    )
+    seen_too = model.recommend(
+        histories=[history], k=9, only=allowed, exclude_seen=False
+    )[0].items
+    assert seen_too == by_hand(model, history, 9, set(allowed))
+
+
+def test_candidates_exclude_and_only_hold_together(model):
+    found = model.recommend(
+        histories=[[500]],
+        k=9,
+        candidates=[500, 502, 504, 506],
+        only=[502, 504, 511],
+        exclude=[504],
+    )
+    assert found[0].items == [502]
+
+
+def test_scores_do_not_depend_on_what_else_may_be_shown(model):
+    whole = model.recommend(histories=[[500, 503]], k=12, exclude_seen=False)[0]
+    score = dict(zip(whole.items, whole.scores, strict=True))
+    few = model.recommend(
+        histories=[[500, 503]], k=12, only=[504, 510], exclude_seen=False
+    )[0]
+    assert few.scores == pytest.approx([score[item] for item in few.items], abs=1e-5)
+
+
+def test_a_filter_passes_over_unknown_items_and_candidates_do_not(model):
+    assert model.recommend(histories=[[500]], k=2, exclude=[9], only=[501, 7])[
+        0
+    ].items == [501]
+    assert model.recommend(histories=[[500]], k=2, only=[7])[0] == ac.Recommendation(
+        [], []
+    )
+    assert model.recommend(histories=[[500]], k=2, only=[])[0] == ac.Recommendation(
+        [], []
+    )
+    with pytest.raises(ac.DataError, match="unknown item 7"):
+        model.recommend(histories=[[500]], candidates=[501, 7])
+
+
+@pytest.mark.parametrize("name", ["exclude", "only"])
+def test_a_filter_of_another_type_is_refused_since_it_would_hold_nothing_back(
+    model, name
+):
+    with pytest.raises(
+        ac.DataError, match="unknown item '501': an id of this log is an integer"
+    ):
+        model.recommend(histories=[[500]], **{name: ["501"]})
+
+
+def test_somebody_new_is_answered_by_the_item_biases(model):
+    with torch.no_grad():
+        model.output.bias.normal_(generator=torch.Generator().manual_seed(0))
+    found = model.recommend(histories=[[]], k=4)[0]
+    order = model.output.bias[1:].topk(4)
+    assert found.items == (order.indices + 500).tolist()
+    assert found.scores == pytest.approx(order.values.tolist())
+    assert model.recommend(histories=[]) == []
+
+
+# --- who shares the call
+# --------------------------------------------------------------------------------------
+
+
+def same(a, b):
+    assert a.items == b.items
+    assert a.scores == pytest.approx(b.scores, abs=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 3, 40])
+def test_answers_are_stable_under_batch_size_and_order(model, size):
+    users = model.split.users.ids[::-1].tolist()
+    alone = {user: model.recommend(users=[user], k=5)[0] for user in users}
+    found = []
+    for start in range(0, len(users), size):
+        found += model.recommend(users=users[start : start + size], k=5)
+    for user, picks in zip(users, found, strict=True):
+        same(picks, alone[user])
+
+
+def test_a_user_is_answered_as_their_history_is(model, split):
+    for user in (100, 139):
+        history = split.items.decode(split.histories[user - 100]).tolist()
+        same(
+            model.recommend(users=[user], k=5)[0],
+            model.recommend(histories=[history], k=5)[0],
+        )
+
+
+@pytest.mark.parametrize("part", [1, 7, 40])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"only": [501, 502, 503, 506, 509, 510]}, {"exclude_seen": False}],
+    ids=str,
+)
+def test_a_catalogue_in_parts_gives_what_it_gives_whole(
+    model, monkeypatch, part, options
+):
+    users = model.split.users.ids.tolist()
+    whole = model.recommend(users=users, k=6, **options)
+    similar = model.similar_items([500, 507], k=6)
+    monkeypatch.setattr(serving, "PART", part)
+    for a, b in zip(model.recommend(users=users, k=6, **options), whole, strict=True):
+        same(a, b)
+    for a, b in zip(model.similar_items([500, 507], k=6), similar, strict=True):
+        same(a, b)
+
+
+def test_no_more_scores_exist_at_a_time_than_a_part(split, monkeypatch):
+    model, asked = model_of(split), []
+    real = model.scorer
+
+    def watched(batch):
+        score = real(batch)
+
+        def counted(places):
+            scores = score(places)
+            asked.append(scores.numel())
+            return scores
+
+        return counted
+
+    monkeypatch.setattr(model, "scorer", watched)
+    monkeypatch.setattr(serving, "PART", 50)
+    model.recommend(users=split.users.ids.tolist(), k=3)
+    assert max(asked) <= 50
+    assert sum(asked) == 40 * 12
+
+
+def test_similar_items_say_what_is_wrong_with_a_question(split):
+    model = model_of(split)
+    with pytest.raises(ac.DataError, match="unknown item 77"):
+        model.similar_items([500, 77])
+    with pytest.raises(ValueError, match="k=0: must be at least 1"):
+        model.similar_items([500], k=0)
+    assert [len(picks.items) for picks in model.similar_items([500, 501], k=99)] == [
+        11,
+        11,
+    ]
+    assert model.similar_items([]) == []
+
+
+# --- new items
+# --------------------------------------------------------------------------------------
+
+
+def table_of(ids):
+    """Attributes that follow from the id: odd and even, a third of the catalogue, and
+    words."""
+    return pd.DataFrame(
+        {
+            "parity": ["odd" if item % 2 else "even" for item in ids],
+            "third": [
+                ("low",) if item < 504 else ("middle", "high")[: 1 + item % 2]
+                for item in ids
+            ],
+            "size": [float(item) for item in ids],
+            "title": [f"film {item}" for item in ids],
+        },
+        index=pd.Index(ids, name="item"),
+    )
+
+
+FEATURES = ("parity", "third", "size", "title")
+
+
+@pytest.fixture(scope="module")
+def described():
+    log = rhythm_log()
+    log = ac.Interactions.from_frame(
+        log.events, items=table_of(range(500, 512)).reset_index(), name="rhythm"
+    )
+    return ac.leave_one_out(log)
+
+
+def featured(described, kind="self"):
+    model = model_of(described, kind, item_features=FEATURES)
+    with torch.no_grad():
+        for parameter in model.item.features.parameters():
+            parameter.add_(
+                torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+            )
+    return model
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_item_is_scored_by_its_attributes_alone(described, kind):
+    model = featured(described, kind)
+    # An item that is known by its attributes alone, and a new one of the same.
+    with torch.no_grad():
+        model.item.id.weight[4] = 0
+        model.output.bias[4] = 0
+    new = table_of([503]).set_axis([900])
+    bigger = model.with_items(new)
+    found = bigger.recommend(histories=[[500, 501]], k=13, exclude_seen=False)[0]
+    score = dict(zip(found.items, found.scores, strict=True))
+    assert len(found.items) == 13
+    assert score[900] == pytest.approx(score[503], abs=1e-5)
+    old = model.recommend(histories=[[500, 501]], k=12, exclude_seen=False)[0]
+    assert [item for item in found.items if item != 900] == old.items
+    assert model.split.items.ids.tolist() == list(range(500, 512))
+    assert bigger.similar_items([900], k=1)[0].items == [503]
+
+
+def test_a_new_item_can_be_allowed_excluded_and_stand_in_a_history(described, tmp_path):
+    bigger = featured(described).with_items(table_of([901, 900]))
+    assert bigger.recommend(histories=[[500]], only=[900, 901], exclude=[901])[
+        0
+    ].items == [900]
+    assert (
+        bigger.recommend(histories=[[900, 500]], k=20)[0].items
+        != bigger.recommend(histories=[[500]], k=20)[0].items
+    )
+    assert bigger.split.label(901) == "film 901"
+    bigger.save(tmp_path)
+    again = ac.load(tmp_path)
+    assert again.recommend(users=[100], k=14) == bigger.recommend(users=[100], k=14)
+    assert ac.evaluate(again, again.split.test).items == 14
+
+
+def test_a_loaded_model_learns_new_items_too(described, tmp_path):
+    model = featured(described)
+    model.save(tmp_path)
+    new = table_of([900])
+    same(
+        ac.load(tmp_path).with_items(new).recommend(users=[101], k=13)[0],
+        model.with_items(new).recommend(users=[101], k=13)[0],
+    )
+
+
+def test_new_items_with_more_values_than_any_before_are_read_whole(described):
+    new = table_of([900])
+    new.at[900, "third"] = ("low", "middle", "high", "unheard of")
+    bigger = featured(described).with_items(new)
+    codes = bigger.item.features.codes()[1]
+    assert codes[13].tolist() == [3, 4, 2, 1]
+    assert codes[1].tolist() == [3, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("table", "hint"),
+    [
+        (table_of([900]).drop(columns="size"), "new items: no column 'size'"),
+        (table_of([900, 505]), "new item 505: is known already"),
+        (table_of([900, 900]), "new item 900: is known already, or given twice"),
+        (
+            table_of([900]).set_axis(["900"]),
+            "unknown item '900': an id of this log is an integer",
+        ),
+        (
+            table_of([900]).assign(size="big"),
+            "new items, column 'size': 'big' is not a finite number",
+        ),
+    ],
+)
+def test_a_table_of_new_items_that_does_not_fit_is_refused_in_one_line(
+    described, table, hint
+):
+    with pytest.raises(ac.DataError, match=hint) as error:
+        featured(described).with_items(table)
+    assert "\n" not in str(error.value)
+
+
+def test_new_items_need_a_model_that_reads_attributes(split):
+    with pytest.raises(ac.DataError, match="item_features"):
+        model_of(split).with_items(table_of([900]))
+
+
+def test_a_large_catalogue_is_looked_up_and_ranked_exactly():
+    items = 50_000
+    frame = pd.DataFrame(
+        {"user": 1, "item": np.arange(items), "time": np.arange(items)}
+    )
+    split = ac.leave_one_out(ac.Interactions.from_frame(frame, name="large"))
+    model = model_of(split, "mean")
+    with torch.no_grad():
+        model.output.bias.zero_()
+        model.output.bias[[7, 49_000]] = 100.0  # equal but for their vectors
+    found = model.recommend(histories=[[3], [4, 5]], k=2)
+    assert [set(picks.items) for picks in found] == [{6, 48_999}] * 2
+    same(model.recommend(histories=[[4, 5]], k=2)[0], found[1])
