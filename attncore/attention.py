@@ -471,10 +471,8 @@ class SelfAttentionBlock(nn.Module):
         )
         x_BTD = x_BTD + self._branch(attended_BTD, query_BTD, 0)
         normed_BTD = self.norm_network(x_BTD)
-        return (
-            x_BTD + self._branch(self.network(normed_BTD), normed_BTD, 1),
-            weights_BHTT,
-        )
+        x_BTD = x_BTD + self._branch(self.network(normed_BTD), normed_BTD, 1)
+        return x_BTD, weights_BHTT
 
     def _branch(self, x_BTD: Tensor, normed_BTD: Tensor, number: int) -> Tensor:
         if self.gates is not None:

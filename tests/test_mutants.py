@@ -207,10 +207,10 @@ MUTANTS = [
         ),
         (
             "the norm comes after the network",
-            "return x_BTD + self._branch(self.network(normed_BTD), normed_BTD, 1),",
+            "x_BTD + self._branch(self.network(normed_BTD), normed_BTD, 1)",
             (
-                "return self.norm_network(x_BTD + self._branch(self.network(x_BTD),"
-                " normed_BTD, 1)),"
+                "self.norm_network(x_BTD + self._branch(self.network(x_BTD),"
+                " normed_BTD, 1))"
             ),
             "test_a_block_is_pre_norm_with_residuals",
         ),
