@@ -51,6 +51,8 @@
     }
     url.searchParams.set("highlight", stems.join(" "));
     link.href = url.href;
+    const others = [...document.querySelectorAll("#search-results li a")].filter((other) => other !== link);
+    if (others.some((other) => other.href === link.href)) item.hidden = true; // the same place, found in another way
   }
 
   if (query) {
