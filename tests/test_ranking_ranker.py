@@ -298,6 +298,22 @@ def test_match_bias_adds_one_number_for_each_thing_shared():
     assert bias.shared.grad.tolist() == [[1.0] * 3, [2.0] * 3]
 
 
+@pytest.mark.parametrize("things", [1, 7, 8, 9, 17, 40])
+def test_match_bias_adds_what_is_shared_of_any_number_of_things(things):
+    torch.manual_seed(0)
+    bias = MatchBias(things, 2)
+    nn.init.normal_(bias.shared)
+    assert bias.bits.numel() <= 256 * 8
+    asking, past = torch.randint(3, (things, 2, 4)), torch.randint(3, (things, 2, 5))
+    same = asking[..., :, None] == past[..., None, :]
+    expected = torch.einsum("sbnk,sh->bhnk", same.float(), bias.shared.detach())
+    found = bias(list(asking), list(past))
+    torch.testing.assert_close(found.detach(), expected)
+    found.sum().backward()
+    shared = same.sum((1, 2, 3)).float()[:, None].expand(-1, 2)
+    torch.testing.assert_close(bias.shared.grad, shared)
+
+
 def test_weights_sum_to_one_and_are_labelled_with_the_past(split, trained):
     slates, row = split.test.slates, 5
     candidates = split.items.decode(slates.items[slates.list_of(row)])[:3].tolist()
