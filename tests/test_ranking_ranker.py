@@ -374,6 +374,16 @@ def test_recommend_ranks_the_list_that_is_asked_for(split, trained, kind):
     )
 
 
+def test_excluding_what_was_seen_asks_the_whole_history(split):
+    model = ac.Ranker(dataclasses.replace(SMALL, length=1), split)
+    taken = split.items.decode(split.histories[3]).tolist()
+    fresh = next(i for i in split.items.ids.tolist() if i not in taken)
+    every = [*dict.fromkeys(taken), fresh]
+    for asked in ({"users": [3]}, {"histories": [taken]}):
+        (picks,) = model.recommend(**asked, candidates=every, exclude_seen=True)
+        assert picks.items == [fresh]
+
+
 @pytest.mark.parametrize("kind", ["target", "mean"])
 def test_exclude_and_only_narrow_the_list(trained, kind):
     whole = trained[kind].recommend(users=[3], k=40)[0].items
