@@ -1,4 +1,4 @@
-"""What the other tests prove on a CPU or without numbers, on a real GPU: `pytest -m gpu`."""
+"""What other tests prove on a CPU or without numbers, on a GPU: `pytest -m gpu`."""
 
 from dataclasses import replace
 
@@ -41,7 +41,10 @@ def config(device):
 
 @pytest.fixture
 def _exact(monkeypatch):
-    """cuDNN's LSTM rounds to TF32 unless it is told not to; products do not, outside of `fit`."""
+    """cuDNN's LSTM rounds to TF32 unless it is told not to.
+
+    Products do not, outside of `fit`.
+    """
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 

@@ -1,4 +1,4 @@
-"""The archive of notebooks runs where nothing of this repository is: as its README says."""
+"""The archive of notebooks runs far from this repository, as its README says."""
 
 import ast
 import json

@@ -1,4 +1,7 @@
-"""What holds for every notebook as it is stored; nbval proves that its outputs are what its code gives."""
+"""What holds for every notebook as it is stored.
+
+nbval proves that its outputs are what its code gives.
+"""
 
 import ast
 import importlib
@@ -74,7 +77,8 @@ def test_chapters_stand_in_the_order_of_their_numbers():
     listed = [
         Path(f).name for f in toc_files(yaml.safe_load((ROOT / "_toc.yml").read_text()))
     ]
-    tour = "01_first_recommender"  # it is read between the first part and the second, and has no number
+    # The tour is read between the first part and the second, and has no number.
+    tour = "01_first_recommender"
     numbers = [
         int(name[:2]) for name in listed if re.match(r"\d\d_", name) and name != tour
     ]
