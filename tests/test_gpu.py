@@ -80,9 +80,7 @@ def test_a_training_step_never_waits_for_the_device(
 def test_a_training_step_on_slates_never_waits_for_the_device(
     slates, config, device, attention, precision
 ):
-    model = ac.Recommender(
-        ac.RecommenderConfig(attention=attention, width=16, length=8), slates
-    )
+    model = ac.Ranker(ac.RankerConfig(attention=attention, width=16, length=8), slates)
     never_waits(model, slates, replace(config, precision=precision), device)
 
 
@@ -125,9 +123,7 @@ def test_scores_equal_those_of_a_cpu(split, small, device, attention):
 @pytest.mark.usefixtures("_exact")
 @pytest.mark.parametrize("attention", ["target", "mean"])
 def test_scores_of_slates_equal_those_of_a_cpu(slates, device, attention):
-    model = ac.Recommender(
-        ac.RecommenderConfig(attention=attention, width=16, length=8), slates
-    )
+    model = ac.Ranker(ac.RankerConfig(attention=attention, width=16, length=8), slates)
     expected = [model.score_slate(slates.slates, row) for row in range(5)]
     model.to(device)
     for row, scores in enumerate(expected):

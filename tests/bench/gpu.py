@@ -54,7 +54,6 @@ import pandas as pd
 import report
 import torch
 import torch.distributed as dist
-from attncore.devices import choose_device, choose_precision, tensor_float_32
 from scaling import made_up
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.profiler import ProfilerActivity, profile, record_function
@@ -64,7 +63,13 @@ from torch.utils.flop_counter import FlopCounterMode
 import attncore as ac
 from attncore.benchmark import describe_machine, peak_memory
 from attncore.checkpoints import RunFolder
-from attncore.distributed import Group
+from attncore.config import ModelConfig
+from attncore.distributed import (
+    Group,
+    choose_device,
+    choose_precision,
+    tensor_float_32,
+)
 from attncore.recipes import RECIPES
 from attncore.runs import replacing
 from attncore.training import Trainer
@@ -189,12 +194,10 @@ def shop(dry: bool, large: bool = False) -> ac.Split:
     return ac.split_by_time(shop_log(**sizes), valid=0.2, test=0.2)
 
 
-def small(kind: str, dropout: float) -> tuple[ac.RecommenderConfig, ac.Split]:
+def small(kind: str, dropout: float) -> tuple[ModelConfig, ac.Split]:
     """A small model of a kind, and its log: what the equalities are checked on."""
     if kind == "slates":
-        return ac.RecommenderConfig(
-            attention="target", width=32, length=32, dropout=dropout
-        ), shop(dry=True)
+        return ac.RankerConfig(width=32, length=32, dropout=dropout), shop(dry=True)
     return ac.RecommenderConfig(
         attention=kind, width=32, length=32, dropout=dropout
     ), large_log(dry=True)
@@ -202,7 +205,7 @@ def small(kind: str, dropout: float) -> tuple[ac.RecommenderConfig, ac.Split]:
 
 def trainer(
     here: Here,
-    model: ac.RecommenderConfig,
+    config: ModelConfig,
     split: ac.Split,
     training: ac.TrainingConfig,
     **changes: Any,
@@ -211,7 +214,7 @@ def trainer(
 
     A step is one part, as on a GPU, on a CPU too.
     """
-    config = replace(
+    training = replace(
         training,
         epochs=10_000,
         patience=0,
@@ -219,14 +222,12 @@ def trainer(
         progress=False,
         **changes,
     )
-    made = Trainer(
-        ac.Recommender(model, split),
-        split,
-        config,
-        Group(here.device),
-        RunFolder(None, {}, {}, True),
+    model = (ac.Ranker if isinstance(config, ac.RankerConfig) else ac.Recommender)(
+        config, split
     )
-    made.windows.parts = lambda rows: [rows]
+    folder = RunFolder(None, {}, {}, True)
+    made = Trainer(model, split, training, Group(here.device), folder)
+    made.sampler.windows.parts = lambda rows: [rows]
     return made
 
 
@@ -358,13 +359,16 @@ def losses(here: Here, kind: str, precision: str, count: int = 5) -> list[float]
 
 
 @cache
-def contenders(dry: bool) -> dict[str, tuple[ac.RecommenderConfig, ac.TrainingConfig]]:
+def contenders(dry: bool) -> dict[str, tuple[ModelConfig, ac.TrainingConfig]]:
     """What is trained, by name.
 
     Plain SASRec is the default with the loss that it was published with.
     """
     plain = ac.RecommenderConfig(), ac.TrainingConfig()
-    found = {"sasrec": (plain[0], replace(plain[1], loss="bce", negatives=128))}
+    published = replace(plain[1], loss="bce", negatives=128)
+    found: dict[str, tuple[ModelConfig, ac.TrainingConfig]] = {
+        "sasrec": (plain[0], published)
+    }
     # Those that draw negatives come first: the full softmax' loop over chunks is long
     # to compile.
     for name in ("beauty", "complete-journey", "ml-1m", "ml-100k"):
@@ -465,7 +469,7 @@ def trained(
         )
         took, positions = timed(here, made, batches, count)
     assert made.failed.item() == -1, "a loss was not finite"
-    epoch = int(made.windows.lengths.sum())
+    epoch = int(made.sampler.windows.lengths.sum())
     peak = peak_of(describe_machine(here.device, made.dtype)["device"])
     found |= {
         "positions_per_s": positions / took,
