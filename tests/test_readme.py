@@ -68,7 +68,7 @@ def test_the_five_line_example_runs():
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    figure, picks = done.stdout.split(" ", 1)
+    figure, picks = done.stdout.split("\n", 1)
     assert float(figure) > 0.05
     assert picks.count(",") >= 9  # five items and five scores
 

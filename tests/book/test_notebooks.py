@@ -29,9 +29,9 @@ def cells(path, kind="code"):
 def held():
     """Every public function and class of the module, whichever file it is in."""
     found = set(attncore.__all__)
-    for info in pkgutil.iter_modules(attncore.__path__):
-        if info.name != "__main__":
-            module = importlib.import_module(f"attncore.{info.name}")
+    for info in pkgutil.walk_packages(attncore.__path__, "attncore."):
+        if info.name != "attncore.__main__":
+            module = importlib.import_module(info.name)
             own = {
                 name
                 for name, thing in vars(module).items()
