@@ -14,11 +14,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-WIDTH, LEFT, ROW = (
-    440,
-    184,
-    22,
-)  # of a picture, of the names on its left, of one row; in units of the SVG
+# Of a picture, of the names on its left, of one row; in units of the SVG.
+WIDTH, LEFT, ROW = 440, 184, 22
 
 
 @dataclass(frozen=True)

@@ -58,9 +58,8 @@ def never_waits(model, split, config, device):
         model, split, config, Group(device), RunFolder(None, {}, {}, True)
     )
     batches = trainer._batches()
-    trainer.train_step(
-        *next(batches)
-    )  # the first step may wait: kernels are chosen, memory is found
+    # The first step may wait: kernels are chosen, memory is found.
+    trainer.train_step(*next(batches))
     with strictly(device):
         trainer.train_step(*next(batches))
     assert trainer.failed.item() == -1

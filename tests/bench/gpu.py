@@ -80,10 +80,8 @@ CARRIED = ("docstring-parser", "platformdirs", "simple-parsing", "typing-extensi
 BUDGET = 350  # seconds: six minutes, less the start of this process
 KINDS = ("self", "target", "lstm", "mean", "slates")
 PRECISIONS = ("float32", "bfloat16")
-TOLERANCE = {
-    "float32": 1e-4,
-    "bfloat16": 2e-2,
-}  # relative, of each of the first losses; float32 without TF32
+# Relative, of each of the first losses; float32 without TF32.
+TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
 TOGETHER = 1e-3  # relative, of an epoch's loss in `fit`, which multiplies as TF32
 # Dense bfloat16 in TFLOP/s, from the makers' data sheets; a T4 has float16 alone, and
 # that is its figure.
@@ -107,9 +105,8 @@ WAITS = (
 )
 LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cudaGraphLaunch")
 
-Found = dict[
-    str, Any
-]  # "said": the figures in words; "ok" where that is not plain; and the figures
+# "said": the figures in words; "ok" where that is not plain; and the figures.
+Found = dict[str, Any]
 Parts = Iterator[tuple[str, Callable[[], Found]]]
 
 
@@ -312,9 +309,8 @@ def equality(here: Here) -> Parts:
 
 def compared(here: Here, kind: str, precision: str) -> Found:
     """The losses of five steps on both."""
-    torch.backends.cudnn.allow_tf32 = (
-        False  # for the LSTM; of products it is off outside of `fit`
-    )
+    # For the LSTM; of products it is off outside of `fit`.
+    torch.backends.cudnn.allow_tf32 = False
     cpu, ours = (
         losses(place, kind, precision)
         for place in (Here(torch.device("cpu"), here.dry), here)
@@ -540,9 +536,8 @@ def compiled(made: Trainer, here: Here, mode: str) -> None:
 
 def graphs_made() -> int:
     """Graphs that the tracer has compiled since it was reset."""
-    from torch._dynamo.utils import (
-        counters,
-    )  # not above: it takes a second, and most processes need none of it
+    # Not above: it takes a second, and most processes need none of it.
+    from torch._dynamo.utils import counters
 
     return int(counters["stats"]["unique_graphs"])
 
@@ -607,9 +602,8 @@ def waits(here: Here, kind: str, precision: str, count: int = 2) -> Found:
     said = f"{waited} waits and {copied} copies to the host in {count} steps"
     said += f", {launched:.0f} launches a step"
     figures = {"waits": waited, "copies": copied, "launches": launched}
-    blind = (
-        here.device.type == "cuda" and launched == 0
-    )  # a profiler that sees no kernel sees no wait
+    # A profiler that sees no kernel sees no wait.
+    blind = here.device.type == "cuda" and launched == 0
     return {"ok": waited == copied == 0 and not blind, "said": said, **figures}
 
 

@@ -54,9 +54,8 @@ def build(source, out):
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     need(CHROMIUM is not None, "Chromium (apt-get install chromium)")
-    if given := os.environ.get(
-        "ATTNCORE_BOOK"
-    ):  # a book that is built already, while a page is being written
+    # A book that is built already, while a page is being written.
+    if given := os.environ.get("ATTNCORE_BOOK"):
         return Path(given), None
     return build(ROOT, tmp_path_factory.mktemp("book"))
 
@@ -682,9 +681,8 @@ def test_launch_buttons_are_off_until_the_repository_has_an_address(html, tmp_pa
 
 
 def test_the_archive_is_that_of_the_present_notebooks(html, tmp_path):
-    archive.pack(
-        tmp_path / archive.NAME
-    )  # tests/book/test_archive.py unpacks and runs it
+    # tests/book/test_archive.py unpacks and runs it.
+    archive.pack(tmp_path / archive.NAME)
     assert (html / "_static" / archive.NAME).read_bytes() == (
         tmp_path / archive.NAME
     ).read_bytes()
@@ -732,9 +730,8 @@ def test_the_whole_book_is_one_pdf_with_its_chinese_terms_and_formulas(tmp_path)
     assert "查询向量" in whole
     for title in ("Softmax and attention weights", "A first recommender", "Glossary"):
         assert title in whole
-    assert not re.search(
-        r"\\(frac|softmax|sum|operatorname)", whole
-    )  # no formula is left as it was typed
+    # No formula is left as it was typed.
+    assert not re.search(r"\\(frac|softmax|sum|operatorname)", whole)
     blank = []
     for i in range(len(document)):
         image = document[i].render(scale=0.5).to_numpy()
