@@ -14,8 +14,10 @@ FOLDER = "attncore-notebooks"  # not "attncore": Python would take it for the mo
 TOOLS = {"archive", "explained", "first_cell", "pages", "pdf"}  # they make the book
 README = """\
 # The notebooks of "Attention in recommender systems", for Python 3.11 or newer
-Set up in this folder, once: `python3 -m venv .venv`, then `.venv/bin/pip install -r requirements.txt`.
-`.venv/bin/jupyter lab book` opens the chapters; `.venv/bin/jupyter execute book/06_data_preparation.ipynb` runs one.
+Set up in this folder, once: `python3 -m venv .venv`, then \
+`.venv/bin/pip install -r requirements.txt`.
+`.venv/bin/jupyter lab book` opens the chapters; \
+`.venv/bin/jupyter execute book/06_data_preparation.ipynb` runs one.
 """
 
 
@@ -39,7 +41,9 @@ def contents() -> dict[str, bytes]:
     notebooks = [*book.glob("*.ipynb")]
     helpers = [path for path in book.glob("*.py") if path.stem not in TOOLS]
     files = {*notebooks, *helpers, *book.glob("*.mplstyle"), *book.glob("data/*.csv")}
-    files |= {path for path in (ROOT / "attncore").iterdir() if path.is_file()}
+    files |= {book / "explorer.css", book / "explorer.js"}
+    module = ROOT / "attncore"
+    files |= {*module.rglob("*.py"), module / "py.typed"}
     results = ROOT / "tests" / "bench" / "results"
     files |= {*results.glob("*.json"), *results.glob("*.npz")}
     files |= {picture for path in notebooks for picture in pictures(path)}
@@ -55,7 +59,5 @@ def pack(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in sorted(contents().items()):
             entry = zipfile.ZipInfo(f"{FOLDER}/{name}")  # without a time
-            entry.external_attr = (
-                0o100644 << 16
-            )  # without it nobody might read the file
+            entry.external_attr = 0o100644 << 16  # or nobody might read the file
             archive.writestr(entry, data, zipfile.ZIP_DEFLATED)

@@ -14,11 +14,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-WIDTH, LEFT, ROW = (
-    440,
-    184,
-    22,
-)  # of a picture, of the names on its left, of one row; in units of the SVG
+# Of a picture, of the names on its left, of one row; in units of the SVG.
+WIDTH, LEFT, ROW = 440, 184, 22
 
 
 @dataclass(frozen=True)
@@ -152,7 +149,10 @@ def _short(name: str, most: int) -> str:
 
 
 def _letters(panel: Panel) -> int:
-    """How many letters of a name are shown: what stands left of a picture must not be cut by its edge."""
+    """How many letters of a name are shown.
+
+    What stands left of a picture must not be cut by its edge.
+    """
     return min(panel.letters, (panel.left - 8) // 8)
 
 
@@ -201,10 +201,11 @@ def _bars(
         name, value = (names[i], values[i]) if i < len(names) else ("", 0.0)
         begin, end, y = place(min(value, 0)), place(max(value, 0)), i * ROW
         hidden = "" if i < len(names) else ' style="display:none"'
-        label = _short(name, panel.letters)
+        label = _short(name, _letters(panel))
+        kind = "ac-less" if value < 0 else "ac-more"
         rows.append(
-            f"<g{hidden}>{_text(panel.left - 6, y + 15, _short(name, _letters(panel)), anchor='end')}"
-            f'<rect class="{"ac-less" if value < 0 else "ac-more"}" x="{begin:g}" y="{y + 3}" '
+            f"<g{hidden}>{_text(panel.left - 6, y + 15, label, anchor='end')}"
+            f'<rect class="{kind}" x="{begin:g}" y="{y + 3}" '
             f'width="{end - begin:g}" height="{ROW - 6}"/>'
             f"{_text(end + 5, y + 15, f'{value:.{panel.digits}f}', 'ac-number')}</g>"
         )

@@ -1,4 +1,4 @@
-/* The attention explorer: redraws what attncore/drawing.py has drawn. One copy stands in every output, so that it
+/* The attention explorer: redraws what book/drawing.py has drawn. One copy stands in every output, so that it
    works in Jupyter, in Colab and on a page from disk; all numbers are in the output, none is computed here. */
 (() => {
   const SVG = "http://www.w3.org/2000/svg";

@@ -3,8 +3,8 @@
 A chapter needs files that lie beside it. Its first cell finds them, or fetches the
 repository once `repository: url` stands in _config.yml, or says in one line what to do.
 All notebooks hold the same cell, the source of `_set_up` below and one call of it. In
-Colab a notebook has nothing but itself, so the address must stand in the cell; a build of
-the book puts it there too.
+Colab a notebook has nothing but itself, so the address must stand in the cell; a build
+of the book puts it there too.
 """
 
 import inspect

@@ -1,8 +1,8 @@
 """What a notebook needs before its first line of teaching, anywhere. For the notebooks.
 
-The first cell of every notebook (book/first_cell.py writes it) finds this file and calls
-`ready`. Until then nothing is known to be installed, so only the standard library is
-imported above.
+The first cell of every notebook (book/first_cell.py writes it) finds this file and
+calls `ready`. Until then nothing is known to be installed, so only the standard library
+is imported above.
 """
 
 import importlib
@@ -77,14 +77,14 @@ def ready(install: bool = False, project: Path = ROOT / "pyproject.toml") -> Non
         ]
         if old:
             raise NotReady(
-                f"Newer versions were installed ({', '.join(old)}): restart the kernel, "
-                "then run the notebook from its top."
+                f"Newer versions were installed ({', '.join(old)}): restart the "
+                "kernel, then run the notebook from its top."
             )
     if needed:
         quoted = " ".join(f'"{one}"' for one in needed)
         raise NotReady(
-            f"Packages are missing here: run  %pip install {quoted}  in a cell of its own, "
-            "then the notebook from its top."
+            f"Packages are missing here: run  %pip install {quoted}  in a cell of its "
+            "own, then the notebook from its top."
         )
     found = find_spec("attncore")
     if found is None or found.origin is None:  # None: a mere folder of that name

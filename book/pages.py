@@ -1,9 +1,9 @@
 """What the built book needs beside Sphinx, as an extension named in _config.yml.
 
 MathJax and the texts that a search quotes lie in the build, so that both work without a
-network; the notebooks can be had as one archive; outputs that follow one another stand in
-one box; what needs an address waits until there is one; and what a screen reader stumbles
-over in the pages is mended.
+network; the notebooks can be had as one archive; outputs that follow one another stand
+in one box; what needs an address waits until there is one; and what a screen reader
+stumbles over in the pages is mended.
 """
 
 import gc
@@ -29,7 +29,10 @@ logger = logging.getLogger(__name__)
 
 
 def mathjax_folder() -> Path:
-    """Where the package sphinx-mathjax-offline keeps MathJax 3.2.2; its name is none that `import` could say."""
+    """Where the package sphinx-mathjax-offline keeps MathJax 3.2.2.
+
+    The package's name is none that `import` could say.
+    """
     spec = importlib.util.find_spec("sphinx-mathjax-offline")
     if spec is None or spec.origin is None:
         raise ImportError("formulas need MathJax: pip install -r requirements.txt")
@@ -39,7 +42,8 @@ def mathjax_folder() -> Path:
 def copy_mathjax(app: Sphinx) -> None:
     """Copy the one file that sets formulas as SVG.
 
-    It needs no fonts, which matters: Firefox refuses the fonts of another folder to a page that was opened from disk.
+    It needs no fonts, which matters: Firefox refuses the fonts of another folder to a
+    page that was opened from disk.
     """
     if app.builder.format == "html":
         static = Path(app.outdir) / "_static"
@@ -63,10 +67,10 @@ def name_the_version(app: Sphinx, config: Config) -> None:
 
 
 def share_visitors(app: Sphinx) -> None:
-    """Let the single page, from which the PDF is printed, write all that the many pages can.
+    """Let the single page, which becomes the PDF, write all that the many pages can.
 
-    Sphinx takes the visitors of "html" for "singlehtml" only as long as no extension registers some of its own there,
-    as sphinx-exercise does.
+    Sphinx takes the visitors of "html" for "singlehtml" only as long as no extension
+    registers some of its own there, as sphinx-exercise does.
     """
     visitors = app.registry.translation_handlers
     if "singlehtml" in visitors:
@@ -74,7 +78,10 @@ def share_visitors(app: Sphinx) -> None:
 
 
 def launch_from_the_repository_only(app: Sphinx, config: Config) -> None:
-    """Drop the launch buttons while `repository: url` in _config.yml is empty: there is nothing to launch from."""
+    """Drop the launch buttons while `repository: url` in _config.yml is empty.
+
+    There is nothing to launch from.
+    """
     if not config.html_theme_options.get("repository_url"):
         config.html_theme_options["launch_buttons"] = {}
 
@@ -90,7 +97,7 @@ def wait_for_an_address(app: Sphinx, config: Config) -> None:
 
 
 def is_text(output: nodes.Node) -> bool:
-    """Whether an output of a cell is plain text, printed or returned, and no warning."""
+    """Whether an output of a cell is plain text, printed or returned, no warning."""
     return (
         isinstance(output, nodes.literal_block)
         and "output" in output["classes"]
@@ -99,7 +106,7 @@ def is_text(output: nodes.Node) -> bool:
 
 
 def joined(outputs: list[nodes.Node]) -> list[nodes.Node]:
-    """The outputs of a cell without empty ones, and texts that follow one another as one."""
+    """The outputs of a cell without empty ones, neighbouring texts as one."""
     kept: list[nodes.Node] = []
     for output in outputs:
         if isinstance(output, nodes.literal_block) and not output.astext().strip():
@@ -115,10 +122,10 @@ def joined(outputs: list[nodes.Node]) -> list[nodes.Node]:
 
 
 class OneBox(SphinxPostTransform):
-    """Join what cells without visible code, and cells with several outputs, have printed.
+    """Join what cells without visible code, and cells of several outputs, have printed.
 
-    A cell whose code is not shown has outputs alone: they go to those of the cell before, if
-    nothing stands between the two. A reader cannot see where one cell ended.
+    A cell whose code is not shown has outputs alone: they go to those of the cell
+    before, if nothing stands between the two. A reader cannot see where one cell ended.
     """
 
     default_priority = 6  # after MyST-NB has chosen one form of each output (4)
@@ -158,7 +165,7 @@ class OneBox(SphinxPostTransform):
 
 
 def add_search_words(app: Sphinx, doctree: nodes.document) -> None:
-    """Let the search find a page by the words of `search_words`, which it may not have."""
+    """Let the search find a page by its `search_words`, which it may not contain."""
     phrases = app.config.search_words.get(app.env.docname, [])
     forms = {form for words in phrases for form in (words, words.replace(" ", "-"))}
     if forms:
@@ -167,7 +174,7 @@ def add_search_words(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def sections(doctree: nodes.document) -> list[tuple[str, str]]:
-    """A page's text as (anchor, text), section by section; glossary entries by themselves."""
+    """A page's text as (anchor, text), by section; each glossary entry by itself."""
     found: dict[str, list[str]] = {}
 
     def walk(node: nodes.Node, anchor: str) -> None:
@@ -200,22 +207,25 @@ def sections(doctree: nodes.document) -> list[tuple[str, str]]:
 def keep_text(
     app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any
 ) -> None:
-    """Keep a page's text for the search, and give the page of the search its scripts."""
+    """Keep a page's text for the search; give the search page its scripts."""
     if app.builder.name != "html":
         return
     if doctree is not None:
         app.book_texts[pagename] = sections(doctree)  # type: ignore[attr-defined]
     if pagename == "search":
-        app.add_js_file(
-            "excerpts.js", loading_method="defer"
-        )  # after the scripts of the search itself
+        # After the scripts of the search itself.
+        app.add_js_file("excerpts.js", loading_method="defer")
         app.add_js_file("search.js", loading_method="defer")
 
 
 def write_texts(app: Sphinx, exception: Exception | None) -> None:
-    """Write the texts as a script: a page opened from disk may load one, but fetch nothing."""
+    """Write the texts as a script.
+
+    A page opened from disk may load one, but fetch nothing.
+    """
     if exception is None and app.builder.name == "html":
-        texts = json.dumps(app.book_texts, ensure_ascii=False)  # type: ignore[attr-defined]
+        kept = app.book_texts  # type: ignore[attr-defined]
+        texts = json.dumps(kept, ensure_ascii=False)
         path = Path(app.outdir) / "_static" / "excerpts.js"
         path.write_text(f"const BOOK_TEXTS = {texts};\n", encoding="utf-8")
 
@@ -224,10 +234,11 @@ def mended(html: str) -> str:
     """A page with names, lists and identifiers as a screen reader needs them.
 
     The side bar is no part of the page, and its toggles have no name. The bibliography
-    calls itself a list, but its entries are none of a list, and have a role of the past. Sphinx writes a signature of several lines as a list inside
-    the heading of another list, which HTML does not allow. The corner of a table is no
-    heading. All exercises and all solutions of a page share one identifier. What is Chinese
-    is not said to be. A link preview wants whole addresses.
+    calls itself a list, but its entries are none of a list, and have a role of the
+    past. Sphinx writes a signature of several lines as a list inside the heading of
+    another list, which HTML does not allow. The corner of a table is no heading. All
+    exercises and all solutions of a page share one identifier. What is Chinese is not
+    said to be. A link preview wants whole addresses.
     """
     html = html.replace(
         '<summary><span class="toctree',
@@ -286,8 +297,9 @@ def pack_notebooks(app: Sphinx, exception: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
-    # A build makes millions of small objects that it keeps. Python would look through them
-    # for circles again and again, which takes half of its time; this costs up to 1 GB.
+    # A build makes millions of small objects that it keeps. Python would look through
+    # them for circles again and again, which takes half of its time; this costs up to
+    # 1 GB.
     gc.set_threshold(1_000_000)
     app.book_texts = {}  # type: ignore[attr-defined]
     app.add_config_value("search_words", {}, "env")

@@ -1,7 +1,7 @@
 """Make one PDF of the whole book: .venv/bin/python book/pdf.py [FILE]
 
-Sphinx puts all chapters on one page, and Chromium prints it. On Debian both of these are needed, the second for the
-Chinese terms: apt-get install chromium fonts-noto-cjk
+Sphinx puts all chapters on one page, and Chromium prints it. On Debian both of these
+are needed, the second for the Chinese terms: apt-get install chromium fonts-noto-cjk
 """
 
 import shutil
@@ -40,7 +40,7 @@ def build(folder: Path) -> Path:
 
 
 def print_page(page_file: Path, pdf: Path) -> None:
-    """Print a page once all its formulas are set; how it looks on paper is up to book.css."""
+    """Print a page once its formulas are set; book.css says how it looks on paper."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         sys.exit("the PDF needs Chromium: apt-get install chromium fonts-noto-cjk")

@@ -1,4 +1,4 @@
-"""What the other tests prove on a CPU or without numbers, on a real GPU: `pytest -m gpu`."""
+"""What other tests prove on a CPU or without numbers, on a GPU: `pytest -m gpu`."""
 
 from dataclasses import replace
 
@@ -41,7 +41,10 @@ def config(device):
 
 @pytest.fixture
 def _exact(monkeypatch):
-    """cuDNN's LSTM rounds to TF32 unless it is told not to; products do not, outside of `fit`."""
+    """cuDNN's LSTM rounds to TF32 unless it is told not to.
+
+    Products do not, outside of `fit`.
+    """
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
@@ -55,9 +58,8 @@ def never_waits(model, split, config, device):
         model, split, config, Group(device), RunFolder(None, {}, {}, True)
     )
     batches = trainer._batches()
-    trainer.train_step(
-        *next(batches)
-    )  # the first step may wait: kernels are chosen, memory is found
+    # The first step may wait: kernels are chosen, memory is found.
+    trainer.train_step(*next(batches))
     with strictly(device):
         trainer.train_step(*next(batches))
     assert trainer.failed.item() == -1
@@ -77,9 +79,7 @@ def test_a_training_step_never_waits_for_the_device(
 def test_a_training_step_on_slates_never_waits_for_the_device(
     slates, config, device, attention, precision
 ):
-    model = ac.Recommender(
-        ac.RecommenderConfig(attention=attention, width=16, length=8), slates
-    )
+    model = ac.Ranker(ac.RankerConfig(attention=attention, width=16, length=8), slates)
     never_waits(model, slates, replace(config, precision=precision), device)
 
 
@@ -122,9 +122,7 @@ def test_scores_equal_those_of_a_cpu(split, small, device, attention):
 @pytest.mark.usefixtures("_exact")
 @pytest.mark.parametrize("attention", ["target", "mean"])
 def test_scores_of_slates_equal_those_of_a_cpu(slates, device, attention):
-    model = ac.Recommender(
-        ac.RecommenderConfig(attention=attention, width=16, length=8), slates
-    )
+    model = ac.Ranker(ac.RankerConfig(attention=attention, width=16, length=8), slates)
     expected = [model.score_slate(slates.slates, row) for row in range(5)]
     model.to(device)
     for row, scores in enumerate(expected):

@@ -1,4 +1,4 @@
-"""The script that measures a GPU loses nothing to a bad step, and cannot pass what it should find."""
+"""The script that measures a GPU loses nothing to a bad step and hides no fault."""
 
 import contextlib
 import json
@@ -48,7 +48,7 @@ def nothing(here):
     yield from ()
 
 steps = [(good, 60), (bad, 60), (crash, 60), (hang, 2), (nothing, 60)]
-gpu.main([gpu.Step(parts.__name__, parts.__name__, cap, 0.2, parts) for parts, cap in steps])
+gpu.main([gpu.Step(p.__name__, p.__name__, cap, 0.2, p) for p, cap in steps])
 """
 
 
@@ -158,7 +158,10 @@ def test_carried_wheels_are_found_by_the_script_and_by_what_it_starts(tmp_path):
         shutil.copy(BENCH / f"{name}.py", bench)
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("carried_module.py", "value = 7")
-    code = "import gpu, carried_module; print(carried_module.value, gpu.environment()['PYTHONPATH'])"
+    code = (
+        "import gpu, carried_module; "
+        "print(carried_module.value, gpu.environment()['PYTHONPATH'])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=bench,
@@ -262,7 +265,10 @@ def test_a_test_that_is_skipped_has_not_passed():
 
 
 def test_products_are_counted_by_the_formula():
-    """The mean has no product but the catalogue's: 2 D V for the scores of a position, twice as much for gradients."""
+    """The mean has no product but the catalogue's.
+
+    That is 2 D V for the scores of a position, twice as much for gradients.
+    """
     config = ac.RecommenderConfig(attention="mean", width=16, length=16)
     split = gpu.large_log(True)
     made = gpu.trainer(
@@ -342,7 +348,8 @@ def test_figures_become_a_table_with_the_cards_name():
     assert "0.50 cores" in text
     assert "dry run" not in text
     assert text.endswith(
-        "Not reached:\n\n- (d) waits. self: 3 waits.\n- (e) requests. killed after 25 s."
+        "Not reached:\n\n- (d) waits. self: 3 waits."
+        "\n- (e) requests. killed after 25 s."
     )
 
 

@@ -68,7 +68,7 @@ def test_the_five_line_example_runs():
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    figure, picks = done.stdout.split(" ", 1)
+    figure, picks = done.stdout.split("\n", 1)
     assert float(figure) > 0.05
     assert picks.count(",") >= 9  # five items and five scores
 
@@ -105,7 +105,10 @@ def test_the_citation_file_the_readme_and_the_package_agree():
 
 
 def test_binder_installs_the_same_with_a_python_that_the_pins_are_for():
-    """Without binder/ it takes requirements.txt, and the Python of runtime.txt, else one of its own choice."""
+    """Without binder/ it takes requirements.txt, and the Python of runtime.txt.
+
+    Without that it would take a Python of its own choice.
+    """
     assert not [
         name
         for name in ("binder", ".binder", "environment.yml")

@@ -2,14 +2,16 @@
 
 A list of steps, each a process of its own with a cap in seconds: one that fails, hangs
 or crashes loses no other. A step is made of parts; what a part found is on disk before
-the next begins. The whole ends within `--budget` seconds, and with a table for RESULTS.md.
+the next begins. The whole ends within `--budget` seconds, and with a table for
+RESULTS.md.
 
-`--dry-run` does every step small on a CPU: what only CUDA has is replaced by its nearest
-relative (see `strictly`, `waits`, `compiled`). It says that the script works, nothing more.
+`--dry-run` does every step small on a CPU: what only CUDA has is replaced by its
+nearest relative (see `strictly`, `waits`, `compiled`). It says that the script works,
+nothing more.
 
 A machine without network may lack what `python -m pip download` fetches here:
-`python tests/bench/gpu.py --pack` puts pure-Python wheels into `build/wheels`; carry that
-folder along with the checkout, and the script finds them there.
+`python tests/bench/gpu.py --pack` puts pure-Python wheels into `build/wheels`; carry
+that folder along with the checkout, and the script finds them there.
 """
 
 from __future__ import annotations
@@ -52,7 +54,6 @@ import pandas as pd
 import report
 import torch
 import torch.distributed as dist
-from attncore.devices import choose_device, choose_precision, tensor_float_32
 from scaling import made_up
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.profiler import ProfilerActivity, profile, record_function
@@ -62,7 +63,13 @@ from torch.utils.flop_counter import FlopCounterMode
 import attncore as ac
 from attncore.benchmark import describe_machine, peak_memory
 from attncore.checkpoints import RunFolder
-from attncore.distributed import Group
+from attncore.config import ModelConfig
+from attncore.distributed import (
+    Group,
+    choose_device,
+    choose_precision,
+    tensor_float_32,
+)
 from attncore.recipes import RECIPES
 from attncore.runs import replacing
 from attncore.training import Trainer
@@ -73,12 +80,11 @@ CARRIED = ("docstring-parser", "platformdirs", "simple-parsing", "typing-extensi
 BUDGET = 350  # seconds: six minutes, less the start of this process
 KINDS = ("self", "target", "lstm", "mean", "slates")
 PRECISIONS = ("float32", "bfloat16")
-TOLERANCE = {
-    "float32": 1e-4,
-    "bfloat16": 2e-2,
-}  # relative, of each of the first losses; float32 without TF32
+# Relative, of each of the first losses; float32 without TF32.
+TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
 TOGETHER = 1e-3  # relative, of an epoch's loss in `fit`, which multiplies as TF32
-# Dense bfloat16 in TFLOP/s, from the makers' data sheets; a T4 has float16 alone, and that is its figure.
+# Dense bfloat16 in TFLOP/s, from the makers' data sheets; a T4 has float16 alone, and
+# that is its figure.
 PEAKS = {
     "B200": 2250,
     "H200": 989,
@@ -99,9 +105,8 @@ WAITS = (
 )
 LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cudaGraphLaunch")
 
-Found = dict[
-    str, Any
-]  # "said": the figures in words; "ok" where that is not plain; and the figures
+# "said": the figures in words; "ok" where that is not plain; and the figures.
+Found = dict[str, Any]
 Parts = Iterator[tuple[str, Callable[[], Found]]]
 
 
@@ -114,7 +119,10 @@ class Here:
 
     @property
     def patience(self) -> int:
-        """By what all limits are multiplied: a dry run asks whether steps work, on a machine that may be busy."""
+        """By what all limits are multiplied.
+
+        A dry run asks whether steps work, on a machine that may be busy.
+        """
         return 4 if self.dry else 1
 
     def finish(self) -> None:
@@ -123,7 +131,7 @@ class Here:
             torch.cuda.synchronize(self.device)
 
     def memory(self) -> float | None:
-        """Most memory that PyTorch held on the device, or this process in all on a CPU, in MiB."""
+        """Most memory PyTorch held on the device, or a CPU process in all, in MiB."""
         return (
             torch.cuda.max_memory_allocated(self.device) / 2**20
             if self.device.type == "cuda"
@@ -155,7 +163,10 @@ class Step:
 
 @cache
 def large_log(dry: bool) -> ac.Split:
-    """A log of ML-1M's size: 6,040 users of 20 to 2,314 events, 96 in the median, of items as popular as Zipf says."""
+    """A log of ML-1M's size, whose items are as popular as Zipf says.
+
+    6,040 users have 20 to 2,314 events, 96 in the median.
+    """
     users, items = (60, 120) if dry else (6040, 3416)
     rng = np.random.default_rng(0)
     lengths = (
@@ -180,12 +191,10 @@ def shop(dry: bool, large: bool = False) -> ac.Split:
     return ac.split_by_time(shop_log(**sizes), valid=0.2, test=0.2)
 
 
-def small(kind: str, dropout: float) -> tuple[ac.RecommenderConfig, ac.Split]:
+def small(kind: str, dropout: float) -> tuple[ModelConfig, ac.Split]:
     """A small model of a kind, and its log: what the equalities are checked on."""
     if kind == "slates":
-        return ac.RecommenderConfig(
-            attention="target", width=32, length=32, dropout=dropout
-        ), shop(dry=True)
+        return ac.RankerConfig(width=32, length=32, dropout=dropout), shop(dry=True)
     return ac.RecommenderConfig(
         attention=kind, width=32, length=32, dropout=dropout
     ), large_log(dry=True)
@@ -193,13 +202,16 @@ def small(kind: str, dropout: float) -> tuple[ac.RecommenderConfig, ac.Split]:
 
 def trainer(
     here: Here,
-    model: ac.RecommenderConfig,
+    config: ModelConfig,
     split: ac.Split,
     training: ac.TrainingConfig,
     **changes: Any,
 ) -> Trainer:
-    """What `fit` trains with, to be stepped by hand; a step is one part, as on a GPU, on a CPU too."""
-    config = replace(
+    """What `fit` trains with, to be stepped by hand.
+
+    A step is one part, as on a GPU, on a CPU too.
+    """
+    training = replace(
         training,
         epochs=10_000,
         patience=0,
@@ -207,14 +219,12 @@ def trainer(
         progress=False,
         **changes,
     )
-    made = Trainer(
-        ac.Recommender(model, split),
-        split,
-        config,
-        Group(here.device),
-        RunFolder(None, {}, {}, True),
+    model = (ac.Ranker if isinstance(config, ac.RankerConfig) else ac.Recommender)(
+        config, split
     )
-    made.windows.parts = lambda rows: [rows]
+    folder = RunFolder(None, {}, {}, True)
+    made = Trainer(model, split, training, Group(here.device), folder)
+    made.sampler.windows.parts = lambda rows: [rows]
     return made
 
 
@@ -230,7 +240,10 @@ def steps(made: Trainer, batches: Iterator[Any], count: int) -> int:
 
 
 def testing(here: Here) -> Parts:
-    """`pytest -m gpu` without the slow tests of torch.compile, which (c) tries on models of real size."""
+    """`pytest -m gpu` without the slow tests of torch.compile.
+
+    Part (c) tries it on models of real size.
+    """
     yield (
         "short form",
         partial(tested, here, ["tests/test_gpu.py", "-k", "not compile"]),
@@ -276,7 +289,7 @@ def tested(here: Here, asked: Sequence[str]) -> Found:
 
 
 def environment() -> dict[str, str]:
-    """Ours, with the package and the carried wheels for processes that are not this script."""
+    """Ours, with the package and the carried wheels, for other processes."""
     path = [str(ROOT), *sys.path]
     return os.environ | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(path))}
 
@@ -285,7 +298,10 @@ def environment() -> dict[str, str]:
 
 
 def equality(here: Here) -> Parts:
-    """The first losses of each kind, held against a CPU's: same weights, same batches, same chance, no dropout."""
+    """The first losses of each kind, held against a CPU's.
+
+    Weights, batches and chance are the same; there is no dropout.
+    """
     for precision in PRECISIONS:
         for kind in KINDS:
             yield f"{kind}, {precision}", partial(compared, here, kind, precision)
@@ -293,9 +309,8 @@ def equality(here: Here) -> Parts:
 
 def compared(here: Here, kind: str, precision: str) -> Found:
     """The losses of five steps on both."""
-    torch.backends.cudnn.allow_tf32 = (
-        False  # for the LSTM; of products it is off outside of `fit`
-    )
+    # For the LSTM; of products it is off outside of `fit`.
+    torch.backends.cudnn.allow_tf32 = False
     cpu, ours = (
         losses(place, kind, precision)
         for place in (Here(torch.device("cpu"), here.dry), here)
@@ -340,11 +355,18 @@ def losses(here: Here, kind: str, precision: str, count: int = 5) -> list[float]
 
 
 @cache
-def contenders(dry: bool) -> dict[str, tuple[ac.RecommenderConfig, ac.TrainingConfig]]:
-    """What is trained, by name; plain SASRec is the default with the loss that it was published with."""
+def contenders(dry: bool) -> dict[str, tuple[ModelConfig, ac.TrainingConfig]]:
+    """What is trained, by name.
+
+    Plain SASRec is the default with the loss that it was published with.
+    """
     plain = ac.RecommenderConfig(), ac.TrainingConfig()
-    found = {"sasrec": (plain[0], replace(plain[1], loss="bce", negatives=128))}
-    # Those that draw negatives come first: the full softmax' loop over chunks is long to compile.
+    published = replace(plain[1], loss="bce", negatives=128)
+    found: dict[str, tuple[ModelConfig, ac.TrainingConfig]] = {
+        "sasrec": (plain[0], published)
+    }
+    # Those that draw negatives come first: the full softmax' loop over chunks is long
+    # to compile.
     for name in ("beauty", "complete-journey", "ml-1m", "ml-100k"):
         found[name] = RECIPES[name].recommender, RECIPES[name].training
     found["default"] = plain
@@ -352,7 +374,8 @@ def contenders(dry: bool) -> dict[str, tuple[ac.RecommenderConfig, ac.TrainingCo
         for name, (model, training) in found.items():
             shallow = {} if name == "complete-journey" else {"blocks": 1}
             few = {"batch_size": 16, "negatives": min(training.negatives, 64)}
-            # Without dropout, whose bytes on a CPU would cut a compiled model into many graphs.
+            # Without dropout, whose bytes on a CPU would cut a compiled model into many
+            # graphs.
             tiny = replace(model, width=16, length=16, dropout=0.0, **shallow)
             found[name] = tiny, replace(training, **few)
     return found
@@ -374,13 +397,19 @@ def eager(here: Here) -> Parts:
 
 
 def compiling(here: Here) -> Parts:
-    """Every contender through torch.compile as `compile=True` does, with shapes that vary as they do."""
+    """Every contender through torch.compile as `compile=True` does.
+
+    Shapes vary as they do there.
+    """
     for name in contenders(here.dry):
         yield name, partial(noting_graphs, partial(trained, here, name, "compiled"))
 
 
 def capturing(here: Here) -> Parts:
-    """CUDA graphs, where all shapes are the same: histories that fill the window; and eager on these to compare."""
+    """CUDA graphs, where all shapes are the same: histories that fill the window.
+
+    Eager on these too, to compare.
+    """
     for name in ("sasrec", "default", "ml-1m"):
         plain, graphs = (
             partial(trained, here, name, mode, full=True)
@@ -402,7 +431,10 @@ def noting_graphs(part: Callable[[], Found]) -> Found:
 def trained(
     here: Here, name: str, mode: str, full: bool = False, seconds: float = 3.0
 ) -> Found:
-    """Speed of training, without validation: some steps to warm up, then an epoch or `seconds`, whichever is less."""
+    """Speed of training, without validation.
+
+    Some steps to warm up, then an epoch or `seconds`, whichever is less.
+    """
     model, training = contenders(here.dry)[name]
     split = log_of(name, here)
     if full:
@@ -433,7 +465,7 @@ def trained(
         )
         took, positions = timed(here, made, batches, count)
     assert made.failed.item() == -1, "a loss was not finite"
-    epoch = int(made.windows.lengths.sum())
+    epoch = int(made.sampler.windows.lengths.sum())
     peak = peak_of(describe_machine(here.device, made.dtype)["device"])
     found |= {
         "positions_per_s": positions / took,
@@ -444,7 +476,8 @@ def trained(
     found["share"] = (
         None if peak is None else flops * found["positions_per_s"] / (peak * 1e12)
     )
-    said = f"{found['positions_per_s']:,.0f} positions/s, {found['epoch_s']:.2f} s an epoch"
+    said = f"{found['positions_per_s']:,.0f} positions/s"
+    said += f", {found['epoch_s']:.2f} s an epoch"
     if found["memory_mib"] is not None:
         said += f", {found['memory_mib']:,.0f} MiB"
     said += (
@@ -454,7 +487,8 @@ def trained(
     )
     if mode != "eager":
         found |= {"graphs": first, "recompiles": graphs_made() - first}
-        said += f"; first step {found['first_s']:.1f} s, {first} graphs, {found['recompiles']} recompiled later"
+        said += f"; first step {found['first_s']:.1f} s, {first} graphs"
+        said += f", {found['recompiles']} recompiled later"
     if mode == "graphs":
         from torch._dynamo.utils import counters
 
@@ -474,10 +508,11 @@ def timed(
 
 
 def products(made: Trainer, batches: Iterator[Any], count: int = 3) -> float:
-    """Floating-point operations of the matrix products that a step runs, forward and backward, per real position.
+    """Floating-point operations of a step's matrix products, per real position.
 
-    As PyTorch counts them: 2 m n k for each product, and those inside of fused attention, where the masked half counts
-    as well; padding is worked on too.
+    Forward and backward, as PyTorch counts them: 2 m n k for each product, and those
+    inside of fused attention, where the masked half counts as well; padding is worked
+    on too.
     """
     with FlopCounterMode(display=False) as counter:
         positions = steps(made, batches, count)
@@ -485,7 +520,10 @@ def products(made: Trainer, batches: Iterator[Any], count: int = 3) -> float:
 
 
 def compiled(made: Trainer, here: Here, mode: str) -> None:
-    """Compile the loss: by Inductor, or on a CPU by the tracer alone, which needs no C++ compiler."""
+    """Compile the loss: by Inductor, or on a CPU by the tracer alone.
+
+    The tracer needs no C++ compiler.
+    """
     from torch._dynamo.utils import counters
 
     torch.compiler.reset()
@@ -498,9 +536,8 @@ def compiled(made: Trainer, here: Here, mode: str) -> None:
 
 def graphs_made() -> int:
     """Graphs that the tracer has compiled since it was reset."""
-    from torch._dynamo.utils import (
-        counters,
-    )  # not above: it takes a second, and most processes need none of it
+    # Not above: it takes a second, and most processes need none of it.
+    from torch._dynamo.utils import counters
 
     return int(counters["stats"]["unique_graphs"])
 
@@ -516,14 +553,20 @@ def peak_of(card: str) -> float | None:
 
 
 def waiting(here: Here) -> Parts:
-    """A step with its batch, in each kind and precision: under an error for every wait, and under the profiler."""
+    """A step with its batch, in each kind and precision.
+
+    Once under an error for every wait, and once under the profiler.
+    """
     for precision in PRECISIONS:
         for kind in KINDS:
             yield f"{kind}, {precision}", partial(waits, here, kind, precision)
 
 
 def waits(here: Here, kind: str, precision: str, count: int = 2) -> Found:
-    """Take steps that must not wait, and count what the profiler saw: waits, copies to the host, kernels."""
+    """Take steps that must not wait, and count what the profiler saw.
+
+    That is waits, copies to the host and kernels.
+    """
     model, split = small(kind, dropout=0.1)
     made = trainer(
         here,
@@ -556,16 +599,19 @@ def waits(here: Here, kind: str, precision: str, count: int = 2) -> Found:
     waited = sum(event.name in WAITS or is_read(event) for event in within)
     copied = sum(event.name.startswith("Memcpy DtoH") for event in events)
     launched = sum(event.name.startswith(LAUNCHES) for event in within) / count
-    said = f"{waited} waits and {copied} copies to the host in {count} steps, {launched:.0f} launches a step"
+    said = f"{waited} waits and {copied} copies to the host in {count} steps"
+    said += f", {launched:.0f} launches a step"
     figures = {"waits": waited, "copies": copied, "launches": launched}
-    blind = (
-        here.device.type == "cuda" and launched == 0
-    )  # a profiler that sees no kernel sees no wait
+    # A profiler that sees no kernel sees no wait.
+    blind = here.device.type == "cuda" and launched == 0
     return {"ok": waited == copied == 0 and not blind, "said": said, **figures}
 
 
 def is_read(event: Any) -> bool:
-    """Whether a number is read back from a tensor; what an operation of a CPU does inside is its own affair."""
+    """Whether a number is read back from a tensor.
+
+    What an operation of a CPU does inside is its own affair.
+    """
     inside = event.cpu_parent is not None and event.cpu_parent.name.startswith("aten::")
     return event.name in ("aten::item", "aten::is_nonzero") and not inside
 
@@ -583,7 +629,10 @@ class _NumbersStay(TorchDispatchMode):
 
 @contextmanager
 def strictly(device: torch.device) -> Iterator[None]:
-    """Whatever waits for the device raises RuntimeError within the block; on a CPU, reading a number back does."""
+    """Whatever waits for the device raises RuntimeError within the block.
+
+    On a CPU, reading a number back does.
+    """
     if device.type != "cuda":
         with _NumbersStay():
             yield
@@ -599,13 +648,16 @@ def strictly(device: torch.device) -> Iterator[None]:
 
 
 def answering(here: Here) -> Parts:
-    """What `evaluate` takes for everybody, and `recommend` for one user at a time; weights are as drawn."""
+    """What `evaluate` takes for everybody, and `recommend` for one user at a time.
+
+    Weights are as drawn.
+    """
     for name in ("default", "ml-1m"):
         yield name, partial(answered, here, name)
 
 
 def answered(here: Here, name: str) -> Found:
-    """Users a second, the median of 3; and milliseconds of a request, of 10 (dry) or 200."""
+    """Users a second, the median of 3; ms of a request, of 10 (dry) or 200."""
     split = log_of(name, here)
     model = ac.Recommender(contenders(here.dry)[name][0], split).to(here.device).eval()
 
@@ -628,7 +680,8 @@ def answered(here: Here, name: str) -> Found:
         len(split.valid) / float(np.median(evaluating)),
         map(float, np.percentile(ms, [50, 99])),
     )
-    said = f"{users:,.0f} users/s evaluated; a request {p50:.1f} ms median, {p99:.1f} ms for 99 of 100"
+    said = f"{users:,.0f} users/s evaluated; a request {p50:.1f} ms median"
+    said += f", {p99:.1f} ms for 99 of 100"
     return {"said": said, "users_per_s": users, "p50_ms": p50, "p99_ms": p99}
 
 
@@ -636,7 +689,10 @@ def answered(here: Here, name: str) -> Found:
 
 
 def repeating(here: Here) -> Parts:
-    """PyTorch's switch for determinism: each kind trained twice, and what the switch costs the default."""
+    """PyTorch's switch for determinism, and what it costs the default.
+
+    Each kind is trained twice.
+    """
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = (
         ":4096:8"  # before the first product of this process
     )
@@ -656,7 +712,10 @@ def deterministic() -> Iterator[None]:
 
 
 def repeated(here: Here, kind: str, count: int = 6) -> Found:
-    """The weights after some steps, twice; a kind with an operation that has no such form fails by its name."""
+    """The weights after some steps, twice.
+
+    A kind with an operation that has no such form fails by its name.
+    """
     model, split = small(kind, dropout=0.1)
     weights = []
     with deterministic():
@@ -709,7 +768,10 @@ def processing(here: Here) -> Parts:
 
 
 def fitted(here: Here, out: Path | None = None, resume: bool = False) -> list[float]:
-    """The loss of each epoch of a small training; `cuda:0` by number, so that two processes may share it."""
+    """The loss of each epoch of a small training.
+
+    `cuda:0` by number, so that two processes may share it.
+    """
     model, split = small("self", dropout=0.0)
     device = "cuda:0" if here.device.type == "cuda" else "cpu"
     config = ac.TrainingConfig(
@@ -755,7 +817,10 @@ def two_workers(here: Here) -> list[subprocess.Popen[str]]:
 
 
 def work(here: Here, job: str, folder: Path | None) -> None:
-    """What such a process does: train as one of two and print the losses, or train and die in the middle."""
+    """What such a process does.
+
+    It trains as one of two and prints the losses, or trains and dies in the middle.
+    """
     if job == "together":
         dist.init_process_group("gloo")
         print(json.dumps(fitted(here)))
@@ -773,9 +838,10 @@ def work(here: Here, job: str, folder: Path | None) -> None:
 
 
 def agreed(ours: Sequence[float], whole: Sequence[float]) -> Found:
-    """Whether the losses of epochs are those of the unbroken training in one process."""
+    """Whether the losses of epochs are those of one unbroken process."""
     worst = max(abs(a - b) / abs(b) for a, b in zip(ours, whole, strict=True))
-    said = f"losses of {len(whole)} epochs differ by {worst:.1e} at most, allowed {TOGETHER:.0e}"
+    said = f"losses of {len(whole)} epochs differ by {worst:.1e} at most"
+    said += f", allowed {TOGETHER:.0e}"
     return {"ok": worst <= TOGETHER, "said": said, "worst": worst}
 
 
@@ -792,7 +858,7 @@ def together(pair: Sequence[subprocess.Popen[str]], whole: Sequence[float]) -> F
 def resumed(
     here: Here, broken: subprocess.Popen[str], run: Path, whole: Sequence[float]
 ) -> Found:
-    """A training that was killed, taken up from its checkpoint, against one without a break."""
+    """A training that was killed and taken up again, against one without a break."""
     broken.communicate()
     assert broken.returncode == -signal.SIGKILL, (
         f"it ended with status {broken.returncode} before the kill"
@@ -821,7 +887,7 @@ STEPS = [
 
 @contextmanager
 def capped(seconds: float) -> Iterator[None]:
-    """TimeoutError within the block after so many seconds, as soon as Python is reached."""
+    """TimeoutError after so many seconds, as soon as Python is reached."""
 
     def over(*_: Any) -> None:
         raise TimeoutError(f"took more than {seconds:g} s")
@@ -860,7 +926,9 @@ def do_parts(step: Step, here: Here, file: Path) -> None:
 
 
 def run_step(step: Step, cap: float, logs: Path, dry: bool) -> Found:
-    """Run a step as a process of its own; it is killed, with all that it started, after `cap` seconds.
+    """Run a step as a process of its own.
+
+    It is killed, with all that it started, after `cap` seconds.
 
     Returns:
         "ok", "why" it failed where no part says so, and what its parts found.
@@ -914,7 +982,10 @@ def run_steps(
     logs: Path,
     keep: Callable[[Found], None],
 ) -> bool:
-    """Run the steps in order within the budget, keeping `results` after each; whether all went well."""
+    """Run the steps in order within the budget; whether all went well.
+
+    `keep` takes the results after each.
+    """
     until = time.monotonic() + budget * here.patience
     for step in chosen:
         began = time.monotonic()
@@ -962,10 +1033,10 @@ def driver() -> str:
 
 
 def pack(folder: Path) -> None:
-    """Fetch wheels of what a bare machine may lack, in the versions that are installed here.
+    """Fetch wheels of what a bare machine may lack, in the versions installed here.
 
     Raises:
-        SystemExit: one is not pure Python, or they are larger than what is easily carried.
+        SystemExit: one is not pure Python, or they are too large to be carried easily.
     """
     folder.mkdir(parents=True, exist_ok=True)
     wanted = [f"{name}=={version(name)}" for name in CARRIED]
@@ -980,7 +1051,8 @@ def pack(folder: Path) -> None:
     ]
     if impure or size > 1_000_000:
         raise SystemExit(
-            f"{folder}: {size:,} bytes, not pure: {impure}; carry pure wheels of less than a megabyte"
+            f"{folder}: {size:,} bytes, not pure: {impure}; "
+            "carry pure wheels of less than a megabyte"
         )
     print(f"{len(wheels)} wheels, {size:,} bytes, in {folder}")
 
@@ -1055,9 +1127,8 @@ def main(known: Sequence[Step] = STEPS) -> None:
             for step in results["steps"]:
                 log = logs / f"{step['name']}.log"
                 if not step["ok"] and log.exists():
-                    sys.stderr.write(
-                        f"== {step['title']}\n{log.read_text(errors='replace')[-3000:]}\n"
-                    )
+                    end = log.read_text(errors="replace")[-3000:]
+                    sys.stderr.write(f"== {step['title']}\n{end}\n")
     report.publish("gpu", results, args.json)
     raise SystemExit(0 if fine else 1)
 

@@ -315,7 +315,10 @@ def serving(results: Results) -> str:
 
 
 def gpu(results: Results) -> str:
-    """What a GPU did: a table of trainings, a line for every other part, and what was not reached."""
+    """What a GPU did: a table of trainings, a line for every other part.
+
+    At its end stands what was not reached.
+    """
     machine = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
     dry = (
         "A dry run: everything small and on a CPU. These are not a GPU's figures.\n\n"

@@ -82,7 +82,7 @@ def furnish(venv: Path, requirements: str) -> None:
 
 
 def surroundings(home: Path, **more: str) -> dict[str, str]:
-    """Environment variables: the data, a `python3`, no path to us, pip without its index.
+    """Environment variables: data, a `python3`, no path to us, pip without its index.
 
     pip finds every package in its place; to install the module itself it takes the
     setuptools that is there.
@@ -113,6 +113,6 @@ def run(command: str | list, folder: Path, env: dict[str, str]):
 
 
 def imports(module: str, folder: Path, env: dict[str, str]) -> str:
-    """ "" if `.venv` of a folder can import a module there, or the last line it says."""
+    """The last line that an import fails with in a folder's `.venv`, or ""."""
     done = run([folder / ".venv/bin/python", "-c", f"import {module}"], folder, env)
     return done.stderr.strip().splitlines()[-1] if done.returncode else ""

@@ -1,4 +1,4 @@
-"""The archive of notebooks runs where nothing of this repository is: as its README says."""
+"""The archive of notebooks runs far from this repository, as its README says."""
 
 import ast
 import json
@@ -142,7 +142,8 @@ def test_it_holds_every_result_and_all_that_lies_beside_the_notebooks(packed):
     with zipfile.ZipFile(packed) as held:
         names = {name.partition("/")[2] for name in held.namelist()}
         assert {entry.external_attr >> 16 for entry in held.infolist()} == {0o100644}
-    patterns = ["attncore/*.*", "book/*.ipynb", "book/data/*.csv", "book/check*.py"]
+    patterns = ["attncore/**/*.py", "attncore/py.typed", "book/explorer*.*"]
+    patterns += ["book/*.ipynb", "book/data/*.csv", "book/check*.py"]
     patterns += ["tests/bench/results/*.json", "tests/bench/results/*.npz"]
     for pattern in patterns:
         wanted = {str(path.relative_to(ROOT)) for path in ROOT.glob(pattern)}

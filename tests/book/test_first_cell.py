@@ -38,7 +38,7 @@ def env(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory, env):
-    """A folder with an environment for notebooks, in which there is no module of ours."""
+    """A folder with an environment for notebooks, without any module of ours."""
     folder = tmp_path_factory.mktemp("reader")
     assert run("python3 -m venv .venv", folder, env).returncode == 0
     furnish(folder / ".venv", archive.requirements())
@@ -270,7 +270,8 @@ def asks_for(folder, requirement):
     """A pyproject.toml that needs one package for an extra."""
     path = folder / "pyproject.toml"
     path.write_text(
-        f'[project]\ndependencies = ["numpy>=1"]\n[project.optional-dependencies]\nmore = ["{requirement}"]\n'
+        '[project]\ndependencies = ["numpy>=1"]\n'
+        f'[project.optional-dependencies]\nmore = ["{requirement}"]\n'
     )
     return path
 

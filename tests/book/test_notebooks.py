@@ -1,4 +1,7 @@
-"""What holds for every notebook as it is stored; nbval proves that its outputs are what its code gives."""
+"""What holds for every notebook as it is stored.
+
+nbval proves that its outputs are what its code gives.
+"""
 
 import ast
 import importlib
@@ -26,9 +29,9 @@ def cells(path, kind="code"):
 def held():
     """Every public function and class of the module, whichever file it is in."""
     found = set(attncore.__all__)
-    for info in pkgutil.iter_modules(attncore.__path__):
-        if info.name != "__main__":
-            module = importlib.import_module(f"attncore.{info.name}")
+    for info in pkgutil.walk_packages(attncore.__path__, "attncore."):
+        if info.name != "attncore.__main__":
+            module = importlib.import_module(info.name)
             own = {
                 name
                 for name, thing in vars(module).items()
@@ -74,7 +77,8 @@ def test_chapters_stand_in_the_order_of_their_numbers():
     listed = [
         Path(f).name for f in toc_files(yaml.safe_load((ROOT / "_toc.yml").read_text()))
     ]
-    tour = "01_first_recommender"  # it is read between the first part and the second, and has no number
+    # The tour is read between the first part and the second, and has no number.
+    tour = "01_first_recommender"
     numbers = [
         int(name[:2]) for name in listed if re.match(r"\d\d_", name) and name != tour
     ]

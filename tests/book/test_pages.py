@@ -1,5 +1,6 @@
 """The built book in a real browser: opened from disk, with the network cut."""
 
+import json
 import os
 import re
 import resource
@@ -23,7 +24,10 @@ sys.path.insert(0, str(ROOT / "book"))
 
 
 def build(source, out):
-    """Build a book as README says, with warnings as errors; returns its folder and the seconds of CPU it took."""
+    """Build a book as README says, with warnings as errors.
+
+    Returns its folder and the seconds of CPU it took.
+    """
     tool = Path(sys.executable).with_name("jupyter-book")
     command = [
         str(tool),
@@ -50,9 +54,8 @@ def build(source, out):
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     need(CHROMIUM is not None, "Chromium (apt-get install chromium)")
-    if given := os.environ.get(
-        "ATTNCORE_BOOK"
-    ):  # a book that is built already, while a page is being written
+    # A book that is built already, while a page is being written.
+    if given := os.environ.get("ATTNCORE_BOOK"):
         return Path(given), None
     return build(ROOT, tmp_path_factory.mktemp("book"))
 
@@ -145,34 +148,43 @@ def settled(page, path):
 
 MEASURE = """() => {
     const seen = (e) => e.getClientRects().length > 0;
-    const cut = (selector, box = (e) => null) => [...document.querySelectorAll(selector)].filter(seen)
-        .filter(e => e.scrollWidth > e.clientWidth || e.offsetWidth > (box(e)?.clientWidth ?? Infinity) + 1)
+    const all = (selector) => [...document.querySelectorAll(selector)].filter(seen);
+    const cut = (selector, box = (e) => null) => all(selector)
+        .filter(e => e.scrollWidth > e.clientWidth
+            || e.offsetWidth > (box(e)?.clientWidth ?? Infinity) + 1)
         .map(e => e.textContent.trim().slice(0, 60));
-    const inText = (e) => getComputedStyle(e).display === 'inline' || e.closest('.citation, .headerlink, .footnote');
-    const pressed = 'a[href], button, summary, select, input:not([type=radio]), fieldset label, label.pressed';
+    const inText = (e) => getComputedStyle(e).display === 'inline'
+        || e.closest('.citation, .headerlink, .footnote');
+    const pressed = 'a[href], button, summary, select, input:not([type=radio]),'
+        + ' fieldset label, label.pressed';
     return {
         code: cut('article div.highlight pre'),
         tables: cut('article table', e => e.parentElement),
         formulas: cut('article mjx-container[display]'),
         width: document.documentElement.scrollWidth,
-        small: [...document.querySelectorAll(pressed)].filter(seen).filter(e => !(e.nodeName === 'A' && inText(e)))
-            .filter(e => !e.closest('.skip-link, .sd-stretched-link, dialog:not([open])') && getComputedStyle(e).visibility === 'visible')
-            .map(e => [e, e.getBoundingClientRect()]).filter(([, r]) => r.width < 23.9 || r.height < 23.9)
+        small: all(pressed).filter(e => !(e.nodeName === 'A' && inText(e)))
+            .filter(e => !e.closest('.skip-link, .sd-stretched-link'))
+            .filter(e => !e.closest('dialog:not([open])'))
+            .filter(e => getComputedStyle(e).visibility === 'visible')
+            .map(e => [e, e.getBoundingClientRect()])
+            .filter(([, r]) => r.width < 23.9 || r.height < 23.9)
             .map(([e]) => e.outerHTML.slice(0, 100)),
     };
 }"""
-FACTS = """() => ({
+FACTS = """() => { const all = (selector) => [...document.querySelectorAll(selector)];
+return {
     formulas: document.querySelectorAll('.math').length,
     set: document.querySelectorAll('.math mjx-container > svg').length,
     wrong: document.querySelectorAll('[data-mml-node=merror]').length,
     headings: document.querySelectorAll('article h1').length,
-    mute: document.querySelectorAll("article img:not([alt]), article img[alt='']").length,
+    mute: all("article img:not([alt]), article img[alt='']").length,
     unseen: [...document.images].some(i => i.loading !== 'lazy' && !i.naturalWidth),
-    twice: [...document.querySelectorAll('[id]')].map(e => e.id).filter((id, i, all) => all.indexOf(id) !== i),
-    empty: [...document.querySelectorAll('.cell_output pre')].filter(e => !e.textContent.trim()).length,
-    boxes: document.querySelectorAll('.output.stream + .output.stream, .output.stream + .output.text_plain').length,
-})"""
-# What stands on a page a thousand times, coloured words of code and parts of formulas, is checked once each.
+    twice: all('[id]').map(e => e.id).filter((id, i, ids) => ids.indexOf(id) !== i),
+    empty: all('.cell_output pre').filter(e => !e.textContent.trim()).length,
+    boxes: all('.output.stream + :is(.output.stream, .output.text_plain)').length,
+}; }"""
+# What stands on a page a thousand times, coloured words of code and parts of formulas,
+# is checked once each.
 THIN = """() => {
     const seen = new Set();
     document.querySelectorAll('.highlight pre span[class]').forEach(word => {
@@ -180,14 +192,16 @@ THIN = """() => {
         if (seen.has(kind)) word.replaceWith(...word.childNodes);
         seen.add(kind);
     });
-    [...document.querySelectorAll('mjx-container')].slice(3).forEach(formula => formula.replaceChildren());
+    const formulas = [...document.querySelectorAll('mjx-container')];
+    formulas.slice(3).forEach(formula => formula.replaceChildren());
 }"""
-SETTLE = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 60))))"
+SETTLE = """() => new Promise(done => requestAnimationFrame(
+    () => requestAnimationFrame(() => setTimeout(done, 60))))"""
 
 
 @pytest.fixture(scope="module")
 def walked(html, browser):
-    """What every page shows, from one visit to each: loaded wide, then made narrow, then dark."""
+    """What every page shows, from one visit: loaded wide, then narrow, then dark."""
     from axe_playwright_python.sync_playwright import Axe
 
     axe, walk = Axe(), {}
@@ -326,8 +340,10 @@ def test_explorers_are_dark_on_a_dark_page(html, visit):
         ".attncore-explorer",
         """roots => roots.flatMap(root => {
             const grounds = [];
-            for (let node = root; node; node = node.parentElement) grounds.push(getComputedStyle(node).backgroundColor);
-            return [[grounds.find(colour => colour !== 'rgba(0, 0, 0, 0)'), getComputedStyle(root).color]];
+            for (let node = root; node; node = node.parentElement)
+                grounds.push(getComputedStyle(node).backgroundColor);
+            const ground = grounds.find(colour => colour !== 'rgba(0, 0, 0, 0)');
+            return [[ground, getComputedStyle(root).color]];
         })""",
     )
     assert len(light) >= 4
@@ -379,7 +395,8 @@ def test_all_that_a_page_loads_lies_in_the_build(html):
             text,
         )
         loaded += re.findall(
-            r"<link\b(?=[^>]*rel=\"(?:stylesheet|preload|icon|shortcut icon)\")[^>]*href=\"([^\"]+)\"",
+            r"<link\b(?=[^>]*rel=\"(?:stylesheet|preload|icon|shortcut icon)\")"
+            r"[^>]*href=\"([^\"]+)\"",
             text,
         )
         if path.name not in ("webpack-macros.html", "sbt-webpack-macros.html"):
@@ -468,7 +485,8 @@ def search(page, html, query):
     page.goto(f"{(html / 'search.html').as_uri()}?q={query}", wait_until="load")
     page.wait_for_selector("#search-results li a")
     page.wait_for_function(
-        "!/Searching|Preparing/.test(document.querySelector('#search-results h2')?.textContent)"
+        "!/Searching|Preparing/.test("
+        "document.querySelector('#search-results h2')?.textContent)"
     )
     return page.locator("#search-results li")
 
@@ -522,7 +540,8 @@ def test_a_page_says_what_it_is_to_machines_and_in_its_footer(html):
         )
         footer = text[text.index('class="bd-footer-content"') :]
         assert re.search(
-            r"version \d+\.\d+\.\d+ ·\s+<a href=\"[./]*_static/LICENSE.txt\">MIT License</a>",
+            r"version \d+\.\d+\.\d+ ·\s+"
+            r"<a href=\"[./]*_static/LICENSE.txt\">MIT License</a>",
             footer,
         )
         assert "By The" not in text
@@ -567,9 +586,10 @@ def test_arrow_keys_scroll_code_and_turn_no_page(html, visit):
     here = page.url
     widest = page.evaluate(
         """() => { const all = [...document.querySelectorAll('div.highlight pre')];
-            const wide = all.reduce((a, b) => a.scrollWidth - a.clientWidth >= b.scrollWidth - b.clientWidth ? a : b);
+            const over = e => e.scrollWidth - e.clientWidth;
+            const wide = all.reduce((a, b) => over(a) >= over(b) ? a : b);
             wide.scrollIntoView(); wide.tabIndex = 0; wide.focus(); wide.id = 'widest';
-            return wide.scrollWidth - wide.clientWidth; }"""
+            return over(wide); }"""
     )
     assert widest > 20
     for _ in range(5):
@@ -621,11 +641,15 @@ def test_launch_buttons_are_off_until_the_repository_has_an_address(html, tmp_pa
     (small / "_toc.yml").write_text(
         "format: jb-book\nroot: book/01_page\n", encoding="utf-8"
     )
-    cell = '{"cell_type": "markdown", "metadata": {}, "source": ["# A page"]}'
-    kernel = '{"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}'
-    notebook = f'{{"cells": [{cell}], "metadata": {kernel}, "nbformat": 4, "nbformat_minor": 4}}'
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook = {
+        "cells": [{"cell_type": "markdown", "metadata": {}, "source": ["# A page"]}],
+        "metadata": {"kernelspec": kernel},
+        "nbformat": 4,
+        "nbformat_minor": 4,
+    }
     page = small / "book" / "01_page.ipynb"
-    page.write_text(notebook, encoding="utf-8")
+    page.write_text(json.dumps(notebook), encoding="utf-8")
     first_cell.write([page], "")
     folder, _ = build(small, tmp_path / "out")
     text = (folder / "book" / "01_page.html").read_text(encoding="utf-8")
@@ -637,7 +661,8 @@ def test_launch_buttons_are_off_until_the_repository_has_an_address(html, tmp_pa
         "https://colab.research.google.com/github/someone/attncore/blob/main/book/01_page.ipynb"
         in text
     )
-    # Colab opens the notebook of the repository: the address came into its first cell, and into the copy to download.
+    # Colab opens the notebook of the repository: the address came into its first cell,
+    # and into the copy to download.
     address = "https://github.com/someone/attncore/archive/refs/heads/main.zip"
     assert f'_set_up(\\"{address}\\")' in page.read_text(encoding="utf-8")
     assert (folder / "_sources" / "book" / page.name).read_bytes() == page.read_bytes()
@@ -656,9 +681,8 @@ def test_launch_buttons_are_off_until_the_repository_has_an_address(html, tmp_pa
 
 
 def test_the_archive_is_that_of_the_present_notebooks(html, tmp_path):
-    archive.pack(
-        tmp_path / archive.NAME
-    )  # tests/book/test_archive.py unpacks and runs it
+    # tests/book/test_archive.py unpacks and runs it.
+    archive.pack(tmp_path / archive.NAME)
     assert (html / "_static" / archive.NAME).read_bytes() == (
         tmp_path / archive.NAME
     ).read_bytes()
@@ -693,7 +717,8 @@ def test_the_whole_book_is_one_pdf_with_its_chinese_terms_and_formulas(tmp_path)
     )
     import pypdfium2
 
-    # In a process of its own: Playwright allows one driver in each, and the other tests' still runs.
+    # In a process of its own: Playwright allows one driver in each, and that of the
+    # other tests still runs.
     subprocess.run(
         [sys.executable, ROOT / "book" / "pdf.py", tmp_path / "attncore.pdf"],
         check=True,
@@ -705,9 +730,8 @@ def test_the_whole_book_is_one_pdf_with_its_chinese_terms_and_formulas(tmp_path)
     assert "查询向量" in whole
     for title in ("Softmax and attention weights", "A first recommender", "Glossary"):
         assert title in whole
-    assert not re.search(
-        r"\\(frac|softmax|sum|operatorname)", whole
-    )  # no formula is left as it was typed
+    # No formula is left as it was typed.
+    assert not re.search(r"\\(frac|softmax|sum|operatorname)", whole)
     blank = []
     for i in range(len(document)):
         image = document[i].render(scale=0.5).to_numpy()
