@@ -242,28 +242,28 @@ class NegativeSampler(nn.Module):
 
 
 def sampled_softmax(
-    positive_N: Tensor,
-    negative_NM: Tensor,
-    positive_log_q_N: Tensor,
-    negative_log_q_NM: Tensor,
-    hit_NM: Tensor,
+    positive_N: Tensor, negative_NM: Tensor, negative_log_q_NM: Tensor, hit_NM: Tensor
 ) -> Tensor:
     """Cross-entropy against sampled negatives, corrected for how they were drawn.
 
-    One loss per position, (N,). Subtracting the log of each item's expected count makes
-    the sampled sum an estimate of the full one.
+    One loss per position, (N,). Subtracting the log of each negative's expected count
+    makes the sum over the negatives an estimate, right on average, of the sum over all
+    items but the positive. The positive was not drawn, it is always there, so it stands
+    in the sum as it is. The gradient is then that of the full softmax as the draws
+    grow in number: the error falls as one over it. With the positive's own log q
+    subtracted too, an error would stay however many are drawn, and popular items would
+    learn scores that are too high.
 
     Args:
         positive_N, negative_NM: scores.
-        positive_log_q_N, negative_log_q_NM: `NegativeSampler.log_expected` of the same
-            items.
+        negative_log_q_NM: `NegativeSampler.log_expected` of the negatives.
         hit_NM: True where a sampled "negative" is the positive itself; it is left out.
 
-    Source: Bengio and Senécal 2008; Yi et al. 2019, eq. 3.
+    Source: Bengio and Senécal 2008 for the correction; Khrylchenko et al. 2025
+    (arXiv 2507.09331) for why the positive has none, unlike in Yi et al. 2019, eq. 3.
     """
-    positive_N1 = (positive_N - positive_log_q_N)[:, None]
     negative_NM = (negative_NM - negative_log_q_NM).masked_fill(hit_NM, -torch.inf)
-    scores = torch.cat([positive_N1, negative_NM], 1).float()
+    scores = torch.cat([positive_N[:, None], negative_NM], 1).float()
     return scores.logsumexp(1) - scores[:, 0]
 
 
@@ -378,14 +378,8 @@ class Criterion(nn.Module):
         """Loss per position, (N,), from scores of targets and of drawn negatives."""
         hit_NM = target_N[:, None] == negatives_M
         if self.loss == "sampled":
-            expected = self.sampler.log_expected
-            positive_log_q_N, negative_log_q_M = (
-                expected(target_N, self.negatives),
-                expected(negatives_M, self.negatives),
-            )
-            return sampled_softmax(
-                positive_N, negative_NM, positive_log_q_N, negative_log_q_M, hit_NM
-            )
+            log_q_M = self.sampler.log_expected(negatives_M, self.negatives)
+            return sampled_softmax(positive_N, negative_NM, log_q_M, hit_NM)
         if self.loss == "gbce":
             return generalized_bce(
                 positive_N,
