@@ -256,7 +256,7 @@ def evaluate(
             loss = torch.nn.functional.cross_entropy(
                 scores, targets - 1, reduction="none"
             )
-            per_row["loss"] = loss.double().cpu().numpy()
+            per_row["loss"] = loss.cpu().numpy().astype(np.float64)
         excluded = _seen(histories, targets, items) if holdout.exclude_seen else None
         above, tied = ranks(scores, targets, excluded)
         per_row |= rank_metrics(above.cpu().numpy(), tied.cpu().numpy(), cutoffs)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from attncore.config import Combine, Loss
 
+HALF_BITS = 30  # a negative is drawn by a number of twice as many bits
+
 
 class Output(nn.Module):
     """The state that is compared with item vectors, and the items' biases.
@@ -213,25 +215,25 @@ class NegativeSampler(nn.Module):
             power.
     """
 
-    cumulative: Tensor
+    bounds: Tensor
     log_share: Tensor
 
     def __init__(self, item_counts: Tensor, power: float = 0.0) -> None:
         super().__init__()
         share = item_counts.double().clamp_min(1) ** power
-        share = share / share.sum()
-        self.register_buffer("cumulative", share.cumsum(0), persistent=False)
-        self.register_buffer("log_share", share.log().float(), persistent=False)
+        total = share.cumsum(0)
+        # Whole numbers, since some devices have no float64, and float32 is too coarse
+        # for the shares of a large catalogue.
+        bounds = (total / total[-1] * 2 ** (2 * HALF_BITS)).long()
+        self.register_buffer("bounds", bounds, persistent=False)
+        log_share = (share / total[-1]).log().float()
+        self.register_buffer("log_share", log_share, persistent=False)
 
     def sample(self, count: int) -> Tensor:
         """`count` item indices 1..V, drawn with replacement, int64."""
-        draw = torch.rand(count, dtype=torch.float64, device=self.cumulative.device)
-        return (
-            torch.searchsorted(self.cumulative, draw).clamp_max(
-                len(self.cumulative) - 1
-            )
-            + 1
-        )
+        halves = torch.randint(2**HALF_BITS, (2, count), device=self.bounds.device)
+        draw = (halves[0] << HALF_BITS) + halves[1]
+        return torch.searchsorted(self.bounds, draw, right=True) + 1
 
     def log_expected(self, items: Tensor, count: int) -> Tensor:
         """Log of how often each of `items` is expected among `count` draws.

@@ -369,8 +369,8 @@ MUTANTS = [
         ),
         (
             "padding is drawn as a negative",
-            ".clamp_max(len(self.cumulative) - 1) + 1",
-            ".clamp_max(len(self.cumulative) - 1)",
+            "draw, right=True) + 1",
+            "draw, right=True)",
             "test_the_sampler_draws_by_counts_to_a_power_and_never_padding",
         ),
         (

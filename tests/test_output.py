@@ -235,6 +235,9 @@ def test_the_sampler_draws_by_counts_to_a_power_and_never_padding():
     torch.testing.assert_close(
         share[1:], torch.tensor([0.1, 0.3, 0.6]), atol=0.01, rtol=0
     )
+    # The rarest of many: float32 could not tell its share from none.
+    bounds = NegativeSampler(torch.tensor([10**9, 1, 1]), 1.0).bounds
+    assert bounds.diff().tolist() == pytest.approx([2**60 / 1e9] * 2, rel=1e-6)
     assert NegativeSampler(
         torch.tensor([1, 3, 6]), 0.0
     ).log_share.exp().tolist() == pytest.approx([1 / 3] * 3)
