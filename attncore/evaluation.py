@@ -214,6 +214,7 @@ def evaluate(
             questions.
 
     Raises:
+        DataError: the holdout's items or users are not those of the scorer's `split`.
         ValueError: an empty holdout, scores of a wrong shape, or NaN among them.
     """
     cutoffs, rows, items = _cutoffs(k), len(holdout), len(holdout.item_counts)
@@ -222,6 +223,7 @@ def evaluate(
             f"cannot rank {rows} questions of {holdout.name}, {batch_size} at a time;"
             " both must be >= 1"
         )
+    holdout.check_made_for(scorer, holdout.name)
     if holdout.slates is not None:
         return _evaluate_slates(scorer, holdout, cutoffs, bootstrap, seed, group)
     counts = np.asarray(holdout.item_counts, np.float64)
@@ -256,7 +258,7 @@ def evaluate(
             loss = torch.nn.functional.cross_entropy(
                 scores, targets - 1, reduction="none"
             )
-            per_row["loss"] = loss.double().cpu().numpy()
+            per_row["loss"] = loss.cpu().numpy().astype(np.float64)
         excluded = _seen(histories, targets, items) if holdout.exclude_seen else None
         above, tied = ranks(scores, targets, excluded)
         per_row |= rank_metrics(above.cpu().numpy(), tied.cpu().numpy(), cutoffs)

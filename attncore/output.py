@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from attncore.config import Combine, Loss
 
+HALF_BITS = 30  # a negative is drawn by a number of twice as many bits
+
 
 class Output(nn.Module):
     """The state that is compared with item vectors, and the items' biases.
@@ -213,25 +215,25 @@ class NegativeSampler(nn.Module):
             power.
     """
 
-    cumulative: Tensor
+    bounds: Tensor
     log_share: Tensor
 
     def __init__(self, item_counts: Tensor, power: float = 0.0) -> None:
         super().__init__()
         share = item_counts.double().clamp_min(1) ** power
-        share = share / share.sum()
-        self.register_buffer("cumulative", share.cumsum(0), persistent=False)
-        self.register_buffer("log_share", share.log().float(), persistent=False)
+        total = share.cumsum(0)
+        # Whole numbers, since some devices have no float64, and float32 is too coarse
+        # for the shares of a large catalogue.
+        bounds = (total / total[-1] * 2 ** (2 * HALF_BITS)).long()
+        self.register_buffer("bounds", bounds, persistent=False)
+        log_share = (share / total[-1]).log().float()
+        self.register_buffer("log_share", log_share, persistent=False)
 
     def sample(self, count: int) -> Tensor:
         """`count` item indices 1..V, drawn with replacement, int64."""
-        draw = torch.rand(count, dtype=torch.float64, device=self.cumulative.device)
-        return (
-            torch.searchsorted(self.cumulative, draw).clamp_max(
-                len(self.cumulative) - 1
-            )
-            + 1
-        )
+        halves = torch.randint(2**HALF_BITS, (2, count), device=self.bounds.device)
+        draw = (halves[0] << HALF_BITS) + halves[1]
+        return torch.searchsorted(self.bounds, draw, right=True) + 1
 
     def log_expected(self, items: Tensor, count: int) -> Tensor:
         """Log of how often each of `items` is expected among `count` draws.
@@ -242,28 +244,28 @@ class NegativeSampler(nn.Module):
 
 
 def sampled_softmax(
-    positive_N: Tensor,
-    negative_NM: Tensor,
-    positive_log_q_N: Tensor,
-    negative_log_q_NM: Tensor,
-    hit_NM: Tensor,
+    positive_N: Tensor, negative_NM: Tensor, negative_log_q_NM: Tensor, hit_NM: Tensor
 ) -> Tensor:
     """Cross-entropy against sampled negatives, corrected for how they were drawn.
 
-    One loss per position, (N,). Subtracting the log of each item's expected count makes
-    the sampled sum an estimate of the full one.
+    One loss per position, (N,). Subtracting the log of each negative's expected count
+    makes the sum over the negatives an estimate, right on average, of the sum over all
+    items but the positive. The positive was not drawn, it is always there, so it stands
+    in the sum as it is. The gradient is then that of the full softmax as the draws
+    grow in number: the error falls as one over it. With the positive's own log q
+    subtracted too, an error would stay however many are drawn, and popular items would
+    learn scores that are too high.
 
     Args:
         positive_N, negative_NM: scores.
-        positive_log_q_N, negative_log_q_NM: `NegativeSampler.log_expected` of the same
-            items.
+        negative_log_q_NM: `NegativeSampler.log_expected` of the negatives.
         hit_NM: True where a sampled "negative" is the positive itself; it is left out.
 
-    Source: Bengio and Senécal 2008; Yi et al. 2019, eq. 3.
+    Source: Bengio and Senécal 2008 for the correction; Khrylchenko et al. 2025
+    (arXiv 2507.09331) for why the positive has none, unlike in Yi et al. 2019, eq. 3.
     """
-    positive_N1 = (positive_N - positive_log_q_N)[:, None]
     negative_NM = (negative_NM - negative_log_q_NM).masked_fill(hit_NM, -torch.inf)
-    scores = torch.cat([positive_N1, negative_NM], 1).float()
+    scores = torch.cat([positive_N[:, None], negative_NM], 1).float()
     return scores.logsumexp(1) - scores[:, 0]
 
 
@@ -378,14 +380,8 @@ class Criterion(nn.Module):
         """Loss per position, (N,), from scores of targets and of drawn negatives."""
         hit_NM = target_N[:, None] == negatives_M
         if self.loss == "sampled":
-            expected = self.sampler.log_expected
-            positive_log_q_N, negative_log_q_M = (
-                expected(target_N, self.negatives),
-                expected(negatives_M, self.negatives),
-            )
-            return sampled_softmax(
-                positive_N, negative_NM, positive_log_q_N, negative_log_q_M, hit_NM
-            )
+            log_q_M = self.sampler.log_expected(negatives_M, self.negatives)
+            return sampled_softmax(positive_N, negative_NM, log_q_M, hit_NM)
         if self.loss == "gbce":
             return generalized_bce(
                 positive_N,

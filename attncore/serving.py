@@ -283,11 +283,12 @@ def _extended(split: Split, ids: np.ndarray, table: pd.DataFrame) -> Split:
         own = table["title"] if "title" in table.columns else names
         own = own.where(own.notna(), names).astype(str)
         titles = np.append(titles, own.to_numpy(object))
+    items = Vocabulary(np.append(split.items.ids, ids), "item")
     return replace(
         split,
-        items=Vocabulary(np.append(split.items.ids, ids), "item"),
-        valid=replace(split.valid, item_counts=counts),
-        test=replace(split.test, item_counts=counts),
+        items=items,
+        valid=replace(split.valid, item_counts=counts, catalogue=items),
+        test=replace(split.test, item_counts=counts, catalogue=items),
         titles=titles,
         log=None,  # its table of items does not hold the new ones
     )

@@ -71,6 +71,9 @@ class Holdout:
             others of its group have theirs.
         slates: where slates are asked, those of the rows, in order; `targets` then
             holds the first item clicked of each. None where the next item is asked.
+        catalogue: the item ids that `targets` count; None where that is not known.
+        people: the user ids that `users` count; None where that is not known, or the
+            rows are those of a prepared log's files.
     """
 
     name: str
@@ -83,10 +86,33 @@ class Holdout:
     attributes: Mapping[str, np.ndarray] = field(default_factory=dict)
     sharded: bool = False
     slates: AskedSlates | None = None
+    catalogue: Vocabulary | None = None
+    people: Vocabulary | None = None
 
     def __len__(self) -> int:
         """Number of questions."""
         return len(self.targets)
+
+    def check_made_for(self, scorer: Any, name: str) -> None:
+        """Raise DataError where a scorer was made for other items or users.
+
+        A row of another catalogue would be scored as if it were the same item. What has
+        no `split`, or does not know its ids, is not checked.
+
+        Args:
+            scorer: a model, whose `split` is the one that it was made for.
+            name: what the questions are called in the error.
+        """
+        if (split := getattr(scorer, "split", None)) is None:
+            return
+        for own, asked in (split.items, self.catalogue), (split.users, self.people):
+            if asked is None or own is asked or np.array_equal(own.ids, asked.ids):
+                continue
+            raise DataError(
+                f"{name}: has {len(asked):,} {asked.kind}s ({_some(asked)}), but the"
+                f" model was made for the {len(own):,} of {split.name} ({_some(own)});"
+                " make the model of this split"
+            )
 
     def first_of_users(self, most: int) -> Holdout:
         """A small part of the questions.
@@ -235,6 +261,10 @@ class Split:
         )
 
 
+def _some(ids: Vocabulary) -> str:
+    return ", ".join(map(str, ids.ids[:3])) + ", …" * (len(ids) > 3)
+
+
 def _packed(column: np.ndarray) -> tuple[np.ndarray, list[Any] | None]:
     """An event attribute as an array of numbers.
 
@@ -311,6 +341,8 @@ def split_at(
                 False,
                 protocol,
                 slates=asked,
+                catalogue=items,
+                people=users,
             )
             continue
         holdouts[part] = Holdout(
@@ -324,6 +356,8 @@ def split_at(
             attributes={
                 name: column[at] for name, column in histories.attributes.items()
             },
+            catalogue=items,
+            people=users,
         )
     asks = holdouts["valid"], holdouts["test"]
     return Split(

@@ -143,9 +143,10 @@ def fit(
         losses, speeds and validation metrics of every epoch.
 
     Raises:
-        DataError: no training history has two events, the batch is larger than the
-            data, the device is missing, or the folder cannot be written, is written by
-            another process, holds an unfinished run, or a checkpoint that does not fit.
+        DataError: the model was made for another split's items or users, no training
+            history has two events, the batch is larger than the data, the device is
+            missing, or the folder cannot be written, is written by another process,
+            holds an unfinished run, or a checkpoint that does not fit.
         FloatingPointError: a loss or gradient is not finite; weights and checkpoints
             are those from before.
         KeyboardInterrupt: it was stopped by Ctrl-C or SIGTERM.
@@ -185,6 +186,7 @@ class Trainer:
         self.dtype = choose_precision(config.precision, group.device)
         # Dropout differs between processes.
         torch.manual_seed(config.seed + 1_000_003 * group.rank)
+        split.valid.check_made_for(model, split.name)
         model.check_training(config)
         model.to(group.device)
         self.sampler = model.sampler(split, config, group)

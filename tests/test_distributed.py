@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import rhythm_log
 from processes import CONTEXT
+from shop import shop_log
 
 import attncore as ac
 from attncore.distributed import (
@@ -105,6 +106,27 @@ def prepared() -> dict:
         }
 
 
+def rankers() -> dict:
+    """The losses of two epochs of each kind of ranker."""
+    split, found = ac.split_by_time(shop_log(), valid=0.2, test=0.2), {}
+    for kind in ("target", "mean"):
+        config = ac.RankerConfig(attention=kind, width=16, length=20, dropout=0.0)
+        model = ac.Ranker(config, split)
+        training = ac.TrainingConfig(
+            epochs=2,
+            batch_size=10,
+            lr=1e-2,
+            negatives=8,
+            warmup=0,
+            precision="float32",
+            progress=False,
+            device="cpu",
+        )
+        run = ac.fit(model, split, training)
+        found[kind] = [epoch["loss"] for epoch in run.epochs]
+    return found
+
+
 def facts() -> tuple:
     """What the group's own functions do."""
     with processes("cpu") as group:
@@ -174,6 +196,15 @@ def test_two_processes_train_as_one_does_at_the_same_global_batch():
         alone[-1]["embedding.item.id.weight"],
         atol=1e-3,
     )
+
+
+def test_both_kinds_of_ranker_train_in_two_processes():
+    (alone,), (first, second) = on(1, "rankers"), on(2, "rankers")
+    assert first == second
+    for kind, losses in first.items():
+        assert losses[1] < losses[0]
+        # Other slates of each user are drawn, of the same users.
+        assert losses == pytest.approx(alone[kind], rel=0.1)
 
 
 def test_each_process_reads_its_own_shards_and_all_learn_and_report_the_same():

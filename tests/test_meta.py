@@ -1,22 +1,25 @@
-"""The training and evaluation steps never wait for the device and never mix devices:
-shown without a GPU.
+"""The training and evaluation steps never wait for the device, never mix devices and
+never need float64: shown without a GPU.
 
 On the `meta` device there are no numbers, so whatever needs one on the host, or brings
 in a tensor of the CPU, cannot be computed; a mode that sees every operation turns that
-into an error with a name.
+into an error with a name. Another such mode refuses float64, which Apple's MPS lacks.
 """
 
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from shop import shop_log
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
 import attncore as ac
+import attncore.ranking.serving
 from attncore.batches import Windows
 from attncore.checkpoints import RunFolder
 from attncore.distributed import Group
 from attncore.evaluation import ranks
+from attncore.ranking.batches import slate_batch
 from attncore.training import Trainer
 
 META = torch.device("meta")
@@ -43,6 +46,17 @@ class OneDevice(TorchDispatchMode):
             ):
                 raise AssertionError(f"{function} is given a tensor of {value.device}")
         return function(*args, **kwargs)
+
+
+class NoFloat64(TorchDispatchMode):
+    """Fails on an operation that takes or makes float64."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for value in tree_leaves((args, kwargs, made)):
+            if isinstance(value, torch.Tensor) and value.dtype == torch.float64:
+                raise AssertionError(f"{function} works in float64")
+        return made
 
 
 @pytest.fixture
@@ -139,3 +153,54 @@ def test_the_check_catches_a_planted_mistake(trainer, planted, found):
         (AssertionError, RuntimeError, NotImplementedError), match=found
     ):
         train_step(made)
+
+
+def without_float64(model, split, **options):
+    """Train a step, evaluate and recommend where there is no float64."""
+    config = ac.TrainingConfig(
+        epochs=1, batch_size=8, ema=0.9, precision="float32", progress=False, **options
+    )
+    group = Group(torch.device("cpu"))
+    made = Trainer(model, split, config, group, RunFolder(None, {}, {}, writes=True))
+    for tensor in (*made.loss_of.parameters(), *made.loss_of.buffers()):
+        assert tensor.dtype != torch.float64
+    model.train()
+    parts, positions = next(made.sampler.steps(0))
+    with NoFloat64():
+        made.train_step(parts, positions)
+        model.eval()
+        with made.average.applied():
+            ac.evaluate(model, split.valid, bootstrap=0)
+        assert model.recommend(users=split.users.ids[:2].tolist(), k=3)
+
+
+@pytest.mark.parametrize("loss", ["full", "sampled", "gbce", "bce"])
+@pytest.mark.parametrize("attention", ["self", "target"])
+def test_a_recommender_needs_no_float64(split, attention, loss):
+    if attention == "target" and loss == "full":
+        loss = "auto"
+    config = ac.RecommenderConfig(
+        attention=attention,
+        width=16,
+        length=8,
+        relative="time" if attention == "self" else "none",
+    )
+    without_float64(ac.Recommender(config, split), split, loss=loss, popularity=0.5)
+
+
+@pytest.mark.parametrize("attention", ["target", "mean"])
+def test_a_ranker_needs_no_float64(attention, monkeypatch):
+    def on_the_host(*given, **named):
+        with _disable_current_modes():
+            return slate_batch(*given, **named)
+
+    for place in (attncore.ranking.batches, attncore.ranking.serving):
+        monkeypatch.setattr(place, "slate_batch", on_the_host)
+    split = ac.split_by_time(shop_log(), valid=0.2, test=0.2)
+    config = ac.RankerConfig(attention=attention, width=16, length=20)
+    without_float64(ac.Ranker(config, split), split, negatives=8)
+
+
+def test_the_check_catches_a_planted_float64():
+    with pytest.raises(AssertionError, match="float64"), NoFloat64():
+        torch.ones(2).double()

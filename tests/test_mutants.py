@@ -290,9 +290,9 @@ MUTANTS = [
             "test_sampled_softmax_by_hand",
         ),
         (
-            "the positive is not corrected for logQ",
-            "(positive_N - positive_log_q_N)[:, None]",
-            "positive_N[:, None]",
+            "the positive is corrected for logQ as if it were drawn",
+            "torch.cat([positive_N[:, None], ",
+            "torch.cat([(positive_N - negative_log_q_NM.mean(-1))[:, None], ",
             "test_sampled_softmax_by_hand",
         ),
         (
@@ -369,8 +369,8 @@ MUTANTS = [
         ),
         (
             "padding is drawn as a negative",
-            ".clamp_max(len(self.cumulative) - 1) + 1",
-            ".clamp_max(len(self.cumulative) - 1)",
+            "draw, right=True) + 1",
+            "draw, right=True)",
             "test_the_sampler_draws_by_counts_to_a_power_and_never_padding",
         ),
         (

@@ -17,7 +17,7 @@ from attncore.ranking.batches import CLICKED_AT_MOST, SlateWindows, own_habit
 from attncore.ranking.encoders import MatchBias
 from attncore.ranking.ranker import Ranker
 from attncore.recipes import RECIPES
-from attncore.sequences import Histories
+from attncore.sequences import Histories, Vocabulary
 
 SMALL = ac.RankerConfig(width=16, heads=2, length=50, dropout=0.0)
 QUICK = ac.TrainingConfig(
@@ -675,3 +675,9 @@ def test_erasure_is_the_fall_of_the_score_without_all_that_was_taken_of_an_item(
         assert drops[item] == pytest.approx(before[item] - after[item], abs=1e-5)
     known = model.erasure(users=[3], candidates=[100])
     assert set(known["item"]) == set(split.log.events.query("user == 3")["item"])
+
+
+def test_slates_of_other_items_are_refused(split):
+    moved = dataclasses.replace(split.test, catalogue=Vocabulary(split.items.ids + 1))
+    with pytest.raises(ac.DataError, match="the model was made for the 41 of shop"):
+        ac.evaluate(ac.Ranker(SMALL, split), moved)

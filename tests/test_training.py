@@ -435,3 +435,26 @@ def test_label_smoothing_without_the_full_loss_is_refused(
         trainer(
             split, replace(small, attention=attention), loss=loss, label_smoothing=0.1
         )
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "first"), [("item", "items", 7500), ("user", "users", 7100)]
+)
+def test_a_split_of_other_items_or_users_is_refused(
+    split, log, small, quick, column, kind, first
+):
+    events = log.events.assign(**{column: log.events[column] + 7000})
+    other = ac.leave_one_out(ac.Interactions.from_frame(events, name="other"))
+    assert len(other.items) == len(split.items)  # so nothing else would notice
+    model, shorter = ac.Recommender(small, split), ac.leave_one_out(rhythm_log(users=9))
+    made_for = rf"the model was made for the \d+ of rhythm \({first - 7000},"
+    said = rf"\d+ {kind} \({first}, .*{made_for}"
+    with pytest.raises(ac.DataError, match=f"other: has {said}"):
+        ac.fit(model, other, quick)
+    with pytest.raises(ac.DataError, match=f"test: has {said}") as caught:
+        ac.evaluate(model, other.test)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ac.DataError, match=r"has 9 users"):
+        ac.evaluate(model, shorter.test)
+    same = ac.leave_one_out(ac.Interactions.from_frame(log.events, name="again"))
+    assert ac.evaluate(model, same.test, bootstrap=0).users == len(split.test)

@@ -359,6 +359,7 @@ class Prepared:
             protocol["exclude_seen"],
             protocol,
             sharded=sharded,
+            catalogue=self.items,
         )
 
     def _log(self) -> Interactions | None:

@@ -113,7 +113,8 @@ class Ranker(nn.Module):
         self.dropout = Dropout(c.dropout)
         kinds = [feature.kind for feature in known.item]
         self.matched = [n for n, kind in enumerate(kinds) if kind == "category"]
-        self.match = MatchBias(1 + len(self.matched), c.heads)
+        if c.attention == "target":  # a weight without a gradient stops processes
+            self.match = MatchBias(1 + len(self.matched), c.heads)
         encoders = {"target": TargetAttention, "mean": MeanOfPast}
         self.encoder: nn.Module = encoders[c.attention](c)
         self.output = nn.Sequential(
