@@ -36,6 +36,7 @@ import torch
 from torch import Tensor, nn
 
 from attncore.batches import Batch
+from attncore.config import RankerConfig
 from attncore.encoders import LSTMAttention
 from attncore.errors import DataError
 from attncore.layers import evaluating
@@ -54,7 +55,7 @@ CLOSE = 1e-3  # how far the graph's scores may be from the model's
 
 
 def to_onnx(folder: str | Path, file: str | Path | None = None) -> Path:
-    """Write a run as one ONNX file.
+    """Write a run as one ONNX file; that of a `Ranker` has no such form.
 
     The model's own forward pass, traced, with batch and length left open. The graph is
     run once and compared with the model before it gets its name. The module's page says
@@ -69,8 +70,9 @@ def to_onnx(folder: str | Path, file: str | Path | None = None) -> Path:
         the file.
 
     Raises:
-        DataError: the run cannot be read, the model cannot be exported, a package is
-            missing, or another process is writing the file's folder.
+        DataError: the run cannot be read, it is a ranker's, the model cannot be
+            exported, a package is missing, or another process is writing the file's
+            folder.
         OSError: the file cannot be written, or the disk is full; what was there is
             unchanged.
     """
@@ -79,8 +81,8 @@ def to_onnx(folder: str | Path, file: str | Path | None = None) -> Path:
     model, weights = read_whole(
         folder, lambda *run: (read_model(*run).eval(), _weights(*run))
     )
-    if not isinstance(model, Recommender):
-        raise DataError(f"{folder}: ranks slates, which has no ONNX form; use load()")
+    _refuse_ranker(folder, model.config)
+    assert isinstance(model, Recommender)
     if (size := sum(tensor.nbytes for tensor in model.state_dict().values())) > LARGEST:
         raise DataError(
             f"{folder}: {size / 2**30:.1f} GiB of weights; an ONNX file holds 2, so"
@@ -123,8 +125,8 @@ class OnnxRecommender(Recommender):
         threads: of onnxruntime; 0 leaves that to it.
 
     Raises:
-        DataError: the run cannot be read, the file is missing, damaged, or was exported
-            from other weights, or onnxruntime is missing.
+        DataError: the run cannot be read or is a ranker's, the file is missing,
+            damaged, or was exported from other weights, or onnxruntime is missing.
     """
 
     def __init__(
@@ -136,6 +138,7 @@ class OnnxRecommender(Recommender):
         parts, weights = read_whole(
             folder, lambda *run: (described(*run), _weights(*run))
         )
+        _refuse_ranker(folder, parts[0])
         super().__init__(*parts)
         self.session = _session(file, threads)
         try:
@@ -167,6 +170,17 @@ class OnnxRecommender(Recommender):
         }
         scores_BV = torch.from_numpy(self.session.run(["scores"], inputs)[0])
         return lambda places: scores_BV[:, places]
+
+
+def _refuse_ranker(folder: Path, config: object) -> None:
+    """Raise for a run of a `Ranker`.
+
+    It reads counts as of the moment of asking, which the log gives and a graph cannot.
+    """
+    if isinstance(config, RankerConfig):
+        raise DataError(
+            f"{folder}: ranks slates, which has no ONNX form; serve it with load()"
+        )
 
 
 def _weights(folder: Path, config: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import math
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -553,6 +554,46 @@ def test_damaged_promotions_are_fetched_anew(journey, tmp_path):
     kept.write_bytes(b"half")
     assert len(datasets.complete_journey_promotions()) == 3
     assert pq.ParquetFile(kept).metadata.num_rows == 3
+
+
+def test_promotions_that_are_not_the_published_ones_are_never_read(
+    journey, tmp_path, monkeypatch
+):
+    def silent(to):
+        raise OSError("offline")
+
+    known = fetching.DATASETS["complete-journey"]
+    (source,) = known.sources
+    offline = dataclasses.replace(
+        known, sources=(dataclasses.replace(source, fetch=silent),)
+    )
+    monkeypatch.setitem(fetching.DATASETS, "complete-journey", offline)
+    datasets.load("complete-journey")
+    kept = tmp_path / "data" / "complete-journey" / "promotions.parquet"
+    other = pd.read_parquet(kept).assign(store_id=1).to_parquet()
+    kept.write_bytes(other)
+    journey_wheel(journey.parent, other)
+    with pytest.raises(DataError, match="not the expected promotions"):
+        datasets.complete_journey_promotions()
+    shutil.rmtree(kept.parent)
+    with pytest.raises(DataError, match="not the expected promotions"):
+        datasets.load("complete-journey")
+    assert not kept.exists()
+
+
+def test_damaged_promotions_that_cannot_be_replaced_are_not_read(
+    journey, tmp_path, monkeypatch
+):
+    datasets.load("complete-journey")
+    kept = tmp_path / "data" / "complete-journey" / "promotions.parquet"
+    kept.write_bytes(pd.read_parquet(kept).assign(store_id=1).to_parquet())
+
+    def full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(fetching, "_write_cache", full)
+    with pytest.raises(DataError, match="cannot be written, and promotions"):
+        datasets.complete_journey_promotions()
 
 
 # Planted

@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import rhythm_log
 from faults import small_disk
+from shop import shop_log
 
 import attncore as ac
 from attncore import export
@@ -313,6 +314,21 @@ def test_more_weights_than_a_file_can_hold_are_refused(run, monkeypatch):
     monkeypatch.setattr(export, "LARGEST", 1000)
     with pytest.raises(ac.DataError, match="serve it with load"):
         export.to_onnx(run)
+
+
+def test_a_run_that_ranks_slates_is_refused_in_one_line(tmp_path, capsys):
+    ranked = ac.split_by_time(shop_log(), valid=0.2, test=0.2)
+    folder = tmp_path / "ranks"
+    ac.Ranker(ac.RankerConfig(width=16), ranked).save(folder)
+    said = f"{folder}: ranks slates, which has no ONNX form; serve it with load()"
+    for ask in (export.to_onnx, export.OnnxRecommender):
+        with pytest.raises(ac.DataError) as refused:
+            ask(folder)
+        assert str(refused.value) == said
+    with pytest.raises(SystemExit):
+        main(["export", str(folder)])
+    assert capsys.readouterr().err.strip().endswith(said)
+    assert not (folder / export.FILE).exists()
 
 
 def test_the_command_says_where_the_file_is(run, tmp_path, capsys):

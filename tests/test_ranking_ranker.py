@@ -298,6 +298,22 @@ def test_match_bias_adds_one_number_for_each_thing_shared():
     assert bias.shared.grad.tolist() == [[1.0] * 3, [2.0] * 3]
 
 
+@pytest.mark.parametrize("things", [1, 7, 8, 9, 17, 40])
+def test_match_bias_adds_what_is_shared_of_any_number_of_things(things):
+    torch.manual_seed(0)
+    bias = MatchBias(things, 2)
+    nn.init.normal_(bias.shared)
+    assert bias.bits.numel() <= 256 * 8
+    asking, past = torch.randint(3, (things, 2, 4)), torch.randint(3, (things, 2, 5))
+    same = asking[..., :, None] == past[..., None, :]
+    expected = torch.einsum("sbnk,sh->bhnk", same.float(), bias.shared.detach())
+    found = bias(list(asking), list(past))
+    torch.testing.assert_close(found.detach(), expected)
+    found.sum().backward()
+    shared = same.sum((1, 2, 3)).float()[:, None].expand(-1, 2)
+    torch.testing.assert_close(bias.shared.grad, shared)
+
+
 def test_weights_sum_to_one_and_are_labelled_with_the_past(split, trained):
     slates, row = split.test.slates, 5
     candidates = split.items.decode(slates.items[slates.list_of(row)])[:3].tolist()
@@ -356,6 +372,16 @@ def test_recommend_ranks_the_list_that_is_asked_for(split, trained, kind):
     assert not set(model.recommend(users=[3], k=40, exclude_seen=True)[0].items) & set(
         split.items.decode(split.histories[3])
     )
+
+
+def test_excluding_what_was_seen_asks_the_whole_history(split):
+    model = ac.Ranker(dataclasses.replace(SMALL, length=1), split)
+    taken = split.items.decode(split.histories[3]).tolist()
+    fresh = next(i for i in split.items.ids.tolist() if i not in taken)
+    every = [*dict.fromkeys(taken), fresh]
+    for asked in ({"users": [3]}, {"histories": [taken]}):
+        (picks,) = model.recommend(**asked, candidates=every, exclude_seen=True)
+        assert picks.items == [fresh]
 
 
 @pytest.mark.parametrize("kind", ["target", "mean"])

@@ -183,15 +183,15 @@ def complete_journey_promotions(
         "item" and "store_id" (int32), "week" (int8), and where it was shown,
         "display_location" and "mailer_location" (categories of one letter or digit, "0"
         for nowhere).
+
+    Raises:
+        DataError: no source has the published file, or the cache cannot be written.
     """
     kept = [folder / "complete-journey" / PROMOTIONS for folder in _folders(data_dir)]
-    whole = [
-        path for path in kept if path.is_file() and _sha256(path) == PROMOTIONS_SHA256
-    ]
-    if not whole:
+    if (path := _published(kept)) is None:
         _fetch("complete-journey", data_dir, [])
-        whole = [path for path in kept if path.is_file()]
-    if not whole:
+        path = _published(kept)
+    if path is None:
         raise DataError(
             f"{kept[0].parent} cannot be written, and promotions are read from it; set"
             " ATTNCORE_DATA"
@@ -205,7 +205,7 @@ def complete_journey_promotions(
     # The file is one row group: read in pieces, for whole it takes over 1 GB.
     batches = []
     columns = ["product_id", "store_id", "week", *places]
-    for batch in pq.ParquetFile(whole[0], read_dictionary=places).iter_batches(
+    for batch in pq.ParquetFile(path, read_dictionary=places).iter_batches(
         1 << 20, columns=columns
     ):
         piece = pa.Table.from_batches([batch])
@@ -218,6 +218,14 @@ def complete_journey_promotions(
         .unify_dictionaries()
         .to_pandas(split_blocks=True, self_destruct=True)
     )
+
+
+def _published(kept: Iterable[Path]) -> Path | None:
+    """The first of some files that is the published one of promotions."""
+    for path in kept:
+        if path.is_file() and _sha256(path) == PROMOTIONS_SHA256:
+            return path
+    return None
 
 
 def _folders(data_dir: str | Path | None) -> list[Path]:
@@ -255,6 +263,12 @@ def _fetch(name: str, data_dir: str | Path | None, failures: list[str]) -> Inter
                     }
                 if dataset.checksum not in (None, log.checksum):
                     raise OSError("not the expected events, for their SHA-256 differs")
+                if PROMOTIONS in extras:
+                    digest = hashlib.sha256(extras[PROMOTIONS]).hexdigest()
+                    if digest != PROMOTIONS_SHA256:
+                        raise OSError(
+                            "not the expected promotions, for their SHA-256 differs"
+                        )
             except (
                 OSError,
                 zipfile.BadZipFile,

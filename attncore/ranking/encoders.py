@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from attncore.config import RankerConfig
 from attncore.layers import Dropout
 
+BYTE = 8  # things whose matches are one number together
+
 
 class MatchBias(nn.Module):
     """What is added to the score of a candidate and a past item for what they share.
@@ -22,7 +24,7 @@ class MatchBias(nn.Module):
     `RelativeBias`: there the scores know how far apart two events are, here how alike.
 
     Args:
-        things: how many things can be shared.
+        things: how many things can be shared, any number.
         heads: attention heads H.
     """
 
@@ -33,22 +35,36 @@ class MatchBias(nn.Module):
         self.shared = nn.Parameter(torch.ones(things, heads))
         with torch.no_grad():
             self.shared[0, ::2] = 4
-        bits = torch.arange(2**things)[:, None] >> torch.arange(things) & 1
+        many = min(things, BYTE)
+        bits = torch.arange(2**many)[:, None] >> torch.arange(many) & 1
         self.register_buffer("bits", bits.float(), persistent=False)
 
     def forward(self, candidates: Sequence[Tensor], past: Sequence[Tensor]) -> Tensor:
         """The bias (B, H, N, K) from codes (B, N) and (B, K), a pair a thing.
 
-        A code below 0 matches none. Most pairs share little, and all that a pair shares
-        is one small whole number, a bit a thing. So the sums are made once for each
-        such number and looked up: a few operations on bytes instead of a sum of N × K
-        floats each.
+        A code below 0 matches none. Most pairs share little, and what a pair shares of
+        up to 8 things is one byte, a bit a thing. So the sums are made once for each
+        byte and looked up: a few operations on bytes instead of a sum of N × K floats
+        each. Beyond 8 things, the sums of each further 8 are added.
         """
-        shared_BNK = torch.zeros((), dtype=torch.uint8, device=self.shared.device)
-        for number, (code_BN, code_BK) in enumerate(zip(candidates, past, strict=True)):
+        pairs = list(zip(candidates, past, strict=True))
+        bias_BHNK = self._of_byte(pairs[:BYTE], self.shared[:BYTE])
+        for start in range(BYTE, len(pairs), BYTE):
+            some = slice(start, start + BYTE)
+            bias_BHNK = bias_BHNK + self._of_byte(pairs[some], self.shared[some])
+        return bias_BHNK
+
+    def _of_byte(
+        self, pairs: Sequence[tuple[Tensor, Tensor]], shared_SH: Tensor
+    ) -> Tensor:
+        """The part of the bias that is owed to S things, 8 at most."""
+        shared_BNK = torch.zeros((), dtype=torch.uint8, device=shared_SH.device)
+        for number, (code_BN, code_BK) in enumerate(pairs):
             same_BNK = (code_BN[:, :, None] == code_BK[:, None]).view(torch.uint8)
             shared_BNK = shared_BNK | (same_BNK << number)
-        sums = self.bits @ self.shared  # one row for each set of things
+        many = len(pairs)
+        # One row for each set of things.
+        sums = self.bits[: 2**many, :many] @ shared_SH
         looked_up = [
             column.index_select(0, shared_BNK.int().flatten())
             for column in sums.unbind(1)

@@ -122,13 +122,14 @@ def recommend(
         asked_BN = batch.candidates_BN.cpu()
         hide_BN = torch.isin(asked_BN, hidden)
         if exclude_seen:
-            hide_BN |= torch.isin(asked_BN, batch.items_BT.cpu())
+            # All that was taken, not only what the model looks at.
+            hide_BN |= torch.isin(asked_BN, torch.from_numpy(question.whole.items))
         if shown is not None:
             hide_BN |= ~torch.isin(asked_BN, shown)
         scores_BN = scores_BN.masked_fill(hide_BN, -torch.inf)
         values, columns = top_k(scores_BN, min(k, scores_BN.shape[1]))
         kept = values[0] > -torch.inf
-        ids = items.decode(asked_BN.numpy()[0, columns[0][kept]])
+        ids = items.decode(asked_BN.numpy()[0, columns[0][kept].numpy()])
         found.append(Recommendation(ids.tolist(), values[0][kept].tolist()))
     return found
 
