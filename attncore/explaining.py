@@ -58,7 +58,7 @@ def attention(
     asked, rows = asked_of(model, users, histories)
     told = model.features.situation_columns(situation, len(asked))
     windows = model.windows(asked, rows, situation=told)
-    frames = []
+    model, frames = evaluating(model), []
     for row in range(len(asked)):
         batch = windows.batch(np.array([row]))
         count = int(windows.lengths[row])
@@ -66,7 +66,7 @@ def attention(
         if count == 0:
             continue
         labels: list[Any] = ["next"]
-        with torch.no_grad(), evaluating(model):
+        with torch.no_grad():
             if is_target:
                 labels = _chosen(model, asked, row, candidates, rows, told)
                 layers = model.weights(batch, model.split.items.encode(labels))

@@ -323,12 +323,13 @@ def _traced(model: Recommender, batch: Batch) -> Any:
         name in ("items", "times") or name.startswith("event_") for name in inputs
     ]
     open_axes = tuple(row | event if each else row for each in of_events)
-    encoder, lstm = model.encoder, None
+    traced = evaluating(model)  # its parts are its own: another LSTM can stand there
     try:
-        if isinstance(encoder, LSTMAttention):
-            lstm, encoder.lstm = encoder.lstm, _OnnxLSTM(encoder.lstm)  # type: ignore[assignment]
-        with torch.no_grad(), evaluating(model), _quiet():
-            graph, tensors = _Graph(model, list(inputs)), tuple(inputs.values())
+        if isinstance(traced.encoder, LSTMAttention):
+            lstm: Any = _OnnxLSTM(traced.encoder.lstm)
+            traced.encoder.lstm = lstm
+        with torch.no_grad(), _quiet():
+            graph, tensors = _Graph(traced, list(inputs)), tuple(inputs.values())
             # Strict: Dynamo reads len() of a tensor as an open size, where plain
             # tracing takes it for a constant.
             program = torch.export.export(
@@ -352,9 +353,6 @@ def _traced(model: Recommender, batch: Batch) -> Any:
             f"attention={model.config.attention!r}: this model cannot be exported"
             f" ({what})"
         ) from None
-    finally:
-        if lstm is not None:
-            encoder.lstm = lstm
 
 
 def _name_axes(graph: Any, of_events: Sequence[bool]) -> None:
@@ -392,8 +390,8 @@ def _compare(model: Recommender, batch: Batch, file: Path) -> None:
     inputs = {
         name: tensor.numpy() for name, tensor in graph_inputs(model, batch).items()
     }
-    with torch.no_grad(), evaluating(model):
-        expected = model.scorer(batch)(slice(None)).numpy()
+    with torch.no_grad():
+        expected = evaluating(model).scorer(batch)(slice(None)).numpy()
     found = _session(file, 1).run(["scores"], inputs)[0]
     if not np.allclose(found, expected, atol=CLOSE, rtol=CLOSE):
         apart = float(np.abs(found - expected).max())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Asked = TypeVar("Asked")
 
 
 def dropped(x: Tensor, share: float) -> Tensor:
@@ -42,12 +42,25 @@ class Dropout(nn.Module):
         return dropped(x, self.share if self.training else 0.0)
 
 
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Evaluation mode within the block, and the mode before it afterwards."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
+def evaluating(model: Asked) -> Asked:
+    """The model in evaluation mode, whatever mode it is in itself.
+
+    The modules are others and the weights the same, so a thread that trains the model,
+    or reads its mode, is not disturbed, nor does it disturb. To be asked and not to be
+    kept: a part that the model is given later is not in it. What is no module has no
+    mode, and is given back.
+    """
+    return _twin(model, {}) if isinstance(model, nn.Module) else model
+
+
+def _twin(module: Any, known: dict[int, Any]) -> Any:
+    """A module in evaluation mode that shares the weights, and so all its parts."""
+    if id(module) not in known:
+        twin = known[id(module)] = object.__new__(type(module))
+        parts = module.__dict__["_modules"]
+        twin.__dict__.update(module.__dict__, training=False)
+        twin.__dict__["_modules"] = {
+            name: part if part is None else _twin(part, known)
+            for name, part in parts.items()
+        }
+    return known[id(module)]

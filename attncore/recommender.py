@@ -201,10 +201,10 @@ class Recommender(nn.Module):
         windows = self.windows(histories, users, situation=situation)
         items = len(self.split.items)
         scores = torch.empty(len(histories), items, device=self.device)
-        with evaluating(self):
-            for rows in windows.by_length(serving.EVENTS):
-                found_BV = self.scorer(windows.batch(rows))(slice(None))
-                scores[torch.from_numpy(rows).to(self.device)] = found_BV.float()
+        model = evaluating(self)
+        for rows in windows.by_length(serving.EVENTS):
+            found_BV = model.scorer(windows.batch(rows))(slice(None))
+            scores[torch.from_numpy(rows).to(self.device)] = found_BV.float()
         return scores
 
     # What it is asked, in a line each.

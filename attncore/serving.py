@@ -51,9 +51,6 @@ class Servable(Protocol):
     def scorer(self, batch: Batch) -> Callable[[slice | Tensor], Tensor]:
         """What gives the scores of some items after each history of a batch."""
 
-    def eval(self) -> Any:
-        """Evaluation mode: see `torch.nn.Module`."""
-
 
 @dataclass(frozen=True)
 class Recommendation:
@@ -101,10 +98,11 @@ def best(
     windows = model.windows(asked, rows, situation=situation)
     many = min(k, len(items) if allowed is None else len(allowed))
     found = Best(len(asked), many)
-    with torch.no_grad(), evaluating(model):
+    asking = evaluating(model)
+    with torch.no_grad():
         for group in windows.by_length(EVENTS):
             seen = _places(asked.take(group)) if exclude_seen else None
-            scorer = model.scorer(windows.batch(group))
+            scorer = asking.scorer(windows.batch(group))
             found.fill(group, scorer, len(items), allowed, seen)
     return found.named(items.ids)
 

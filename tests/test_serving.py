@@ -1,6 +1,8 @@
 """Serving: what may be shown, who shares a call, catalogues worked through in parts,
 and new items."""
 
+from threading import Event, Thread
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from conftest import rhythm_log
 
 import attncore as ac
 from attncore import serving
+from attncore.layers import evaluating
 from attncore.sequences import Histories
 
 KINDS = ["self", "target", "lstm", "mean"]
@@ -335,3 +338,67 @@ def test_a_large_catalogue_is_looked_up_and_ranked_exactly():
     found = model.recommend(histories=[[3], [4, 5]], k=2)
     assert [set(picks.items) for picks in found] == [{6, 48_999}] * 2
     same(model.recommend(histories=[[4, 5]], k=2)[0], found[1])
+
+
+# --- who else uses the model
+# --------------------------------------------------------------------------------------
+
+
+def test_asking_changes_no_mode_that_another_thread_sees(split):
+    """Another thread reads the mode of every module in the middle of each answer."""
+    for kind in KINDS:
+        model = model_of(split, kind, dropout=0.5, blocks=2).train()
+        met, real = [], model.windows
+
+        def looked(*args, real=real, model=model, met=met, **how):
+            windows = real(*args, **how)
+            cut = windows.batch
+
+            def batch(rows):
+                other = Thread(
+                    target=lambda: met.extend(m.training for m in model.modules())
+                )
+                other.start()
+                other.join()
+                return cut(rows)
+
+            object.__setattr__(windows, "batch", batch)
+            return windows
+
+        model.windows = looked
+        model.recommend(histories=[[500, 503]])
+        model.attention(histories=[[500, 503]])
+        model.score(Histories.from_lists([[1, 2]]))
+        assert met
+        assert all(met)
+        assert model.training
+
+
+def test_a_thread_that_trains_puts_no_dropout_into_answers(split):
+    for kind in KINDS:
+        model = model_of(split, kind, dropout=0.5, blocks=2)
+        calm = model.recommend(histories=[[500, 503]], k=5)
+        over, modes = Event(), [False, True]
+
+        def train(model=model, over=over, modes=modes):
+            while not over.is_set():
+                for mode in modes:
+                    model.train(mode)
+
+        other = Thread(target=train)
+        other.start()
+        try:
+            found = [model.recommend(histories=[[500, 503]], k=5) for _ in range(60)]
+        finally:
+            over.set()
+            other.join()
+        assert all(one == calm for one in found)
+
+
+def test_a_model_in_evaluation_mode_shares_every_weight(split):
+    model = model_of(split, "lstm").train()
+    twin = evaluating(model)
+    assert not any(part.training for part in twin.modules())
+    assert all(part.training for part in model.modules())
+    pairs = zip(model.named_parameters(), twin.named_parameters(), strict=True)
+    assert all(a[0] == b[0] and a[1] is b[1] for a, b in pairs)

@@ -212,9 +212,8 @@ class Ranker(nn.Module):
 
         A score is the log-odds of being clicked.
         """
-        with evaluating(self):
-            scores_BN = self.scores(self.windows(slates).whole(row))
-            return scores_BN[0].float().cpu().numpy()
+        scores_BN = evaluating(self).scores(self.windows(slates).whole(row))
+        return scores_BN[0].float().cpu().numpy()
 
     # What it is asked, in a line each.
 

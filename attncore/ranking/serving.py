@@ -117,8 +117,8 @@ def recommend(
     found = []
     for question in questions(model, users, histories, candidates, situation):
         batch = question.batch(model)
-        with torch.no_grad(), evaluating(model):
-            scores_BN = model.scores(batch).float().cpu()
+        with torch.no_grad():
+            scores_BN = evaluating(model).scores(batch).float().cpu()
         asked_BN = batch.candidates_BN.cpu()
         hide_BN = torch.isin(asked_BN, hidden)
         if exclude_seen:
@@ -183,9 +183,10 @@ def erasure(
     for number, (question, labels) in enumerate(asked):
         past = question.whole.newest(model.config.length).items[0]
         past = past[past > 0].tolist()
-        with torch.no_grad(), evaluating(model):
+        asking = evaluating(model)
+        with torch.no_grad():
             scores = [
-                model.scores(question.batch(model, without))[0].float().cpu().numpy()
+                asking.scores(question.batch(model, without))[0].float().cpu().numpy()
                 for without in (None, *past)
             ]
         drop = scores[0] - np.stack(scores)[1:]  # (past items, candidates)
@@ -322,8 +323,9 @@ def _weights(
     candidates: Sequence[Any],
 ) -> pd.DataFrame:
     """The weights of some of the candidates shown in a batch of one row."""
-    with torch.no_grad(), evaluating(model):
-        weights_HNK = model.attended(batch, need_weights=True)[2][0][0].cpu()
+    with torch.no_grad():
+        asking = evaluating(model)
+        weights_HNK = asking.attended(batch, need_weights=True)[2][0][0].cpu()
     known = whole.newest(model.config.length)
     past = known.items[0][known.items[0] > 0]
     at = [shown.index(candidate) for candidate in candidates]
