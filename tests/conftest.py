@@ -16,6 +16,11 @@ def pytest_addoption(parser):
         default="cuda",
         help="where tests marked gpu run; on cpu they only show that they can",
     )
+    parser.addoption(
+        "--full",
+        action="store_true",
+        help="every planted bug, not a few of them",
+    )
 
 
 @pytest.fixture(autouse=True)
