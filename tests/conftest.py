@@ -65,7 +65,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--full",
         action="store_true",
-        help="every planted bug, not a few of them",
+        help="every planted bug, and twenty times the examples of each property",
     )
 
 
@@ -82,7 +82,7 @@ def pytest_configure(config):
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     """Mark what is a notebook, what is slow, and what is quick: all the rest."""
     first = {name: place for place, name in enumerate((*SLOW_FILES, *LONG_NOTEBOOKS))}
     for item in items:
@@ -92,7 +92,23 @@ def pytest_collection_modifyitems(items):
             item.add_marker("slow")
         if OF_THEIR_OWN.isdisjoint(marker.name for marker in item.iter_markers()):
             item.add_marker("quick")
+    if config.getoption("full"):
+        for test in {item.function for item in items if hasattr(item, "function")}:
+            _draw_more(test)
     items.sort(key=lambda item: first.get(item.path.name, len(first)))
+
+
+def _draw_more(test):
+    """Let Hypothesis try new examples, and twenty times as many as the test says."""
+    if not hasattr(test, "hypothesis"):
+        return
+    from hypothesis import settings
+
+    # As @settings does, which may not be given twice.
+    kept = "_hypothesis_internal_use_settings"
+    said = getattr(test, kept, settings.default)
+    more = {"max_examples": 20 * said.max_examples, "derandomize": False}
+    setattr(test, kept, settings(said, **more))
 
 
 @pytest.fixture(autouse=True)
