@@ -1,5 +1,7 @@
-"""What several test files share: small logs with a rhythm that a model can learn."""
+"""What several test files share: small logs with a rhythm that a model can learn; and
+which tests are quick."""
 
+import contextlib
 import os
 
 import numpy as np
@@ -9,6 +11,50 @@ import torch
 
 import attncore as ac
 
+# What takes long begins first, the longest at the front, so that of two processes none
+# is left with it in the end. What is neither slow nor marked otherwise is quick.
+SLOW_FILES = (
+    "test_pages.py",  # builds the book
+    "test_archive.py",
+    "test_first_cell.py",
+    "test_gpu_script.py",
+    "test_explorer_in_browser.py",
+    "test_distributed.py",
+    "test_benchmark.py",
+    "test_mutants.py",
+)
+SLOW_TESTS = {
+    "test_a_graph_that_is_off_is_not_written",
+    "test_a_kill_in_the_middle_of_writing_changes_no_bit_of_the_result",
+    "test_a_model_made_for_cold_users_learns_what_comes_first",
+    "test_a_prepared_log_is_the_log_in_memory",
+    "test_a_second_writer_is_refused_in_one_line_and_changes_nothing",
+    "test_a_training_is_not_disturbed_by_a_second_one",
+    "test_bench_prints_this_machines_figures",
+    "test_compiled_training_equals_plain_training",
+    "test_ids_with_commas_quotes_emoji_and_line_breaks_survive_every_format",
+    "test_no_bytes_make_the_reader_fail_in_another_way_than_its_own",
+    "test_onnxruntime_gives_the_same_top_k_for_every_batch_and_length",
+    "test_ten_kills_at_random_moments_change_no_bit_of_the_result",
+    "test_the_file_alone_serves_without_attncore",
+    "test_the_five_line_example_runs",
+    "test_training_learns_the_rhythm_and_repeats_to_the_bit",
+}
+LONG_NOTEBOOKS = (
+    "13_contextual.ipynb",
+    "09_output_layer.ipynb",
+    "12_personalized.ipynb",
+    "02_query_key_value.ipynb",
+    "03_softmax_and_weights.ipynb",
+    "04_attention_layer.ipynb",
+    "16_explaining.ipynb",
+    "10_training.ipynb",
+    "18_serving.ipynb",
+    "05_self_attention.ipynb",
+    "01_first_recommender.ipynb",
+)
+OF_THEIR_OWN = {"notebook", "slow", "network", "browser", "gpu"}
+
 
 def pytest_addoption(parser):
     parser.addoption(
@@ -16,6 +62,53 @@ def pytest_addoption(parser):
         default="cuda",
         help="where tests marked gpu run; on cpu they only show that they can",
     )
+    parser.addoption(
+        "--full",
+        action="store_true",
+        help="every planted bug, and twenty times the examples of each property",
+    )
+
+
+def pytest_configure(config):
+    """Tests run in two processes, each of one thread, as do all that they start; how
+    long an example of Hypothesis takes says nothing then."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    with contextlib.suppress(ImportError):  # a bare machine with a GPU lacks it
+        from hypothesis import settings
+
+        settings.register_profile("untimed", deadline=None)
+        settings.load_profile("untimed")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Mark what is a notebook, what is slow, and what is quick: all the rest."""
+    first = {name: place for place, name in enumerate((*SLOW_FILES, *LONG_NOTEBOOKS))}
+    for item in items:
+        if item.path.suffix == ".ipynb":
+            item.add_marker("notebook")
+        if item.path.name in SLOW_FILES or item.name.partition("[")[0] in SLOW_TESTS:
+            item.add_marker("slow")
+        if OF_THEIR_OWN.isdisjoint(marker.name for marker in item.iter_markers()):
+            item.add_marker("quick")
+    if config.getoption("full"):
+        for test in {item.function for item in items if hasattr(item, "function")}:
+            _draw_more(test)
+    items.sort(key=lambda item: first.get(item.path.name, len(first)))
+
+
+def _draw_more(test):
+    """Let Hypothesis try new examples, and twenty times as many as the test says."""
+    if not hasattr(test, "hypothesis"):
+        return
+    from hypothesis import settings
+
+    # As @settings does, which may not be given twice.
+    kept = "_hypothesis_internal_use_settings"
+    said = getattr(test, kept, settings.default)
+    more = {"max_examples": 20 * said.max_examples, "derandomize": False}
+    setattr(test, kept, settings(said, **more))
 
 
 @pytest.fixture(autouse=True)
