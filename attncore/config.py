@@ -183,7 +183,8 @@ class TrainingConfig:
     """How the model is trained.
 
     Attributes:
-        epochs: times that each user's window is shown.
+        epochs: times that each user's window is shown. A training resumes with another
+            number where the schedule is "constant" alone; the cosine would be bent.
         batch_size: users per step, in each of `accumulate` batches.
         accumulate: batches whose gradients add up to one step; memory is that of one
             batch.

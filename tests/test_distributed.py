@@ -288,6 +288,8 @@ def test_torchrun_trains_from_the_command_line_with_one_writer_and_resumes(
         "8",
         "--precision",
         "float32",
+        "--schedule",
+        "constant",
     ]
     first = torchrun(*words, "--epochs", "2")
     assert first.returncode == 0, first.stderr
