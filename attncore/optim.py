@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from attncore.output import Criterion
 
+UNSCALED = torch.amp.GradScaler("cpu", enabled=False)
+
 # Share of the highest learning rate when a share (0 to 1) of the steps after warm-up is
 # over.
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -65,6 +67,7 @@ def backward(
     positions: int,
     dtype: torch.dtype,
     processes: int = 1,
+    scaler: torch.amp.GradScaler = UNSCALED,
 ) -> Tensor:
     """Add the gradient of the mean loss over a step, part by part; return the loss.
 
@@ -75,6 +78,7 @@ def backward(
             its gradient are this process's share of the mean over them.
         dtype: of the matrix products.
         processes: how many average their gradients.
+        scaler: by what the loss is multiplied before its gradient is taken.
     """
     total = torch.zeros((), device=parts[0].items_BT.device)
     kind, half = total.device.type, dtype != torch.float32
@@ -85,7 +89,7 @@ def backward(
             with torch.autocast(kind, dtype) if half else nullcontext():
                 loss = loss_of(part) / positions
             # They are averaged over processes; the step wants their sum.
-            (loss * processes).backward()
+            scaler.scale(loss * processes).backward()
         total += loss.detach()
     return total
 
@@ -112,7 +116,11 @@ def adamw(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.AdamW
 
 
 def update(
-    model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, clip: float = 0.0
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: Tensor,
+    clip: float = 0.0,
+    scaler: torch.amp.GradScaler = UNSCALED,
 ) -> Tensor:
     """Clip the gradient and take a step, unless loss or gradient is not finite.
 
@@ -124,18 +132,22 @@ def update(
         optimizer: a fused one; only such can leave the weights alone.
         loss: of the step.
         clip: largest norm of the gradient; 0 does not clip.
+        scaler: what the loss was scaled by. A gradient that a scale made too large is
+            no fault of the step: it is not taken, and the scale is halved.
 
     Returns:
         True where the step was finite, a tensor without axes.
     """
+    scaler.unscale_(optimizer)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     norm = nn.utils.get_total_norm(gradients)
     if clip:
         nn.utils.clip_grads_with_norm_(model.parameters(), clip, norm)
-    finite = (norm + loss).isfinite()
+    finite = loss.isfinite() if scaler.is_enabled() else (norm + loss).isfinite()
     if optimizer.defaults.get("fused"):
         optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # what GradScaler sets as well
-    optimizer.step()
+    scaler.step(optimizer)
+    scaler.update()
     return finite
 
 
