@@ -209,7 +209,8 @@ class TrainingConfig:
         label_smoothing: share of the target's probability that is spread over the
             catalogue; full loss only.
         calibration: gBCE's t, from 0 to 1.
-        seed: order of users, dropout and drawn negatives.
+        seed: order of users, dropout and drawn negatives; `fit` sets PyTorch's global
+            generators by it.
         device: "auto" is CUDA where there is one, else the CPU; or "cpu", "cuda",
             "cuda:1", "mps".
         precision: of a training step's matrix products. "auto" is "bfloat16" where the

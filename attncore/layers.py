@@ -43,6 +43,18 @@ class Dropout(nn.Module):
 
 
 @contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Chance on the CPU begins at `seed` within the block, and is as before afterwards.
+
+    Weights are drawn there. `torch.manual_seed` would seed every GPU's generator too,
+    which nothing puts back.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)
+        yield
+
+
+@contextmanager
 def evaluating(model: Any) -> Iterator[None]:
     """Evaluation mode within the block, and the mode before it afterwards."""
     training = model.training
