@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from attncore.output import Criterion
 
@@ -27,7 +28,10 @@ def learning_rate(
 ) -> float:
     """The learning rate of a step, as a share of the highest.
 
-    Linear warm-up, then a schedule. "cosine" ends at a tenth of the highest.
+    Linear warm-up, then a schedule. "cosine" ends at a tenth of the highest. PyTorch's
+    `SequentialLR` of `LinearLR` and `CosineAnnealingLR` gives the same curve to rounding,
+    but each of its rates is made from the last one: this one depends on the step alone,
+    so a training that resumes has none to restore, and gets the same bits.
 
     Args:
         step: counted from 0.
@@ -155,7 +159,9 @@ class MovingAverage:
     """An exponential moving average of the weights.
 
     After each step, `decay` of it stays. With decay 0 it is the weights themselves, and
-    costs nothing.
+    costs nothing. It is `torch.optim.swa_utils.AveragedModel` without the count of
+    steps, which that class reads at each, so that a GPU would be waited for, and
+    without its copy of all that a model holds, the log included.
 
     Args:
         model: whose weights.
@@ -168,11 +174,12 @@ class MovingAverage:
         self.weights = [p.data for p in model.parameters()]
         self.decay = decay
         self.average = [weight.clone() for weight in self.weights] if decay else []
+        self.take_in = get_ema_multi_avg_fn(decay)
 
     def update(self) -> None:
         """Take in the present weights."""
         if self.decay:
-            torch._foreach_lerp_(self.average, self.weights, 1 - self.decay)
+            self.take_in(self.average, self.weights, 0)  # counts nothing
 
     @contextmanager
     def applied(self) -> Iterator[None]:
