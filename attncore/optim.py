@@ -29,8 +29,8 @@ def learning_rate(
     """The learning rate of a step, as a share of the highest.
 
     Linear warm-up, then a schedule. "cosine" ends at a tenth of the highest. PyTorch's
-    `SequentialLR` of `LinearLR` and `CosineAnnealingLR` gives the same curve to rounding,
-    but each of its rates is made from the last one: this one depends on the step alone,
+    `SequentialLR` of `LinearLR` and `CosineAnnealingLR` gives the same curve to
+    rounding, but makes each rate from the last one. This one depends on the step alone,
     so a training that resumes has none to restore, and gets the same bits.
 
     Args:
