@@ -53,7 +53,8 @@ def stop_requests(caught: bool) -> Iterator[Callable[[], bool]]:
 KEPT = 2
 
 
-# Options that may differ on resume.
+# Options that may differ on resume; "epochs" where the learning rate does not fall, for
+# the cosine's whole curve depends on where it ends.
 FREE = {
     "epochs",
     "patience",
@@ -233,6 +234,7 @@ def origin_of(
         # Of a prepared log, one for each shard.
         for part in getattr(column, "parts", [column]):
             data = zlib.crc32(part, data)
+    free = FREE if training["schedule"] == "constant" else FREE - {"epochs"}
     return {
         "data": {
             "items": len(split.items),
@@ -241,7 +243,7 @@ def origin_of(
         },
         "recommender": dict(recommender),
         "training": {
-            name: value for name, value in training.items() if name not in FREE
+            name: value for name, value in training.items() if name not in free
         },
         "processes": {"processes": size},
     }

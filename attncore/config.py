@@ -18,7 +18,7 @@ Combine = Literal["attended", "pooled", "whole"]
 Loss = Literal["auto", "full", "sampled", "gbce", "bce", "combined"]
 Schedule = Literal["cosine", "constant"]
 WindowChoice = Literal["last", "random"]
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,8 @@ class TrainingConfig:
     """How the model is trained.
 
     Attributes:
-        epochs: times that each user's window is shown.
+        epochs: times that each user's window is shown. A training resumes with another
+            number where the schedule is "constant" alone; the cosine would be bent.
         batch_size: users per step, in each of `accumulate` batches.
         accumulate: batches whose gradients add up to one step; memory is that of one
             batch.
@@ -208,10 +209,17 @@ class TrainingConfig:
         label_smoothing: share of the target's probability that is spread over the
             catalogue; full loss only.
         calibration: gBCE's t, from 0 to 1.
-        seed: order of users, dropout and drawn negatives.
+        seed: order of users, dropout and drawn negatives; `fit` sets PyTorch's global
+            generators by it.
         device: "auto" is CUDA where there is one, else the CPU; or "cpu", "cuda",
             "cuda:1", "mps".
-        precision: "auto" is bfloat16 where the device multiplies it fast, else float32.
+        precision: of a training step's matrix products. "auto" is "bfloat16" where the
+            device multiplies it fast, else "tf32"; "float32" is exact, "tf32" lets CUDA
+            round the factors of float32 products to 10 bits, which is faster and which
+            "bfloat16" and "float16" let it do for what they leave in float32. "float16"
+            is for cards without bfloat16: the loss is scaled, and a step whose gradient
+            is then too large is passed over with a smaller scale. Weights are float32,
+            and validation computes as `evaluate` does later, whatever is chosen.
         progress: show a progress bar on stderr.
         compile: let `torch.compile` fuse the model's operations; it needs a C++
             compiler on a CPU.

@@ -49,12 +49,14 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The dtype of matrix products.
+    """The dtype of matrix products; "tf32" is float32, see `tensor_float_32`.
 
-    "auto" takes bfloat16 where the device's hardware multiplies it fast.
+    "auto" takes bfloat16 where the device's hardware multiplies it fast: a CUDA device
+    of compute capability 8.0 or more, or a CPU with AVX512-BF16 or AMX; else float32.
     """
     if name != "auto":
-        return torch.bfloat16 if name == "bfloat16" else torch.float32
+        halves = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+        return halves.get(name, torch.float32)
     if device.type == "cuda":
         fast = torch.cuda.get_device_capability(device) >= (8, 0)
     else:
@@ -64,18 +66,24 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 @contextmanager
-def tensor_float_32(device: torch.device) -> Iterator[None]:
-    """Let CUDA multiply float32 matrices as TF32 within the block.
+def tensor_float_32(device: torch.device, allowed: bool = True) -> Iterator[None]:
+    """Let CUDA multiply float32 matrices as TF32 within the block, or forbid it.
 
-    Other devices are left alone.
+    TF32 keeps 10 bits of a factor's fraction, float32 23. That holds for cuDNN's LSTM
+    too. Other devices are left alone.
     """
-    before = torch.get_float32_matmul_precision()
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
+    if device.type != "cuda":
+        yield
+        return
+    cudnn: Any = torch.backends.cudnn
+    before = torch.get_float32_matmul_precision(), cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    cudnn.allow_tf32 = allowed
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(before[0])
+        cudnn.allow_tf32 = before[1]
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,18 @@ class Dropout(nn.Module):
         return dropped(x, self.share if self.training else 0.0)
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Chance on the CPU begins at `seed` within the block, and is as before afterwards.
+
+    Weights are drawn there. `torch.manual_seed` would seed every GPU's generator too,
+    which nothing puts back.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)
+        yield
+
+
 def evaluating(model: Asked) -> Asked:
     """The model in evaluation mode, whatever mode it is in itself.
 

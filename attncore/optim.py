@@ -9,8 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from attncore.output import Criterion
+
+UNSCALED = torch.amp.GradScaler("cpu", enabled=False)
 
 # Share of the highest learning rate when a share (0 to 1) of the steps after warm-up is
 # over.
@@ -25,7 +28,10 @@ def learning_rate(
 ) -> float:
     """The learning rate of a step, as a share of the highest.
 
-    Linear warm-up, then a schedule. "cosine" ends at a tenth of the highest.
+    Linear warm-up, then a schedule. "cosine" ends at a tenth of the highest. PyTorch's
+    `SequentialLR` of `LinearLR` and `CosineAnnealingLR` gives the same curve to
+    rounding, but makes each rate from the last one. This one depends on the step alone,
+    so a training that resumes has none to restore, and gets the same bits.
 
     Args:
         step: counted from 0.
@@ -65,6 +71,7 @@ def backward(
     positions: int,
     dtype: torch.dtype,
     processes: int = 1,
+    scaler: torch.amp.GradScaler = UNSCALED,
 ) -> Tensor:
     """Add the gradient of the mean loss over a step, part by part; return the loss.
 
@@ -75,6 +82,7 @@ def backward(
             its gradient are this process's share of the mean over them.
         dtype: of the matrix products.
         processes: how many average their gradients.
+        scaler: by what the loss is multiplied before its gradient is taken.
     """
     total = torch.zeros((), device=parts[0].items_BT.device)
     kind, half = total.device.type, dtype != torch.float32
@@ -85,7 +93,7 @@ def backward(
             with torch.autocast(kind, dtype) if half else nullcontext():
                 loss = loss_of(part) / positions
             # They are averaged over processes; the step wants their sum.
-            (loss * processes).backward()
+            scaler.scale(loss * processes).backward()
         total += loss.detach()
     return total
 
@@ -112,7 +120,11 @@ def adamw(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.AdamW
 
 
 def update(
-    model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, clip: float = 0.0
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: Tensor,
+    clip: float = 0.0,
+    scaler: torch.amp.GradScaler = UNSCALED,
 ) -> Tensor:
     """Clip the gradient and take a step, unless loss or gradient is not finite.
 
@@ -124,18 +136,22 @@ def update(
         optimizer: a fused one; only such can leave the weights alone.
         loss: of the step.
         clip: largest norm of the gradient; 0 does not clip.
+        scaler: what the loss was scaled by. A gradient that a scale made too large is
+            no fault of the step: it is not taken, and the scale is halved.
 
     Returns:
         True where the step was finite, a tensor without axes.
     """
+    scaler.unscale_(optimizer)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     norm = nn.utils.get_total_norm(gradients)
     if clip:
         nn.utils.clip_grads_with_norm_(model.parameters(), clip, norm)
-    finite = (norm + loss).isfinite()
+    finite = loss.isfinite() if scaler.is_enabled() else (norm + loss).isfinite()
     if optimizer.defaults.get("fused"):
         optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # what GradScaler sets as well
-    optimizer.step()
+    scaler.step(optimizer)
+    scaler.update()
     return finite
 
 
@@ -143,7 +159,9 @@ class MovingAverage:
     """An exponential moving average of the weights.
 
     After each step, `decay` of it stays. With decay 0 it is the weights themselves, and
-    costs nothing.
+    costs nothing. It is `torch.optim.swa_utils.AveragedModel` without the count of
+    steps, which that class reads at each, so that a GPU would be waited for, and
+    without its copy of all that a model holds, the log included.
 
     Args:
         model: whose weights.
@@ -156,11 +174,12 @@ class MovingAverage:
         self.weights = [p.data for p in model.parameters()]
         self.decay = decay
         self.average = [weight.clone() for weight in self.weights] if decay else []
+        self.take_in = get_ema_multi_avg_fn(decay)
 
     def update(self) -> None:
         """Take in the present weights."""
         if self.decay:
-            torch._foreach_lerp_(self.average, self.weights, 1 - self.decay)
+            self.take_in(self.average, self.weights, 0)  # counts nothing
 
     @contextmanager
     def applied(self) -> Iterator[None]:

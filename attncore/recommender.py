@@ -33,7 +33,7 @@ from attncore.embedding import (
 from attncore.encoders import SelfAttention, Transition, encoder_of
 from attncore.errors import DataError
 from attncore.features import PROFILE, FeatureSet, encode_columns, label
-from attncore.layers import evaluating
+from attncore.layers import evaluating, seeded
 from attncore.output import Criterion, Output, catalogue_scores, lean_cross_entropy
 from attncore.runs import save_model, take_weights
 from attncore.sequences import Histories
@@ -50,7 +50,7 @@ class Recommender(nn.Module):
         config: what it is made of.
         split: gives the catalogue, the histories that `recommend(users=...)` uses, and
             what features are learned from.
-        seed: decides the first weights; PyTorch's global generator is left as it was.
+        seed: decides the first weights; PyTorch's generators are left as they were.
         features: as learned before; None learns those that `config` names from the
             training part of `split`.
 
@@ -86,8 +86,7 @@ class Recommender(nn.Module):
             config.situation_features,
         )
         self.reads_situation = bool(self.features.situation)  # `evaluate` asks
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             self._build()
 
     def _build(self) -> None:

@@ -152,7 +152,7 @@ def fit(
         KeyboardInterrupt: it was stopped by Ctrl-C or SIGTERM.
     """
     config = config or TrainingConfig()
-    with processes(config.device) as group, tensor_float_32(group.device):
+    with processes(config.device) as group:
         origin = origin_of(split, asdict(model.config), asdict(config), group.size)
         folder = RunFolder(
             out,
@@ -184,6 +184,9 @@ class Trainer:
         self.model, self.split, self.config, self.group = model, split, config, group
         self.folder = folder
         self.dtype = choose_precision(config.precision, group.device)
+        self.scaler = torch.amp.GradScaler(
+            group.device.type, enabled=self.dtype == torch.float16
+        )
         # Dropout differs between processes.
         torch.manual_seed(config.seed + 1_000_003 * group.rank)
         split.valid.check_made_for(model, split.name)
@@ -269,9 +272,11 @@ class Trainer:
         for settings in self.optimizer.param_groups:
             settings["lr"] = config.lr * rate
         self.optimizer.zero_grad(set_to_none=True)
-        own = backward(self.loss_of, parts, positions, self.dtype, processes)
+        how = self.dtype, processes, self.scaler
+        with tensor_float_32(self.group.device, config.precision != "float32"):
+            own = backward(self.loss_of, parts, positions, *how)
         loss = self.group.total(own)
-        finite = update(self.model, self.optimizer, loss, config.clip)
+        finite = update(self.model, self.optimizer, loss, config.clip, self.scaler)
         self.failed = torch.where((self.failed < 0) & ~finite, self.step, self.failed)
         self.average.update()
         self.total += loss * positions
@@ -311,7 +316,10 @@ class Trainer:
         Raises:
             FloatingPointError: one was not.
         """
-        if (failed := int(self.failed.item())) < 0:
+        failed = int(self.failed.item())
+        if failed < 0 and self.scaler.get_scale() < 1:  # no scale makes it finite
+            failed = self.step - 1
+        if failed < 0:
             return
         epoch, number = divmod(failed, self.steps_an_epoch)
         rows = self.sampler.users_of(failed)[:5]
@@ -381,6 +389,7 @@ class Trainer:
             "step": self.step,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "average": self.average.average,
             "best": self.best,
             "epochs": self.run.epochs,
@@ -397,6 +406,7 @@ class Trainer:
         """
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
         for average, kept in zip(self.average.average, state["average"], strict=True):
             average.copy_(kept)
         self.best, self.run.epochs, self.step = (

@@ -126,6 +126,7 @@ def test_resuming_a_finished_run_changes_nothing(split, small, config, tmp_path)
 def test_a_finished_run_can_be_given_more_epochs(split, small, config, tmp_path):
     from dataclasses import replace
 
+    config = replace(config, schedule="constant")
     ac.fit(ac.Recommender(small, split), split, config, out=tmp_path)
     more = ac.fit(
         ac.Recommender(small, split),
@@ -168,6 +169,8 @@ def test_a_finished_run_may_be_replaced_and_an_unfinished_one_not(
     [
         ({"model": {"width": 32}}, "was made with width=16, not 32"),
         ({"training": {"lr": 0.5}}, "was made with lr=0.001, not 0.5"),
+        ({"training": {"epochs": 5}}, "was made with epochs=3, not 5"),
+        ({"training": {"epochs": 2}}, "was made with epochs=3, not 2"),
         ({"log": 5}, "was made with training data="),
         ({"model": {"attention": "mean"}}, "was made with attention=self, not mean"),
     ],

@@ -288,6 +288,8 @@ def test_torchrun_trains_from_the_command_line_with_one_writer_and_resumes(
         "8",
         "--precision",
         "float32",
+        "--schedule",
+        "constant",
     ]
     first = torchrun(*words, "--epochs", "2")
     assert first.returncode == 0, first.stderr
@@ -334,7 +336,9 @@ def test_devices_are_chosen_by_what_there_is(monkeypatch):
 def test_precision_is_asked_of_the_device(monkeypatch):
     cpu = torch.device("cpu")
     assert choose_precision("float32", cpu) == torch.float32
+    assert choose_precision("tf32", cpu) == torch.float32
     assert choose_precision("bfloat16", cpu) == torch.bfloat16
+    assert choose_precision("float16", cpu) == torch.float16
     for able, dtype in (
         ({"avx512_bf16": True}, torch.bfloat16),
         ({"amx_bf16": True}, torch.bfloat16),
@@ -349,8 +353,15 @@ def test_precision_is_asked_of_the_device(monkeypatch):
         assert choose_precision("auto", torch.device("cuda")) == dtype
 
 
-def test_tf32_is_allowed_for_cuda_and_only_within_the_block():
-    for device, within in (("cuda", "high"), ("cpu", "highest")):
-        with tensor_float_32(torch.device(device)):
+def test_tf32_is_allowed_or_forbidden_for_cuda_and_only_within_the_block():
+    for device, allowed, within in (
+        ("cuda", True, "high"),
+        ("cuda", False, "highest"),
+        ("cpu", True, "highest"),
+    ):
+        with tensor_float_32(torch.device(device), allowed):
             assert torch.get_float32_matmul_precision() == within
+            lstm = torch.backends.cudnn.allow_tf32
+            assert lstm == (allowed or device == "cpu")
         assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.backends.cudnn.allow_tf32

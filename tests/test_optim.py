@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import attncore as ac
 from attncore.batches import Windows
@@ -140,6 +142,31 @@ def test_the_moving_average_equals_its_closed_form():
     assert model.weight.item() == -5.0
 
 
+def test_the_moving_average_is_pytorchs_to_the_last_bit(split, small):
+    model = ac.Recommender(small, split)
+    ours, weights = MovingAverage(model, 0.9), nn.ParameterList(model.parameters())
+    theirs = AveragedModel(weights, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+    theirs.update_parameters(weights)  # its first step copies: so does ours
+    for _ in range(5):
+        with torch.no_grad():
+            for weight in weights:
+                weight += torch.randn_like(weight)
+        ours.update()
+        theirs.update_parameters(weights)
+    for a, b in zip(ours.average, theirs.module.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_pytorchs_own_moving_average_reads_a_number_back_at_each_step():
+    weights = nn.Linear(2, 2, device="meta")
+    theirs = AveragedModel(weights, torch.device("meta"))
+    with pytest.raises(RuntimeError, match="meta tensors"):
+        theirs.update_parameters(weights)
+    average = MovingAverage(weights, 0.9)
+    average.update()  # ours does not
+    assert average.average[0].device == torch.device("meta")
+
+
 def test_without_a_decay_the_average_is_the_weights():
     model = nn.Linear(2, 2)
     before = copy.deepcopy(model.state_dict())
@@ -170,6 +197,20 @@ def test_the_schedule_equals_a_table():
     assert learning_rate(14, 14, warmup=4) == pytest.approx(0.1)
     assert learning_rate(500, 14, warmup=4) == pytest.approx(0.1)
     assert learning_rate(500, 14, warmup=4, schedule="constant") == 1.0
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 40])
+def test_the_schedule_is_pytorchs_to_rounding(warmup):
+    steps, optimizer = 200, torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
+    theirs = cosine = CosineAnnealingLR(optimizer, steps - warmup, eta_min=0.1)
+    if warmup:
+        rise = LinearLR(optimizer, 1 / (warmup + 1), 1.0, total_iters=warmup)
+        theirs = SequentialLR(optimizer, [rise, cosine], [warmup])
+    for step in range(steps):
+        rate = optimizer.param_groups[0]["lr"]
+        assert learning_rate(step, steps, warmup) == pytest.approx(rate, abs=1e-12)
+        optimizer.step()
+        theirs.step()
 
 
 def test_training_follows_the_schedule_that_is_named(split, small):

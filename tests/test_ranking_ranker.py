@@ -681,3 +681,16 @@ def test_slates_of_other_items_are_refused(split):
     moved = dataclasses.replace(split.test, catalogue=Vocabulary(split.items.ids + 1))
     with pytest.raises(ac.DataError, match="the model was made for the 41 of shop"):
         ac.evaluate(ac.Ranker(SMALL, split), moved)
+
+
+def test_a_seed_leaves_all_generators_as_they_were(split, monkeypatch):
+    def seeded(*given):
+        raise AssertionError("the generators of GPUs are seeded")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded)
+    before = torch.get_rng_state()
+    first, same, other = (ac.Ranker(SMALL, split, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    weights = [model.item.id.weight for model in (first, same, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])

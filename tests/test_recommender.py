@@ -445,8 +445,15 @@ def test_a_wrong_configuration_says_what_was_given_and_what_is_allowed(wrong, hi
         ac.RecommenderConfig(**wrong)
 
 
-def test_weights_are_drawn_by_seed_and_leave_the_global_generator_alone(split, small):
+def test_weights_are_drawn_by_seed_and_leave_the_global_generator_alone(
+    split, small, monkeypatch
+):
     torch.manual_seed(5)
+
+    def seeded(*given):
+        raise AssertionError("the generators of GPUs are seeded")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded)
     before = torch.get_rng_state()
     first, same, other = (ac.Recommender(small, split, seed=s) for s in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), before)

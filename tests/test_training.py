@@ -2,6 +2,7 @@ import itertools
 import json
 import math
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from attncore import training
 from attncore.batches import Windows, shuffled_batches
 from attncore.checkpoints import RunFolder
 from attncore.distributed import Group
+from attncore.evaluation import evaluate
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_real_positions(split, small):
@@ -101,10 +103,10 @@ def test_a_step_that_is_not_finite_never_reaches_the_weights_and_stops_with_the_
     model = ac.Recommender(small, split)
     real, before, calls = training.update, [], []
 
-    def poisoned(model, optimizer, loss, clip):
+    def poisoned(model, optimizer, loss, *how):
         calls.append(len(calls))
         if len(calls) < 4:  # from the first step of the second epoch on
-            return real(model, optimizer, loss, clip)
+            return real(model, optimizer, loss, *how)
         if place == "gradient":
             model.item.id.weight.grad[3] = torch.inf
         before.insert(0, {name: x.clone() for name, x in model.state_dict().items()})
@@ -112,7 +114,7 @@ def test_a_step_that_is_not_finite_never_reaches_the_weights_and_stops_with_the_
             model,
             optimizer,
             torch.full_like(loss, torch.nan) if place == "loss" else loss,
-            clip,
+            *how,
         )
         assert all(
             torch.equal(x, before[0][name]) for name, x in model.state_dict().items()
@@ -359,7 +361,7 @@ def test_a_log_without_a_second_training_event_is_refused(small, quick):
         ({"lr": -1}, "lr=-1"),
         (
             {"precision": "int8"},
-            "precision='int8': must be one of auto, float32, bfloat16",
+            "precision='int8': must be one of auto, float32, tf32, bfloat16, float16",
         ),
         ({"loss": "hinge"}, "loss='hinge'"),
         ({"popularity": 2}, "popularity=2: must be from 0 to 1"),
@@ -372,16 +374,66 @@ def test_a_wrong_setting_says_what_was_given_and_what_is_allowed(wrong, hint):
         ac.TrainingConfig(**wrong)
 
 
-def test_bfloat16_training_lands_near_float32(split, small):
+@pytest.mark.parametrize("half", ["bfloat16", "float16"])
+def test_training_in_half_precision_lands_near_float32(split, small, half):
     losses = {}
-    for precision in ("float32", "bfloat16"):
+    for precision in ("float32", half):
         config = ac.TrainingConfig(
             epochs=5, batch_size=10, lr=1e-2, precision=precision, progress=False
         )
         losses[precision] = ac.fit(ac.Recommender(small, split), split, config).epochs[
             -1
         ]["loss"]
-    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.03)
+    assert losses[half] != losses["float32"]
+    assert losses[half] == pytest.approx(losses["float32"], rel=0.03)
+
+
+def test_a_scale_that_is_too_large_for_float16_is_halved_and_kept(split, small):
+    made = trainer(split, small, precision="float16", batch_size=10)
+    made.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    weight, drawn = made.model.item.id.weight, made._batches()
+    before = weight.detach().clone()
+    made.train_step(*next(drawn))
+    assert torch.equal(weight, before)
+    made._check()  # nothing was wrong
+    other = trainer(split, small, precision="float16", batch_size=10)
+    other.restore(made.state())
+    assert other.scaler.get_scale() == 2.0**39
+    other.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    other.train_step(*next(drawn))
+    assert not torch.equal(other.model.item.id.weight, before)
+
+
+def test_a_gradient_that_no_scale_makes_finite_stops_a_float16_training(split, small):
+    made = trainer(split, small, precision="float16", batch_size=10)
+    made.scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+    made.model.item.id.weight.register_hook(lambda gradient: gradient * torch.nan)
+    made.train_step(*next(made._batches()))
+    with pytest.raises(FloatingPointError, match="epoch 1, step 1: the loss or its"):
+        made._check()
+
+
+@pytest.mark.parametrize("precision", ["auto", "float32", "tf32", "bfloat16"])
+def test_tf32_is_for_steps_alone_and_never_for_float32(
+    split, small, quick, monkeypatch, precision
+):
+    said, within = [], []
+
+    @contextmanager
+    def noted(device, allowed=True):
+        said.append(allowed)
+        within.append(device)
+        yield
+        within.pop()
+
+    def evaluated(*given, **named):
+        assert not within  # as `evaluate` computes later
+        return evaluate(*given, **named)
+
+    monkeypatch.setattr(training, "tensor_float_32", noted)
+    monkeypatch.setattr(training, "evaluate", evaluated)
+    ac.fit(ac.Recommender(small, split), split, replace(quick, precision=precision))
+    assert set(said) == {precision != "float32"}
 
 
 def test_random_windows_end_anywhere_and_follow_the_seed_and_the_epoch_alone(small):

@@ -31,7 +31,7 @@ from attncore.embedding import (
 from attncore.encoders import TargetAttention
 from attncore.errors import DataError
 from attncore.features import FIRST, FeatureSet
-from attncore.layers import Dropout, evaluating
+from attncore.layers import Dropout, evaluating, seeded
 from attncore.output import Criterion, slate_softmax
 from attncore.ranking import serving
 from attncore.ranking.asof import IndexedSlates
@@ -64,7 +64,7 @@ class Ranker(nn.Module):
         config: what it is made of; where it names no features, what the log's slates
             name is read.
         split: a time split of a log with slates.
-        seed: decides the first weights; PyTorch's global generator is left as it was.
+        seed: decides the first weights; PyTorch's generators are left as they were.
         features: as learned before; None learns them from the training part of `split`.
 
     Raises:
@@ -88,8 +88,7 @@ class Ranker(nn.Module):
             raise DataError(f"{split.name}: has no slates; use Recommender")
         self.config, self.split = config, split
         self.features = features or _fitted(config, split)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             self._build()
 
     def _build(self) -> None:
