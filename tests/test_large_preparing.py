@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import rhythm_log
+from faults import small_disk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -316,6 +317,16 @@ def test_any_file_is_prepared_as_it_is_read_or_refused_in_the_same_words(
         monkeypatch.undo()
         read += not isinstance(wanted, str)
     assert COUNT / 4 < read < COUNT  # both kinds of outcome are there
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+    path = written(odd_log("text", rows=3000), tmp_path / "log.csv")
+    with small_disk(2000), pytest.raises(ac.DataError) as caught:
+        staging._Chunks(path, ("user", "item", "time"), tmp_path)
+    assert str(caught.value).startswith(
+        f"{tmp_path.parent}: no room to prepare {path} ("
+    )
+    assert str(caught.value).endswith("; choose another --out")
 
 
 def test_wrong_options_are_one_line(tmp_path):

@@ -204,7 +204,8 @@ class _Chunks:
     decides, and the columns that are asked for are put into `scratch`.
 
     Raises:
-        DataError: there is no such file, it is damaged, or a column is absent.
+        DataError: there is no such file, it is damaged, a column is absent, or the disk
+            is full.
     """
 
     def __init__(
@@ -223,7 +224,13 @@ class _Chunks:
             _, schema, self.where = parquet_schema(source)
             self._name(pd.DataFrame(columns=schema.names), columns)
         else:
-            self._keep(columns, scratch / "log.arrow")
+            try:
+                self._keep(columns, scratch / "log.arrow")
+            except OSError as error:  # of writing: what cannot be read is a DataError
+                raise DataError(
+                    f"{scratch.parent}: no room to prepare {source}"
+                    f" ({one_line(error)}); choose another --out"
+                ) from None
 
     def _name(self, frame: pd.DataFrame, columns: tuple[str, str, str | None]) -> None:
         check_names(frame, self.where)
