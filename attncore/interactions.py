@@ -26,13 +26,11 @@ from attncore.readers import (
     KINDS,
     TICKS,
     attribute,
-    blank,
-    columns_of,
-    exact_ids,
-    plain_values,
+    clean,
+    present,
     read_known,
     read_table,
-    whole_seconds,
+    roles_of,
 )
 
 logger = logging.getLogger(__name__)
@@ -327,44 +325,23 @@ def read_interactions(
         frame = frame.reset_index(drop=True)
     if time_unit not in TICKS:
         raise DataError(f"time_unit is '{time_unit}'; it is one of {', '.join(TICKS)}")
-    if time == "time" and time not in frame.columns:
-        time = None
-    roles = {"user": user, "item": item, **({"time": time} if time is not None else {})}
-    for role, column in roles.items():
-        if column not in frame.columns:
-            raise DataError(
-                f"{where.name}: no column '{column}'; {columns_of(frame)}; name the"
-                f" {role} column"
-            )
-        if list(roles.values()).count(column) > 1:
-            raise DataError(
-                f"{where.name}: '{column}' is asked for twice; user, item and time need"
-                " a column each"
-            )
-
-    rows, dropped = len(frame), {}
-    for role, column in roles.items():
-        missing = blank(plain_values(frame[column], where))
-        dropped[f"without {role}"] = int(missing.sum())
-        frame = frame[~missing]
+    roles = roles_of(frame, user, item, time, where)
+    rows = len(frame)
+    frame, dropped = present(frame, roles, where)
     if frame.empty:
         raise DataError(
             f"{where.name}: no events ({rows} rows below the header); a row needs a"
             " user and an item"
         )
-    columns = {
-        "user": exact_ids(frame[user], where),
-        "item": exact_ids(frame[item], where),
-    }
+    columns, finer = clean(frame, roles, where, time_format, TICKS[time_unit])
     order = np.arange(len(frame))
-    columns["time"] = pd.Series(order, frame.index)
-    if time is not None:
-        columns["time"], order = whole_seconds(
-            frame[time], where, time_format, TICKS[time_unit]
-        )
+    if finer is None:
+        columns["time"] = order
+    elif finer.any():
+        order = np.lexsort((finer, columns["time"].to_numpy()))
     attributes = frame.drop(columns=[*roles.values(), *columns], errors="ignore")
     attributes = attributes.apply(lambda values: attribute(values, kinds, where))
-    events = pd.concat([pd.DataFrame(columns), attributes], axis=1).iloc[order]
+    events = pd.concat([columns, attributes], axis=1).iloc[order]
     if drop_duplicates:  # without times none is one: every row number is another
         again = events.duplicated(["user", "item", "time"])
         dropped["duplicates"] = int(again.sum())
@@ -397,5 +374,5 @@ def read_interactions(
     )
     events = events.reset_index(drop=True)
     return Interactions(
-        events, known["user"], known["item"], name, time is not None, repeats, summary
+        events, known["user"], known["item"], name, finer is not None, repeats, summary
     )

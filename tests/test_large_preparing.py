@@ -3,6 +3,7 @@ alike."""
 
 import gzip
 import json
+import random
 import shutil
 from dataclasses import replace
 
@@ -13,14 +14,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import rhythm_log
+from faults import small_disk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import attncore as ac
 from attncore.__main__ import main
+from attncore.large import staging
 from attncore.sequences import Joined
 
 pytest.importorskip("duckdb")
+COUNT = 100  # files of each ending
 SPLITS = {"leave-one-out": ac.leave_one_out, "time": ac.split_by_time}
 
 
@@ -39,6 +43,12 @@ def odd_log(kind: str, rows: int = 300) -> pd.DataFrame:
             seconds * 1000 + rng.integers(0, 1000, rows), unit="ms", utc=True
         )
         return table.assign(time=moments.tz_convert("Asia/Tokyo"))
+    if kind == "dates as text":
+        moments = pd.to_datetime(seconds, unit="s")
+        return table.assign(time=moments.astype("str"))
+    if kind == "times as text":  # whole numbers at first, not throughout
+        times = [str(s) for s in seconds[:-1]] + [f"{seconds[-1]}.5"]
+        return table.assign(time=times)
     if kind == "quarters":
         return table.assign(time=seconds + rng.integers(0, 4, rows) / 4)
     if kind == "gaps":
@@ -88,10 +98,16 @@ def assert_same(prepared: ac.Prepared, log: ac.Interactions, want: ac.Split) -> 
 
 
 @pytest.mark.parametrize(
-    "kind", ["numbers", "text", "dates", "quarters", "gaps", "no time"]
+    "kind",
+    [
+        *("numbers", "text", "quarters", "gaps", "no time"),
+        *("dates", "dates as text", "times as text"),
+    ],
 )
 @pytest.mark.parametrize("ending", ["csv", "tsv.gz", "parquet"])
-def test_a_prepared_log_is_the_log_in_memory(tmp_path, kind, ending):
+@pytest.mark.parametrize("rows", [7, staging.ROWS])
+def test_a_prepared_log_is_the_log_in_memory(tmp_path, monkeypatch, kind, ending, rows):
+    monkeypatch.setattr(staging, "ROWS", rows)  # whole, or in many chunks
     path = written(odd_log(kind), tmp_path / f"log.{ending}")
     log = ac.read_interactions(path)
     for name, split in SPLITS.items():
@@ -185,20 +201,132 @@ def test_a_broken_log_fails_in_the_words_of_the_reader_and_leaves_nothing(
     assert sorted(p.name for p in tmp_path.iterdir()) == [name]
 
 
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        (b'user,item\n1,2\n1,"3\n1,2\n', "a quote"),
-        ("user,item\n1,2\n1,é\n".encode("latin-1"), "log.csv row 3: not UTF-8 text"),
-        (b"user,item,time\n1,2,3\n4,5\n", "log.csv row 3: 2 columns under 3 names"),
-    ],
-)
-def test_what_only_duckdb_refuses_is_one_line_too(tmp_path, content, expected):
-    (tmp_path / "log.csv").write_bytes(content)
-    with pytest.raises(ac.DataError) as caught:
-        ac.prepare(tmp_path / "log.csv", tmp_path / "out")
-    assert expected in str(caught.value)
-    assert "\n" not in str(caught.value)
+T = 1_240_000_000
+ODD = [  # what people's files are like, or what a slip makes of them
+    "",
+    "user,item,time\n",
+    f"user,item,time\nu1,a,{T}\nu2,b,{T + 1}\nu1,c,{T + 2}\nu1,a,{T}\n",
+    f"user,item,time\n1,7,{T}\n2,8,{T + 1}\n,9,{T}\n3,NaN,{T}\n1,7,{T}\n4,8,\n",
+    "user,item,time\n007,+7,1.5\n7,1,1.25\n7,1,1.75\n7,2,1\n8,2,0.5\n",
+    "user,item,time\n1,2,2020-01-02\n1,3,2020-01-01T10:00:00.5Z\n2,3,2020-01-01\n",
+    "user,item,time\n1,2,2020-01-01\n1,3,5\n2,3,6\n1,4,7\n,9,later\n",
+    "user,item\n1,2\n2,3\n1,2\n",
+    f'user,item,time,title\nu1,1,{T},"a, b"\nu2,2,{T},"a ""b""\nc"\nu3,3,{T},d\n',
+    f'user,item,time\nu1,"weird al" yankovic,{T}\nu2,weird al yankovic,{T + 1}\n',
+    f'user,item,time\nu1,"Heroes,{T}\nu2,Queen,{T + 1}\nu3,Low",{T}\nu4,Pulp,{T}\n',
+    f'user,item,time\nu1,"Heroes,{T}\nu2,Queen,{T}\nu3,Low,{T}\n',
+    f'user,item,time\nu1,7" single,{T}\nu2,12" mix,{T + 1}\nu3,Pulp,{T + 2}\n',
+    f"user,item,time\n1,2,{T}\n1,2\n1,2,{T},4\n",
+    "user,item,time\n99999999999999999999,1,5\n1,NULL,5\n2,2,6\n",
+    "user,item,time\n1,2,-5\n1,3,9999999999999\n2,x,yesterday\n",
+    "\ufeffuser,item,time\r\n1,2,3\r\n\r\n4,5,6\r\n\r\n",
+    "user;item;time\n1;2;3\n",
+    "user,user,time\n1,2,3\n",
+]
+CELLS = [*["", " ", "0", "-1", "7.0", "007", "NaN", "NULL", "1e3", "2020-02-30"]]
+CELLS += [
+    "9" * 19,
+    "9" * 20,
+    "ü",
+    "a b",
+    '"',
+    '""',
+    '"a\nb"',
+    "1970-01-01T00:00:01.25Z",
+]
+
+
+def mutated(text: str, chance: random.Random) -> str:
+    """A file with some slips: cells, characters and lines changed, lost or doubled."""
+    for _ in range(chance.randrange(4)):
+        lines = text.split("\n")
+        row = chance.randrange(len(lines))
+        cells = lines[row].split(",")
+        at = chance.randrange(len(cells))
+        kind = chance.randrange(6)
+        if kind < 2:
+            cells[at] = chance.choice(CELLS)
+            lines[row] = ",".join(cells)
+        elif kind == 2:
+            lines.insert(chance.randrange(len(lines)), lines[row])
+        elif kind == 3 and len(lines) > 2:
+            del lines[row]
+        elif kind == 4:
+            lines[row] += chance.choice([",", ",x", " ", "\r", "\t"])
+        text = "\n".join(lines)
+        if kind == 5 and text:
+            at = chance.randrange(len(text))
+            sign = chance.choice(["", '"', ",", "\n", "\r\n", ".", "é", "\0"])
+            text = text[:at] + sign + text[at + 1 :]
+    return text
+
+
+def read_outcome(path):
+    """The events in order of users and times and the summary; else the refusal."""
+    try:
+        log = ac.read_interactions(path)
+    except ac.DataError as refused:
+        return str(refused)
+    events = log.events[["user", "item", "time"]]
+    ordered = events.sort_values(["user", "time"], kind="stable")
+    return ordered.to_numpy().tolist(), log.summary
+
+
+def staged_outcome(path, scratch):
+    """The same by the way of preparing."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    rows, kept = [], 0
+    try:
+        columns = "user", "item", "time"
+        with staging.staged(path, columns, scratch, shards=2, threads=1) as log:
+            for number in range(len(log.bounds)):
+                users = scratch / f"users-{number}.parquet"
+                items, times, offsets, _ = log.shard(number, users)
+                ids = pq.read_table(users).column("user").to_numpy()
+                owners = ids.repeat(np.diff(offsets)).tolist()
+                names = log.items[items - 1].tolist()
+                rows += map(list, zip(owners, names, times.tolist(), strict=True))
+                kept += len(items)
+            dropped = dict(log.dropped)
+            if again := log.read - sum(dropped.values()) - kept:
+                dropped["duplicates"] = again
+            return rows, ac.interactions.ReadSummary(log.read, kept, dropped)
+    except ac.DataError as refused:
+        return str(refused)
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "csv.gz"])
+def test_any_file_is_prepared_as_it_is_read_or_refused_in_the_same_words(
+    tmp_path, monkeypatch, ending
+):
+    chance, path = random.Random(ending), tmp_path / f"log.{ending}"
+    read = 0
+    for number in range(COUNT):
+        text = ODD[number % len(ODD)]
+        text = mutated(text, chance) if number >= len(ODD) else text
+        text = text.replace(",", "\t") if ending == "tsv" else text
+        content = text.encode(
+            "latin-1" if chance.random() < 0.03 else "utf-8", "replace"
+        )
+        path.write_bytes(gzip.compress(content) if ending.endswith("gz") else content)
+        rows = chance.choice([1, 2, 3, staging.ROWS])
+        monkeypatch.setattr(staging, "ROWS", rows)
+        wanted, found = read_outcome(path), staged_outcome(path, tmp_path / "scratch")
+        assert found == wanted, (rows, text)
+        monkeypatch.undo()
+        read += not isinstance(wanted, str)
+    assert COUNT / 4 < read < COUNT  # both kinds of outcome are there
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+    path = written(odd_log("text", rows=3000), tmp_path / "log.csv")
+    with small_disk(2000), pytest.raises(ac.DataError) as caught:
+        staging._Chunks(path, ("user", "item", "time"), tmp_path)
+    assert str(caught.value).startswith(
+        f"{tmp_path.parent}: no room to prepare {path} ("
+    )
+    assert str(caught.value).endswith("; choose another --out")
 
 
 def test_wrong_options_are_one_line(tmp_path):

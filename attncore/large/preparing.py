@@ -1,7 +1,8 @@
 """Stage 1 for logs that memory does not hold: the prepared form, written.
 
-:mod:`attncore.large.prepared` says what it is. DuckDB reads, checks and sorts
-(:mod:`attncore.large.staging`); numpy divides one shard at a time.
+:mod:`attncore.large.prepared` says what it is. The log is cleaned in chunks, by the
+rules for a log in memory, and sorted by DuckDB (:mod:`attncore.large.staging`); numpy
+divides one shard at a time.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from attncore.errors import DataError
 from attncore.interactions import ReadSummary
 from attncore.large.prepared import PARTS, Prepared, mapped
 from attncore.large.staging import Log, staged
-from attncore.readers import TICKS, column_names, read_known
+from attncore.readers import TICKS, read_known
 from attncore.runs import UNFINISHED
 from attncore.splits import protocol_of
 
@@ -50,17 +51,16 @@ def prepare(
 ) -> Prepared:
     """Turn a log of any size into the prepared form, and divide it.
 
-    The rules are those of `read_interactions`. The log is never in memory: DuckDB
-    reads, checks and sorts it within `memory`, beside a few hundred megabytes for one
-    shard at a time. What was read, kept and dropped is in the summary. Attributes of
-    events are left out.
+    The rules are those of `read_interactions`, by the same code. The log is never in
+    memory: it is cleaned in chunks of 65,536 rows, and DuckDB sorts it within `memory`,
+    beside a few hundred megabytes for one shard at a time. What was read, kept and
+    dropped is in the summary. Attributes of events are left out.
 
     Args:
         source: .csv or .tsv, plain or .gz, .parquet, or a folder of .parquet parts.
         out: a folder that does not exist yet; the disk beside it needs room for the log
-            twice over.
-        user, item, time, items, name, repeats, drop_duplicates, time_unit, kinds: as
-            for `read_interactions`.
+        twice over. user, item, time, items, name, repeats, drop_duplicates, time_unit,
+        kinds: as for `read_interactions`.
         split: "leave-one-out", or "time" with the shares `valid` and `test` of the
             events.
         valid, test: see `split_by_time`.
@@ -85,25 +85,17 @@ def prepare(
             f"valid={valid} and test={test}: shares must be above 0 and sum to less"
             " than 1"
         )
-    if len({user, item, time}) < 3:
-        raise DataError(
-            f"{source}: user, item and time need a column each, not {user}, {item} and"
-            f" {time}"
-        )
-    roles = {"user": user, "item": item, **({"time": time} if time else {})}
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=UNFINISHED) as place:
         scratch, fresh = Path(place), Path(place) / "prepared"
         fresh.mkdir()
-        if time == "time" and time not in column_names(source):
-            del roles["time"]
         how: dict[str, Any] = {
             "time_unit": time_unit,
             "drop_duplicates": drop_duplicates,
             "shards": shards,
         }
         with staged(
-            source, roles, scratch, memory=memory, threads=threads, **how
+            source, (user, item, time), scratch, memory=memory, threads=threads, **how
         ) as log:
             names, duplicates = _write_shards(log, fresh)
             known = _known_items(log, items, item, kinds)
@@ -113,7 +105,7 @@ def prepare(
         protocol: dict[str, Any] = {"split": split}
         cuts = None
         if split == "time":
-            if "time" not in roles:
+            if not log.has_time:
                 raise DataError(
                     f"{called}: has no time column, so it cannot be split by time; use"
                     " leave-one-out"
