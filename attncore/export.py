@@ -35,12 +35,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from attncore.baselines import Baseline
 from attncore.batches import Batch
 from attncore.config import RankerConfig
 from attncore.encoders import LSTMAttention
 from attncore.errors import DataError
 from attncore.layers import evaluating
 from attncore.loading import described, read_model
+from attncore.ranking.baselines import SlateBaseline
 from attncore.recommender import Recommender
 from attncore.runs import alone, read_whole, replacing
 from attncore.sequences import Histories
@@ -78,9 +80,10 @@ def to_onnx(folder: str | Path, file: str | Path | None = None) -> Path:
     """
     folder = Path(folder)
     file = folder / FILE if file is None else Path(file)
-    model, weights = read_whole(
-        folder, lambda *run: (read_model(*run).eval(), _weights(*run))
-    )
+    model, weights = read_whole(folder, lambda *run: (read_model(*run), _weights(*run)))
+    if isinstance(model, Baseline | SlateBaseline):
+        kind = type(model).__name__
+        raise DataError(f"{folder}: a {kind} has no ONNX form; serve it with load()")
     _refuse_ranker(folder, model.config)
     assert isinstance(model, Recommender)
     if (size := sum(tensor.nbytes for tensor in model.state_dict().values())) > LARGEST:

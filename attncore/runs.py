@@ -18,6 +18,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -131,6 +133,24 @@ def save_model(
     config = dict(about or {}) | config
     weights = model.state_dict()
     write_run(Path(folder), model.split, weights, config, attributes, only_weights)
+
+
+def save_baseline(
+    folder: str | Path, baseline: Any, about: Mapping[str, Any] | None
+) -> None:
+    """Write a baseline's run folder, with what it learned in place of weights.
+
+    Args:
+        folder: made if missing.
+        baseline: with split, options, and arrays that it learned, by name.
+        about: more entries for `config.json`.
+    """
+    config = {"baseline": {"kind": type(baseline).__name__, **baseline.options}}
+    learned = {
+        name: torch.from_numpy(np.ascontiguousarray(array))
+        for name, array in baseline.learned.items()
+    }
+    write_run(Path(folder), baseline.split, learned, dict(about or {}) | config)
 
 
 def take_weights(model: Any, weights: Mapping[str, Tensor]) -> None:
