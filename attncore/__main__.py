@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 import numpy as np
+import torch
 from simple_parsing import ArgumentParser, DashVariant
 
 import attncore as ac
@@ -407,8 +408,8 @@ def show_training(model: Any, split: ac.Split, run: ac.Run) -> None:
         rivals["Markov chain"] = ac.baselines.MarkovChain(split)
     if split.slates is not None:
         rivals = {
-            "popular this week": PopularLately(),
-            "personal habit": PersonalHabit(),
+            "popular this week": PopularLately(split),
+            "personal habit": PersonalHabit(split),
         }
     reports = {name: ac.evaluate(rival, split.valid) for name, rival in rivals.items()}
     assert run.valid is not None
@@ -514,7 +515,7 @@ def evaluate(args: Namespace) -> None:
     if not args.json:
         print(
             metrics_table(
-                {model.config.attention: report},
+                {name_of(model): report},
                 f"{args.split}, {report.users:,} users",
             )
         )
@@ -524,13 +525,23 @@ def evaluate(args: Namespace) -> None:
         "split": args.split,
         "users": report.users,
         "items": len(model.split.items),
-        "attention": model.config.attention,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "attention": name_of(model),
+        "parameters": (
+            sum(p.numel() for p in model.parameters())
+            if isinstance(model, torch.nn.Module)
+            else sum(array.size for array in model.learned.values())
+        ),
         "metrics": report.metrics,
         "interval": {name: list(ends) for name, ends in report.interval.items()},
         "protocol": report.protocol,
     }
     print(json.dumps(result))
+
+
+def name_of(model: Any) -> str:
+    """A model's kind of attention, or which baseline it is."""
+    is_trained = isinstance(model, ac.Recommender | ac.Ranker)
+    return str(model.config.attention) if is_trained else type(model).__name__
 
 
 def recommend(args: Namespace) -> None:

@@ -1,20 +1,31 @@
 """What any recommender has to beat.
 
 Popularity (recent, or among like people too), chains, habit, a linear model. Every
-baseline is a `ranking.Scorer`. Where two numbers decide, a score and popularity for its
-ties, they are joined in whole numbers, never as score + 0.001 x popularity: see
-`_joined`.
+baseline is an `evaluation.Scorer`, recommends, and is saved and loaded like a model.
+Where two numbers decide, a score and popularity for its ties, they are joined in whole
+numbers, never as score + 0.001 x popularity: see `_joined`.
 """
 
+from __future__ import annotations
+
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from attncore import serving
 from attncore.features import FeatureSet
+from attncore.runs import save_baseline
 from attncore.sequences import Histories, spans
+from attncore.serving import Asked, Recommendation
 from attncore.splits import Split
+
+Learned = Mapping[str, np.ndarray]  # arrays by name: a baseline's weights
 
 CELLS = 4_000_000  # scores worked on at a time: holds working memory near 150 MB
 
@@ -23,12 +34,117 @@ CELLS = 4_000_000  # scores worked on at a time: holds working memory near 150 M
 MAX_LAGS = 10
 
 
-class Popularity:
-    """Score of an item: how often it occurs in training."""
+@dataclass(frozen=True)
+class Questions:
+    """Histories that a baseline is asked about; see `serving.Grouped`.
 
-    def __init__(self, split: Split):
-        """Count the training events of `split`."""
+    Attributes:
+        histories: item indices, oldest first.
+        users: user row of each; None where nobody is known.
+        most: rows that are scored at a time.
+    """
+
+    histories: Histories
+    users: np.ndarray | None
+    most: int
+
+    def by_length(self, events: int) -> Iterator[np.ndarray]:
+        """Rows in their order: whole rows of scores fill the memory, not events."""
+        for start in range(0, len(self.histories), self.most):
+            yield np.arange(start, min(start + self.most, len(self.histories)))
+
+    def batch(self, rows: np.ndarray) -> Questions:
+        """Some of the rows."""
+        users = None if self.users is None else self.users[rows]
+        return Questions(self.histories.take(rows), users, self.most)
+
+
+class Baseline:
+    """What every baseline can be asked, as a model can.
+
+    Args:
+        split: gives the catalogue, and the histories that `recommend(users=...)` uses.
+        options: its settings, which are saved.
+        learned: what it learned that `split` does not tell by itself, as saved before.
+    """
+
+    # Of what is learned: V items, W and U one more than items and users.
+    AXES: ClassVar[dict[str, str]] = {}
+    features = FeatureSet()  # it reads no attributes when it is asked
+
+    def __init__(
+        self, split: Split, options: Mapping[str, Any], learned: Learned
+    ) -> None:
+        self.split, self.options, self.learned = split, dict(options), dict(learned)
         self.item_counts = np.asarray(split.item_counts, np.int64)
+        sizes = {
+            "V": len(split.items),
+            "W": len(split.items) + 1,
+            "U": len(split.train) + 1,
+        }
+        for name, axes in self.AXES.items():
+            shape = learned[name].shape
+            wanted = tuple(
+                sizes.get(axis, size) for axis, size in zip(axes, shape, strict=False)
+            )
+            if len(shape) != len(axes) or wanted != shape:
+                raise ValueError(f"{name} has the shape {shape}")
+
+    def score(self, histories: Histories, users: np.ndarray | None = None) -> Tensor:
+        """Scores of the whole catalogue, float32 (rows, V)."""
+        raise NotImplementedError
+
+    def recommend(
+        self,
+        users: Sequence[Any] | None = None,
+        histories: Asked | None = None,
+        k: int = 10,
+        candidates: Sequence[Any] | None = None,
+        exclude_seen: bool | None = None,
+        situation: Mapping[str, Any] | None = None,
+        exclude: Sequence[Any] = (),
+        only: Sequence[Any] | None = None,
+    ) -> list[Recommendation]:
+        """The k best next items for each user or history.
+
+        As `Recommender.recommend`; but a baseline reads no situation and refuses one.
+        """
+        how = (k, candidates, exclude_seen, situation, exclude, only)
+        return serving.recommend(self, users, histories, *how)
+
+    def save(self, folder: str | Path, about: Mapping[str, Any] | None = None) -> None:
+        """Write the run folder that `load` reads; see `Recommender.save`."""
+        save_baseline(folder, self, about)
+
+    def windows(
+        self,
+        histories: Histories,
+        users: np.ndarray | None = None,
+        *,
+        situation: Mapping[str, Any] | None = None,
+    ) -> Questions:
+        """Groups of histories, as `serving.recommend` asks about them."""
+        return Questions(
+            histories, users, max(1, CELLS // max(len(self.split.items), 1))
+        )
+
+    def scorer(self, batch: Questions) -> Callable[[slice | Tensor], Tensor]:
+        """What gives the scores (rows, n) of some n items after each history."""
+        scores = self.score(batch.histories, batch.users)
+        return lambda places: scores[:, places]
+
+
+class Popularity(Baseline):
+    """Score of an item: how often it occurs in training.
+
+    Args:
+        split: whose training events are counted.
+        learned: nothing; the counts are the split's.
+    """
+
+    def __init__(self, split: Split, learned: Learned | None = None):
+        """Count the training events of `split`."""
+        super().__init__(split, {}, learned or {})
         self._row = torch.from_numpy(self.item_counts.astype(np.float32))
 
     def score(
@@ -38,7 +154,7 @@ class Popularity:
         return self._row.repeat(len(histories), 1)
 
 
-class RecentPopularity(Popularity):
+class RecentPopularity(Baseline):
     """Popularity among the newest training events, ties by popularity among all.
 
     Args:
@@ -46,28 +162,42 @@ class RecentPopularity(Popularity):
         window: the share of the training events that is recent, 0 < window <= 1. Events
             as old as the oldest of them count too, so the order of rows is of no
             account.
+        learned: the counts of recent events, as saved before; None counts them.
 
     Scores are places in that order (0 is the least popular), equal only if both counts
     are.
     """
 
-    def __init__(self, split: Split, window: float = 0.1):
+    AXES: ClassVar[dict[str, str]] = {"recent_counts": "V"}
+
+    def __init__(
+        self, split: Split, window: float = 0.1, learned: Learned | None = None
+    ):
         """Count the newest training events of `split`."""
         if not 0 < window <= 1:
             raise ValueError(
                 f"window={window} must be a share of the training events, above 0 and"
                 " at most 1"
             )
-        super().__init__(split)
-        items, times = split.train.items, split.train.times
-        if len(times):
-            oldest = len(times) - math.ceil(window * len(times))
-            items = items[times >= np.partition(times, oldest)[oldest]]
-        self.recent_counts = np.bincount(items - 1, minlength=len(self.item_counts))
+        if learned is None:
+            items, times = split.train.items, split.train.times
+            if len(times):
+                oldest = len(times) - math.ceil(window * len(times))
+                items = items[times >= np.partition(times, oldest)[oldest]]
+            counts = np.bincount(items - 1, minlength=len(split.items))
+            learned = {"recent_counts": counts}
+        super().__init__(split, {"window": window}, learned)
+        self.recent_counts = learned["recent_counts"]
         self._row = _joined(self.recent_counts[None], _places(self.item_counts))[0]
 
+    def score(
+        self, histories: Histories, users: np.ndarray | None = None
+    ) -> torch.Tensor:
+        """Places of the whole catalogue, float32 (rows, V): the same for every row."""
+        return self._row.repeat(len(histories), 1)
 
-class ProfilePopularity:
+
+class ProfilePopularity(Baseline):
     """Popularity among the training users of like profile.
 
     Where there are few, it leans on larger groups. Users alike in the first column are
@@ -87,6 +217,7 @@ class ProfilePopularity:
         smoothing: how many events the group around counts for, above 0; a large one
             gives plain popularity.
         bands: how many parts, with equally many training users, a number is cut into.
+        learned: the group of each user, as saved before; None makes the groups.
 
     Source: MacKay and Peto 1995 (a prior that leans on the shares of a larger group).
 
@@ -94,12 +225,15 @@ class ProfilePopularity:
         DataError: the log has no table of users, or no such column.
     """
 
+    AXES: ClassVar[dict[str, str]] = {"groups": "cU"}
+
     def __init__(
         self,
         split: Split,
         columns: Sequence[str] = ("gender", "age:quantile", "occupation"),
         smoothing: float = 1000.0,
         bands: int = 5,
+        learned: Learned | None = None,
     ):
         """Group the users, and keep what they took in training."""
         if not (0 < smoothing < math.inf and bands >= 1):
@@ -107,18 +241,23 @@ class ProfilePopularity:
                 f"smoothing={smoothing} must be above 0 and finite, and bands={bands}"
                 " at least 1"
             )
-        self.item_counts, self.smoothing = (
-            np.asarray(split.item_counts, np.int64),
-            smoothing,
-        )
+        if learned is None:
+            learned = {"groups": self._groups(split, columns, bands)}
+        options = {"columns": list(columns), "smoothing": smoothing, "bands": bands}
+        super().__init__(split, options, learned)
+        self.smoothing, self._levels = smoothing, [*learned["groups"]]
         self._items = split.train.items.astype(np.int64) - 1
         self._owner = np.repeat(np.arange(len(split.train)), split.train.lengths)
+
+    @staticmethod
+    def _groups(split: Split, columns: Sequence[str], bands: int) -> np.ndarray:
+        """The group of each user by each further column, or -1, (columns, users + 1).
+
+        The last user is the unknown one.
+        """
         features = FeatureSet.fit(split, user=columns)
-        # The last user is the unknown one.
-        group, self._levels = (
-            np.zeros(len(split.train) + 1, np.int64),
-            [],
-        )
+        users = len(split.train) + 1
+        group, levels = np.zeros(users, np.int64), [np.zeros((0, users), np.int64)]
         for feature, codes in zip(
             features.user, features.table_codes(split, "user"), strict=True
         ):
@@ -143,7 +282,8 @@ class ProfilePopularity:
                 np.unique(group * (value.max() + 1) + value, return_inverse=True)[1],
                 -1,
             )
-            self._levels.append(group)
+            levels.append(group[None])
+        return np.concatenate(levels)
 
     def score(
         self, histories: Histories, users: np.ndarray | None = None
@@ -177,11 +317,11 @@ class ProfilePopularity:
         return scores
 
 
-class _Personal:
+class _Personal(Baseline):
     """A baseline that counts something, in whole numbers, about each history."""
 
-    def __init__(self, split: Split):
-        self.item_counts = np.asarray(split.item_counts, np.int64)
+    def __init__(self, split: Split, options: Mapping[str, Any], learned: Learned):
+        super().__init__(split, options, learned)
         self._popularity = _places(self.item_counts)
 
     def score(
@@ -220,7 +360,15 @@ class PersonalFrequency(_Personal):
     """How often the user took the item before, ties by popularity.
 
     Strong where users repeat.
+
+    Args:
+        split: whose training events are counted.
+        learned: nothing; the counts are the split's.
     """
+
+    def __init__(self, split: Split, learned: Learned | None = None):
+        """Count the training events of `split`."""
+        super().__init__(split, {}, learned or {})
 
     def _counts(self, histories: Histories) -> np.ndarray:
         rows, items = len(histories), len(self.item_counts)
@@ -243,19 +391,46 @@ class MarkovChain(_Personal):
         normalize: divide each row of M by its sum, so that a common item says no more
             than a rare one. Rows are then held to 2^-36, within which scores count as
             equal.
+        learned: M, as saved before; None counts it.
 
     M is kept sparse. Its entries are whole multiples of 1 / lcm(1..lags) and are held
     as such whole numbers, so that equal scores are equal and no rounding breaks a tie.
     """
 
-    def __init__(self, split: Split, lags: int = 5, normalize: bool = False):
+    AXES: ClassVar[dict[str, str]] = {"starts": "W", "followers": "n", "entries": "n"}
+
+    def __init__(
+        self,
+        split: Split,
+        lags: int = 5,
+        normalize: bool = False,
+        learned: Learned | None = None,
+    ):
         """Count the followers of each item in the training histories of `split`."""
         if not 1 <= lags <= MAX_LAGS:
             raise ValueError(f"lags={lags} must be between 1 and {MAX_LAGS}")
-        super().__init__(split)
+        if learned is None:
+            learned = self._matrix(split, lags, normalize)
+        super().__init__(split, {"lags": lags, "normalize": normalize}, learned)
         self.lags, self.normalize = lags, normalize
         self._unit = math.lcm(*range(1, lags + 1))
-        train, size = split.train, len(self.item_counts)
+        # Row i of M: starts[i] to starts[i + 1].
+        self._starts, self._follower, self._entries = (
+            learned[name] for name in ("starts", "followers", "entries")
+        )
+        many = len(self._follower)
+        if (
+            (self._starts[-1], len(self._entries)) != (many, many)
+            or not self._follower.min(initial=0) >= 0
+            or not self._follower.max(initial=0) < len(split.items)
+        ):
+            raise ValueError("starts, followers and entries do not fit together")
+
+    @staticmethod
+    def _matrix(split: Split, lags: int, normalize: bool) -> dict[str, np.ndarray]:
+        """M, row by row: where rows start, and followers and entries of each."""
+        unit = math.lcm(*range(1, lags + 1))
+        train, size = split.train, len(split.items)
         rows = np.repeat(np.arange(len(train)), train.lengths)
         cells: list[np.ndarray] = [np.zeros(0, np.int64)]
         weights: list[np.ndarray] = [np.zeros(0)]
@@ -269,17 +444,16 @@ class MarkovChain(_Personal):
                 before.astype(np.int64) * size + after, return_counts=True
             )
             cells.append(cell)
-            weights.append(times * (self._unit / lag))
+            weights.append(times * (unit / lag))
         cell, which = np.unique(np.concatenate(cells), return_inverse=True)
         # Whole numbers, exact in float64.
         entries = np.bincount(which, np.concatenate(weights), len(cell))
-        source, self._follower = np.divmod(cell, size)
+        source, follower = np.divmod(cell, size)
         if normalize:
             totals = np.bincount(source, entries, size)
             entries = np.rint(entries / totals[source] * 2**36)
-        self._entries = entries
-        # Row i of M: starts[i] to starts[i + 1].
-        self._starts = np.searchsorted(source, np.arange(size + 1))
+        starts = np.searchsorted(source, np.arange(size + 1))
+        return {"starts": starts, "followers": follower, "entries": entries}
 
     def _counts(self, histories: Histories) -> np.ndarray:
         rows, items = len(histories), len(self.item_counts)
@@ -301,7 +475,7 @@ class MarkovChain(_Personal):
         return total.astype(np.int64).reshape(rows, items)
 
 
-class EASE:
+class EASE(Baseline):
     """Which items go with which.
 
     Each item regressed on all others, over whole training histories, in closed form.
@@ -312,16 +486,30 @@ class EASE:
     Args:
         split: whose training histories are counted.
         penalty: the ridge regression's; larger trusts rare pairs less.
+        learned: the weights, as saved before; None solves for them.
 
     Holds V × V numbers of 4 bytes (12,000 items: 600 MB, a minute on two cores).
     Source: Steck 2019, eq. 8.
     """
 
-    def __init__(self, split: Split, penalty: float = 500.0):
+    AXES: ClassVar[dict[str, str]] = {"weights": "VV"}
+
+    def __init__(
+        self, split: Split, penalty: float = 500.0, learned: Learned | None = None
+    ):
         """Solve for the weights of the training histories of `split`."""
         if not penalty > 0:
             raise ValueError(f"penalty={penalty} must be above 0")
-        self.items = len(split.item_counts)
+        self.items = len(split.items)
+        if learned is None:
+            learned = {"weights": self._solved(split, penalty)}
+        super().__init__(split, {"penalty": penalty}, learned)
+        # By columns, as the solver leaves them: so a product is the same to the last
+        # bit when they are loaded.
+        self._weights = torch.from_numpy(np.asfortranarray(learned["weights"]))
+
+    def _solved(self, split: Split, penalty: float) -> np.ndarray:
+        """What each item says for each other, (V, V)."""
         together = torch.zeros(self.items, self.items)
         for start in range(0, len(split.train), 1024):
             rows = np.arange(start, min(start + 1024, len(split.train)))
@@ -329,8 +517,7 @@ class EASE:
             together += taken_RV.T @ taken_RV
         together.diagonal().add_(penalty)
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(together))
-        self._weights = inverse / -inverse.diagonal()
-        self._weights.fill_diagonal_(0)
+        return (inverse / -inverse.diagonal()).fill_diagonal_(0).numpy()
 
     def score(
         self, histories: Histories, users: np.ndarray | None = None

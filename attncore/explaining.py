@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from attncore.batches import Batch
+from attncore.batches import Batch, Windows
 from attncore.config import RecommenderConfig
 from attncore.layers import evaluating
 from attncore.sequences import Histories
@@ -24,6 +24,15 @@ class Explainable(Servable, Protocol):
     """What a model must have to be looked into."""
 
     config: RecommenderConfig
+
+    def windows(
+        self,
+        histories: Histories,
+        users: np.ndarray | None = None,
+        *,
+        situation: Mapping[str, Any] | None = None,
+    ) -> Windows:
+        """Batches of histories; see `Recommender.windows`."""
 
     def weights(
         self, batch: Batch, candidates: np.ndarray | None = None

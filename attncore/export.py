@@ -26,7 +26,7 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from attncore.baselines import Baseline
 from attncore.batches import Batch
 from attncore.config import RankerConfig
 from attncore.encoders import LSTMAttention
 from attncore.errors import DataError
 from attncore.layers import evaluating
 from attncore.loading import described, read_model
+from attncore.ranking.baselines import SlateBaseline
 from attncore.recommender import Recommender
 from attncore.runs import alone, read_whole, replacing
 from attncore.sequences import Histories
@@ -78,9 +80,10 @@ def to_onnx(folder: str | Path, file: str | Path | None = None) -> Path:
     """
     folder = Path(folder)
     file = folder / FILE if file is None else Path(file)
-    model, weights = read_whole(
-        folder, lambda *run: (read_model(*run).eval(), _weights(*run))
-    )
+    model, weights = read_whole(folder, lambda *run: (read_model(*run), _weights(*run)))
+    if isinstance(model, Baseline | SlateBaseline):
+        kind = type(model).__name__
+        raise DataError(f"{folder}: a {kind} has no ONNX form; serve it with load()")
     _refuse_ranker(folder, model.config)
     assert isinstance(model, Recommender)
     if (size := sum(tensor.nbytes for tensor in model.state_dict().values())) > LARGEST:
@@ -100,7 +103,8 @@ def to_onnx(folder: str | Path, file: str | Path | None = None) -> Path:
     batch = _example(model)
     program = _traced(model, batch)
     program.model.metadata_props["attncore"] = json.dumps(about)
-    with alone(file.parent):
+    is_run = (file.parent / "config.json").is_file()  # which others may write too
+    with alone(file.parent) if is_run else nullcontext():
         try:
             with replacing(file) as fresh:
                 program.save(str(fresh), external_data=False)

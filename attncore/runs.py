@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -25,6 +27,7 @@ from torch import Tensor
 from attncore.errors import DataError
 from attncore.splits import Split
 
+LOCK = "writing.lock"  # stays in a run folder, empty, when nobody writes
 UNFINISHED = ".writing-"  # how names begin that a crash may leave behind
 
 
@@ -40,9 +43,6 @@ PATIENCE = 2.0  # seconds that a reader waits for a writer who is at it
 
 
 Found = TypeVar("Found")
-
-
-_held: set[Path] = set()  # folders that this process writes
 
 
 def file_checksums(folder: Path, names: Sequence[str]) -> dict[str, str]:
@@ -98,7 +98,11 @@ def write_run(
             (fresh / "config.json").write_text(
                 json.dumps(config, indent=2), encoding="utf-8"
             )
+            # Weights and histories are made for their owner alone; this one is made as
+            # the umask says.
+            mode = (fresh / "config.json").stat().st_mode
             for name in names:
+                (fresh / name).chmod(mode)
                 on_disk(fresh / name)
         except (OSError, SafetensorError) as error:
             why = error.strerror if isinstance(error, OSError) else error
@@ -133,6 +137,24 @@ def save_model(
     write_run(Path(folder), model.split, weights, config, attributes, only_weights)
 
 
+def save_baseline(
+    folder: str | Path, baseline: Any, about: Mapping[str, Any] | None
+) -> None:
+    """Write a baseline's run folder, with what it learned in place of weights.
+
+    Args:
+        folder: made if missing.
+        baseline: with split, options, and arrays that it learned, by name.
+        about: more entries for `config.json`.
+    """
+    config = {"baseline": {"kind": type(baseline).__name__, **baseline.options}}
+    learned = {
+        name: torch.from_numpy(np.ascontiguousarray(array))
+        for name, array in baseline.learned.items()
+    }
+    write_run(Path(folder), baseline.split, learned, dict(about or {}) | config)
+
+
 def take_weights(model: Any, weights: Mapping[str, Tensor]) -> None:
     """Put weights, and tables of codes, into a model that was made without its log.
 
@@ -159,43 +181,43 @@ def take_weights(model: Any, weights: Mapping[str, Tensor]) -> None:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing a folder until the block ends.
+    """Keep other processes and threads from writing a folder until the block ends.
 
-    It is made if missing. The lock also ends when this process dies. Where the system
-    has no such locks, as Windows, nobody is kept out.
+    It is made if missing. The thread that holds it may ask again. The lock also ends
+    when this process dies.
 
     Raises:
-        DataError: another process is writing it.
+        DataError: another process, or another thread of this one, is writing it.
+        OSError: it cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    place = folder.resolve()
-    if sys.platform == "win32" or place in _held:
-        yield
-        return
-    import fcntl
-
-    descriptor = os.open(folder, os.O_RDONLY)
+    # One for each place, and of it one hold for each thread.
+    lock = FileLock(folder.resolve() / LOCK, is_singleton=True)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
+        lock.acquire(blocking=False)
+    except Timeout:
         raise DataError(
-            f"{folder}: another process is writing it; wait for it, or name another"
-            " folder"
+            f"{folder}: another process or thread is writing it; wait for it, or name"
+            " another folder"
         ) from None
-    except OSError:  # a file system without locks
-        pass
-    _held.add(place)
     try:
         yield
     finally:
-        _held.discard(place)
-        os.close(descriptor)
+        lock.release()
 
 
 def on_disk(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Wait until a file, or the names in a folder, are on the disk.
+
+    Windows opens no folder, and keeps its names without being asked; a file it flushes
+    only for somebody who may write it.
+    """
+    if path.is_dir():
+        if os.name == "nt":
+            return
+        descriptor = os.open(path, os.O_RDONLY)
+    else:
+        descriptor = os.open(path, os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

@@ -1,12 +1,12 @@
 """What one asks of a trained recommender: recommendations, similar items, new items.
 
-All here are functions over any model that `Servable` describes; a model's verbs are one
-line that calls them.
+All here are functions over any model that `Servable` describes, a baseline too; a
+model's verbs are one line that calls them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
@@ -15,7 +15,6 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from attncore.batches import Batch, Windows
 from attncore.errors import DataError
 from attncore.evaluation import top_k_in_parts
 from attncore.features import FeatureSet
@@ -33,8 +32,18 @@ Asked = Sequence[Sequence[Any]] | Histories
 Model = TypeVar("Model", bound="Servable")
 
 
+class Grouped(Protocol):
+    """Histories that are asked about a group at a time."""
+
+    def by_length(self, events: int) -> Iterator[np.ndarray]:
+        """Rows of one group after another, of about so many events each."""
+
+    def batch(self, rows: np.ndarray) -> Any:
+        """A group as the model reads it."""
+
+
 class Servable(Protocol):
-    """What a model must have to be asked."""
+    """What a model must have to be asked for recommendations."""
 
     split: Split
     features: FeatureSet
@@ -43,13 +52,13 @@ class Servable(Protocol):
         self,
         histories: Histories,
         users: np.ndarray | None = None,
-        targets: bool = False,
+        *,
         situation: Mapping[str, Any] | None = None,
-    ) -> Windows:
-        """Batches of histories; see `Recommender.windows`."""
+    ) -> Grouped:
+        """Groups of histories; see `Recommender.windows`."""
 
-    def scorer(self, batch: Batch) -> Callable[[slice | Tensor], Tensor]:
-        """What gives the scores of some items after each history of a batch."""
+    def scorer(self, batch: Any) -> Callable[[slice | Tensor], Tensor]:
+        """What gives the scores of some items after each history of a group."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ class Recommendation:
 
 
 def recommend(
-    model: Any,
+    model: Servable,
     users: Sequence[Any] | None = None,
     histories: Asked | None = None,
     k: int = 10,
@@ -80,7 +89,7 @@ def recommend(
 
 
 def best(
-    model: Any,
+    model: Servable,
     asked: Histories,
     rows: np.ndarray | None = None,
     k: int = 10,
@@ -129,7 +138,7 @@ def similar_items(
 
 
 def asked_of(
-    model: Any, users: Sequence[Any] | None, histories: Asked | None
+    model: Servable, users: Sequence[Any] | None, histories: Asked | None
 ) -> tuple[Histories, np.ndarray | None]:
     """Histories as indices, and user rows where users were named."""
     if (users is None) == (histories is None):

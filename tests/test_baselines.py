@@ -1,6 +1,7 @@
 """Facts about `attncore.baselines`, held against exact arithmetic and the published
 reference figures."""
 
+import json
 import os
 from dataclasses import replace
 from fractions import Fraction
@@ -12,6 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import attncore
+from attncore.__main__ import main
 from attncore.baselines import (
     EASE,
     MarkovChain,
@@ -520,3 +523,74 @@ def test_ease_solves_one_ridge_regression_per_item():
 def test_ease_refuses_a_penalty_that_leaves_the_regression_open():
     with pytest.raises(ValueError, match=r"penalty=0 must be above 0"):
         EASE(with_catalogue(3, [1, 2]), penalty=0)
+
+
+# --- asked, saved and loaded like a model
+# --------------------------------------------------------------------------------------
+
+
+def test_a_baseline_recommends_the_best_of_its_scores_by_id():
+    split = split_of([[1, 2, 3, 4, 1], [1, 2, 4, 3, 2], [2, 3, 4, 1, 1]])
+    chain = MarkovChain(split)
+    score = chain.score(split.histories.take(np.array([1])))[0]
+    found = chain.recommend(users=[1], k=4, exclude_seen=False)[0]
+    ids = split.items.ids.tolist()
+    assert found.items == sorted(ids, key=lambda id: -score[ids.index(id)])
+    assert found.scores == sorted(score.tolist(), reverse=True)
+    assert chain.recommend(users=[1], k=4)[0].items == []  # they took all of it
+    assert chain.recommend(histories=[[4]], k=1, exclude=found.items[:1])[0].items
+
+
+def test_what_a_baseline_learned_is_loaded_and_not_counted_anew(tmp_path, monkeypatch):
+    split = split_of([[1, 2, 3, 4, 1], [1, 2, 4, 3, 2], [2, 3, 4, 1, 1]])
+    chain = MarkovChain(split, lags=2, normalize=True)
+    chain.save(tmp_path, {"data": {"name": "rows"}})
+    monkeypatch.setattr(MarkovChain, "_matrix", None)
+    again = attncore.load(tmp_path)
+    assert type(again) is MarkovChain
+    assert (again.lags, again.normalize) == (2, True)
+    assert torch.equal(again.score(split.histories), chain.score(split.histories))
+    assert again.recommend(users=[0, 2], k=3) == chain.recommend(users=[0, 2], k=3)
+
+
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        ({"kind": "Oracle"}, "Oracle"),
+        ({"lags": 99}, "lags=99 must be between 1 and 10"),
+        ({"depth": 3}, "depth"),
+    ],
+)
+def test_a_folder_that_holds_no_such_baseline_is_refused_in_one_line(
+    tmp_path, change, hint
+):
+    MarkovChain(split_of([[1, 2, 3, 4], [2, 3, 1, 4]])).save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["baseline"] |= change
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(DataError, match=f"does not hold a baseline .*{hint}") as error:
+        attncore.load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_chain_of_another_catalogue_is_refused(tmp_path):
+    small, large = (split_of([[*range(1, n)]] * 2) for n in (6, 9))
+    with pytest.raises(ValueError, match=r"starts has the shape \(6,\)"):
+        MarkovChain(large, learned=MarkovChain(small).learned)
+
+
+def test_a_run_folder_of_a_baseline_works_on_the_command_line(tmp_path, capsys):
+    split = split_of([[1, 2, 3, 4, 1], [1, 2, 4, 3, 2], [2, 3, 4, 1, 1]])
+    chain = MarkovChain(split)
+    chain.save(tmp_path)
+    main(["recommend", str(tmp_path), "--history", "1", "2", "-k", "1", "--json"])
+    expected = chain.recommend(histories=[[1, 2]], k=1)[0]
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"items": expected.items, "scores": expected.scores}
+    main(["evaluate", str(tmp_path), "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert told["attention"] == "MarkovChain"
+    assert told["metrics"] == evaluate(chain, split.test).metrics
+    with pytest.raises(SystemExit):
+        main(["export", str(tmp_path)])
+    assert "a MarkovChain has no ONNX form" in capsys.readouterr().err

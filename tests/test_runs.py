@@ -2,11 +2,13 @@
 a full disk."""
 
 import json
+import os
 import pickle
 import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -280,7 +282,7 @@ def test_a_second_writer_is_refused_in_one_line_and_changes_nothing(
     ):
         with pytest.raises(
             ac.DataError,
-            match="another process is writing it; wait for it, or name another folder",
+            match="another process or thread is writing it; wait for it, or name",
         ):
             write()
     with pytest.raises(SystemExit):
@@ -298,7 +300,83 @@ def test_one_process_may_write_within_its_own_training(run, split, quick):
     with runs.alone(run):
         model_of(split, seed=4).save(run)
     ac.fit(model_of(split), split, quick, out=run)
-    assert not runs._held
+    with runs.alone(run), runs.alone(run / ".." / run.name):
+        pass
+
+
+def test_a_second_thread_is_refused_until_the_first_is_done(run, split):
+    def saved():
+        try:
+            model_of(split, seed=4).save(run)
+        except ac.DataError as error:
+            return str(error)
+        return "saved"
+
+    old = contents(run)
+    with ThreadPoolExecutor(1) as other:
+        with runs.alone(run):
+            assert "another process or thread is writing it" in other.submit(
+                saved
+            ).result(60)
+            with runs.alone(run):
+                pass
+            # The inner block let nobody in.
+            assert "is writing it" in other.submit(saved).result(60)
+            assert contents(run) == old
+        assert other.submit(saved).result(60) == "saved"
+        model_of(split, seed=5).save(run)  # and the other thread has let go
+
+
+def test_all_files_of_a_run_have_the_mode_that_the_umask_gives(split, quick, tmp_path):
+    before = os.umask(0o027)
+    try:
+        ac.fit(model_of(split), split, quick, out=tmp_path / "run")
+        ac.baselines.EASE(split).save(tmp_path / "ease")
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in files}
+    assert {*runs.RUN_FILES, "log.jsonl"} <= set(modes)
+    assert set(modes.values()) == {"0o640"}, modes
+
+
+class Windows:
+    """`os` as Windows has it, where this matters: no folder is opened, and only what
+    may be written is flushed."""
+
+    name = "nt"
+
+    def __init__(self):
+        self.flushed, self.opened = [], {}
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def open(self, path, flags, *mode):
+        if os.path.isdir(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        descriptor = os.open(path, flags, *mode)
+        self.opened[descriptor] = os.path.basename(path), flags & os.O_ACCMODE
+        return descriptor
+
+    def fsync(self, descriptor):
+        name, access = self.opened[descriptor]
+        if access == os.O_RDONLY:
+            raise OSError(9, "Bad file descriptor")
+        self.flushed.append(name)
+        os.fsync(descriptor)
+
+
+def test_a_run_is_written_and_flushed_where_no_folder_can_be_opened(
+    split, quick, tmp_path, monkeypatch
+):
+    windows = Windows()
+    monkeypatch.setattr(runs, "os", windows)
+    ac.fit(model_of(split), split, quick, out=tmp_path / "run")
+    assert {*runs.RUN_FILES} <= set(windows.flushed)
+    assert any("step-" in name for name in windows.flushed)
+    monkeypatch.undo()
+    assert ac.load(tmp_path / "run").recommend(users=[100])
 
 
 def test_a_training_is_not_disturbed_by_a_second_one(tmp_path):
@@ -345,7 +423,7 @@ def test_a_training_is_not_disturbed_by_a_second_one(tmp_path):
         assert status == 0 or (
             status == 2
             and errors.count("\n") == 1
-            and "another process is writing it" in errors
+            and "another process or thread is writing it" in errors
         )
     assert ac.load(tmp_path / "run").recommend(users=[1])
 

@@ -1,49 +1,144 @@
 """What ranking slates has to beat.
 
-What everybody buys this week, and what this household always buys.
+What everybody buys this week, and what this household always buys. Both are asked,
+saved and loaded like a `Ranker`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import torch
+from torch import Tensor
 
+from attncore.baselines import Learned
+from attncore.errors import DataError
+from attncore.features import FeatureSet
+from attncore.ranking import serving
 from attncore.ranking.asof import IndexedSlates
+from attncore.ranking.serving import Asked, Question
+from attncore.runs import save_baseline
+from attncore.serving import Recommendation
+from attncore.splits import Split
 
 
-class PopularLately:
-    """How often anybody took the candidate in the last `days`, ties by the last 90.
+class SlateBaseline:
+    """What every baseline of slates can be asked, as a `Ranker` can.
 
     Args:
-        days: 7 is "this week".
+        split: of a log with slates; None for one that is only evaluated.
+        options: its settings, which are saved.
     """
 
-    def __init__(self, days: float = 7) -> None:
-        self.days = days
+    features = FeatureSet()  # it reads no attributes when it is asked
+
+    def __init__(self, split: Split | None, options: Mapping[str, Any]) -> None:
+        if split is not None and split.slates is None:
+            raise DataError(f"{split.name}: has no slates; use attncore.baselines")
+        self._split, self.options = split, dict(options)
+        self.learned: Learned = {}  # the histories tell all that is counted
+
+    @property
+    def split(self) -> Split:
+        """The log that is asked about.
+
+        Raises:
+            ValueError: it was made without one.
+        """
+        if self._split is None:
+            name = type(self).__name__
+            raise ValueError(f"{name}: knows no log to ask about; make {name}(split)")
+        return self._split
 
     def score_slate(self, slates: IndexedSlates, row: int) -> np.ndarray:
         """Places of a slate's candidates, float32.
 
         0 is the lowest, ties share a place.
         """
-        items, time = slates.items[slates.list_of(row)], slates.times[row]
+        user, stop = slates.users[row], int(slates.stops[row])
+        start = slates.histories.offsets[user]
+        past = slates.histories.items[start : start + stop]
+        items = slates.items[slates.list_of(row)]
+        return self._scores(slates, items, slates.times[row], past)
+
+    def answer(self, question: Question) -> Tensor:
+        """Places (1, N) of the candidates of a question after the end of the log."""
+        past = np.repeat(question.whole.items[0], question.whole.counts[0])
+        items, now = question.items[0], question.now[0, 0]
+        return torch.from_numpy(self._scores(question.slates, items, now, past))[None]
+
+    def recommend(
+        self,
+        users: Sequence[Any] | None = None,
+        histories: Asked | None = None,
+        k: int = 10,
+        candidates: Sequence[Any] | None = None,
+        exclude_seen: bool | None = None,
+        situation: Mapping[str, Any] | None = None,
+        exclude: Sequence[Any] = (),
+        only: Sequence[Any] | None = None,
+    ) -> list[Recommendation]:
+        """The k best candidates for each user or history; as `Ranker.recommend`."""
+        how = (k, candidates, exclude_seen, situation, exclude, only)
+        return serving.recommend(self, users, histories, *how)
+
+    def save(self, folder: str | Path, about: Mapping[str, Any] | None = None) -> None:
+        """Write the run folder that `load` reads; see `Ranker.save`."""
+        save_baseline(folder, self, about)
+
+    def _scores(
+        self, slates: IndexedSlates, items: np.ndarray, time: Any, past: np.ndarray
+    ) -> np.ndarray:
+        raise NotImplementedError
+
+
+class PopularLately(SlateBaseline):
+    """How often anybody took the candidate in the last `days`, ties by the last 90.
+
+    Args:
+        split: of a log with slates; to be evaluated, none is needed.
+        days: 7 is "this week".
+        learned: nothing; the histories tell all.
+    """
+
+    def __init__(
+        self,
+        split: Split | None = None,
+        days: float = 7,
+        learned: Learned | None = None,
+    ) -> None:
+        super().__init__(split, {"days": days})
+        self.days = days
+
+    def _scores(
+        self, slates: IndexedSlates, items: np.ndarray, time: Any, past: np.ndarray
+    ) -> np.ndarray:
         return _places(
             slates.count_lately(items, time, self.days),
             slates.count_lately(items, time, 90),
         )
 
 
-class PersonalHabit:
-    """How often this user took the candidate, ties by what was taken this week."""
+class PersonalHabit(SlateBaseline):
+    """How often this user took the candidate, ties by what was taken this week.
 
-    def score_slate(self, slates: IndexedSlates, row: int) -> np.ndarray:
-        """Places of a slate's candidates, float32.
+    Args:
+        split: of a log with slates; to be evaluated, none is needed.
+        learned: nothing; the histories tell all.
+    """
 
-        0 is the lowest, ties share a place.
-        """
-        items, time = slates.items[slates.list_of(row)], slates.times[row]
-        user, stop = slates.users[row], int(slates.stops[row])
-        start = slates.histories.offsets[user]
-        past = np.sort(slates.histories.items[start : start + stop])
+    def __init__(
+        self, split: Split | None = None, learned: Learned | None = None
+    ) -> None:
+        super().__init__(split, {})
+
+    def _scores(
+        self, slates: IndexedSlates, items: np.ndarray, time: Any, past: np.ndarray
+    ) -> np.ndarray:
+        past = np.sort(past)
         own = np.searchsorted(past, items, side="right") - np.searchsorted(past, items)
         return _places(own, slates.count_lately(items, time, 7))
 

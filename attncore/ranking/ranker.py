@@ -43,7 +43,7 @@ from attncore.ranking.batches import (
     fit_situation,
 )
 from attncore.ranking.encoders import MatchBias, MeanOfPast
-from attncore.ranking.serving import Asked
+from attncore.ranking.serving import Asked, Question
 from attncore.runs import save_model, take_weights
 from attncore.serving import Recommendation
 from attncore.splits import Split
@@ -204,6 +204,10 @@ class Ranker(nn.Module):
         if criterion.loss == "bce":
             return loss
         return loss + slate_softmax(scores_BN, clicked_BN > 0, real_BN)
+
+    def answer(self, question: Question) -> Tensor:
+        """Scores (1, N) of the candidates of a question after the end of the log."""
+        return self.scores(question.batch(self))
 
     @torch.no_grad()
     def score_slate(self, slates: IndexedSlates, row: int) -> np.ndarray:

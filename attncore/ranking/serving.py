@@ -1,6 +1,7 @@
 """What one asks of a ranker: recommendations, and what a candidate looks at.
 
-All here are functions over a `Ranker`, whose verbs are one line that calls them.
+All here are functions over a `Ranker`, whose verbs are one line that calls them;
+recommendations are those of a baseline too.
 """
 
 from __future__ import annotations
@@ -33,12 +34,23 @@ from attncore.splits import Split
 Asked = Sequence[Sequence[Any]]
 
 
-class RankerLike(Protocol):
-    """What a model must have to be asked about slates; see `Ranker`."""
+class Answering(Protocol):
+    """What a model must have to be asked for the best of some candidates."""
+
+    features: FeatureSet
+
+    @property
+    def split(self) -> Split:
+        """The log that is asked about."""
+
+    def answer(self, question: Question) -> Tensor:
+        """Scores (1, N) of a question's candidates."""
+
+
+class RankerLike(Answering, Protocol):
+    """What a model must have to be looked into; see `Ranker`."""
 
     config: RankerConfig
-    split: Split
-    features: FeatureSet
 
     @property
     def device(self) -> torch.device:
@@ -96,7 +108,7 @@ class Question:
 
 
 def recommend(
-    model: RankerLike,
+    model: Answering,
     users: Sequence[Any] | None = None,
     histories: Asked | None = None,
     k: int = 10,
@@ -116,10 +128,9 @@ def recommend(
     shown = None if only is None else torch.from_numpy(items.known(only))
     found = []
     for question in questions(model, users, histories, candidates, situation):
-        batch = question.batch(model)
         with torch.no_grad():
-            scores_BN = evaluating(model).scores(batch).float().cpu()
-        asked_BN = batch.candidates_BN.cpu()
+            scores_BN = evaluating(model).answer(question).float().cpu()
+        asked_BN = torch.from_numpy(question.items)
         hide_BN = torch.isin(asked_BN, hidden)
         if exclude_seen:
             # All that was taken, not only what the model looks at.
@@ -202,7 +213,7 @@ def erasure(
 
 
 def questions(
-    model: RankerLike,
+    model: Answering,
     users: Sequence[Any] | None,
     histories: Asked | None,
     candidates: Sequence[Any] | None = None,
@@ -220,7 +231,7 @@ def questions(
 
 
 def _asking(
-    model: RankerLike,
+    model: Answering,
     candidates: Sequence[Any] | None,
     situation: Mapping[str, Any] | None,
 ) -> Callable[[int, np.ndarray | None], Question]:
@@ -278,7 +289,7 @@ def _told(
 
 
 def _list_for(
-    model: RankerLike, slates: IndexedSlates, user: int, told: Mapping[str, Any]
+    model: Answering, slates: IndexedSlates, user: int, told: Mapping[str, Any]
 ) -> int:
     """The list that a situation names, else the user's last, else the last."""
     fits = np.ones(len(slates.situation), bool)
