@@ -173,3 +173,10 @@ def test_habit_counts_what_was_taken_before_the_moment_alone(split):
         assert (np.diff(scores[order]) >= 0).all()
         same = (np.diff(own[order]) == 0) & (np.diff(week[order]) == 0)
         assert ((np.diff(scores[order]) == 0) == same).all()
+
+
+def test_a_baseline_made_without_a_log_is_measured_but_not_asked(split, tmp_path):
+    ac.evaluate(PopularLately(), split.test, bootstrap=0)
+    for ask in (lambda b: b.recommend(users=[1]), lambda b: b.save(tmp_path)):
+        with pytest.raises(ValueError, match="PopularLately: knows no log"):
+            ask(PopularLately())

@@ -33,25 +33,16 @@ class SlateBaseline:
         options: its settings, which are saved.
     """
 
+    split: Split  # missing where it was made without one
     features = FeatureSet()  # it reads no attributes when it is asked
 
     def __init__(self, split: Split | None, options: Mapping[str, Any]) -> None:
         if split is not None and split.slates is None:
             raise DataError(f"{split.name}: has no slates; use attncore.baselines")
-        self._split, self.options = split, dict(options)
+        if split is not None:
+            self.split = split
+        self.options = dict(options)
         self.learned: Learned = {}  # the histories tell all that is counted
-
-    @property
-    def split(self) -> Split:
-        """The log that is asked about.
-
-        Raises:
-            ValueError: it was made without one.
-        """
-        if self._split is None:
-            name = type(self).__name__
-            raise ValueError(f"{name}: knows no log to ask about; make {name}(split)")
-        return self._split
 
     def score_slate(self, slates: IndexedSlates, row: int) -> np.ndarray:
         """Places of a slate's candidates, float32.
@@ -81,13 +72,28 @@ class SlateBaseline:
         exclude: Sequence[Any] = (),
         only: Sequence[Any] | None = None,
     ) -> list[Recommendation]:
-        """The k best candidates for each user or history; as `Ranker.recommend`."""
+        """The k best candidates for each user or history; as `Ranker.recommend`.
+
+        Raises:
+            ValueError: it was made without a log.
+        """
+        self._need_log()
         how = (k, candidates, exclude_seen, situation, exclude, only)
         return serving.recommend(self, users, histories, *how)
 
     def save(self, folder: str | Path, about: Mapping[str, Any] | None = None) -> None:
-        """Write the run folder that `load` reads; see `Ranker.save`."""
+        """Write the run folder that `load` reads; see `Ranker.save`.
+
+        Raises:
+            ValueError: it was made without a log.
+        """
+        self._need_log()
         save_baseline(folder, self, about)
+
+    def _need_log(self) -> None:
+        if not hasattr(self, "split"):
+            name = type(self).__name__
+            raise ValueError(f"{name}: knows no log to ask about; make {name}(split)")
 
     def _scores(
         self, slates: IndexedSlates, items: np.ndarray, time: Any, past: np.ndarray
