@@ -623,8 +623,8 @@ MUTANTS = [
         ),
         (
             "the average forgets as much as it should keep",
-            "1 - self.decay",
-            "self.decay",
+            "get_ema_multi_avg_fn(decay)",
+            "get_ema_multi_avg_fn(1 - decay)",
             "test_the_moving_average_equals_its_closed_form",
         ),
         (
