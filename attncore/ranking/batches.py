@@ -275,11 +275,12 @@ class SlateWindows:
         marks = torch.zeros(places.shape)
         marks[:, :CLICKED_AT_MOST] = torch.from_numpy((clicked >= 0).astype(np.float32))
         often = np.minimum(1.0, CLICKED_AT_MOST / many) / (self.drawn / size)
+        # Repeated, not expanded: an expanded tensor could not be pinned.
         correction = torch.from_numpy(np.log(often)).float()[:, None]
+        correction = correction.repeat(1, marks.shape[1])
         batch = self._made(rows, np.maximum(places, 0), places >= 0)
-        return replace(
-            batch, clicked_BN=marks, correction_BN=correction.expand(marks.shape)
-        ).to(self.device)
+        batch = replace(batch, clicked_BN=marks, correction_BN=correction)
+        return batch.to(self.device)
 
     def whole(self, row: int) -> SlateBatch:
         """One slate with all its candidates."""
