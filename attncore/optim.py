@@ -149,7 +149,8 @@ def update(
         nn.utils.clip_grads_with_norm_(model.parameters(), clip, norm)
     finite = loss.isfinite() if scaler.is_enabled() else (norm + loss).isfinite()
     if optimizer.defaults.get("fused"):
-        optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # what GradScaler sets as well
+        # As GradScaler sets it.
+        optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
     scaler.step(optimizer)
     scaler.update()
     return finite
