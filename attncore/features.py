@@ -116,7 +116,9 @@ class Feature:
             )
             # Of equal quantiles, the middle one.
             middle = np.bincount(same, steps) / np.bincount(same)
-            return np.where(np.isnan(values), np.nan, np.interp(values, knots, middle))
+            # Knots that nearly touch make a slope that overflows: nothing lies beyond.
+            placed = np.interp(values, knots, middle).clip(-1, 1)
+            return np.where(np.isnan(values), np.nan, placed)
         mean, deviation = self.statistics
         return (
             (_signed_log(values) if self.transform == "log" else values) - mean

@@ -123,6 +123,13 @@ def test_a_number_is_normalized_by_hand():
     assert same[0] < 0 < same[1] <= 1
 
 
+def test_quantiles_that_nearly_touch_give_places_between_the_least_and_the_most():
+    near = fitted([0.0, 0.0, -2.2e-308 / 1000], "quantile")
+    places = near.encode([-2.2e-308 / 1000, -2.2e-308 / 2000, 0.0, 1.0])
+    assert np.isfinite(places).all()
+    assert np.abs(places).max() <= 1
+
+
 def test_numbers_that_say_nothing_stay_finite():
     assert fitted([7, 7, 7]).encode([7, 8]).tolist() == [0, 1]
     # Their deviation, computed, is 1e-17.
