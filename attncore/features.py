@@ -117,7 +117,7 @@ class Feature:
             # Of equal quantiles, the middle one.
             middle = np.bincount(same, steps) / np.bincount(same)
             # Knots that nearly touch make a slope that overflows: nothing lies beyond.
-            placed = np.interp(values, knots, middle).clip(-1, 1)
+            placed = np.interp(values, knots, middle).clip(middle[0], middle[-1])
             return np.where(np.isnan(values), np.nan, placed)
         mean, deviation = self.statistics
         return (
