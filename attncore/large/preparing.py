@@ -59,8 +59,9 @@ def prepare(
     Args:
         source: .csv or .tsv, plain or .gz, .parquet, or a folder of .parquet parts.
         out: a folder that does not exist yet; the disk beside it needs room for the log
-        twice over. user, item, time, items, name, repeats, drop_duplicates, time_unit,
-        kinds: as for `read_interactions`.
+            twice over.
+        user, item, time, items, name, repeats, drop_duplicates, time_unit, kinds: as
+            for `read_interactions`.
         split: "leave-one-out", or "time" with the shares `valid` and `test` of the
             events.
         valid, test: see `split_by_time`.
