@@ -76,14 +76,12 @@ def test_a_setting_that_slates_do_not_know_is_one_clear_line(split, wrong, hint)
 
 
 def test_a_batch_can_be_pinned_for_its_way_to_a_gpu(split):
-    batch = (
-        ac.Recommender(SMALL, split).training_windows(split, QUICK).batch(np.arange(20))
-    )
+    batch = ac.Ranker(SMALL, split).windows(split.slates).drawn_from(np.arange(20))
     tensors = [
         batch.items_BT,
         batch.own_BN6,
-        batch.taken_BN,
-        batch.drawn_BN,
+        batch.clicked_BN,
+        batch.correction_BN,
         *batch.situation.values(),
     ]
     for tensor in tensors:

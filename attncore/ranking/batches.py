@@ -278,7 +278,9 @@ class SlateWindows:
         correction = torch.from_numpy(np.log(often)).float()[:, None]
         batch = self._made(rows, np.maximum(places, 0), places >= 0)
         return replace(
-            batch, clicked_BN=marks, correction_BN=correction.expand(marks.shape)
+            batch,
+            clicked_BN=marks,
+            correction_BN=correction.expand(marks.shape).contiguous(),
         ).to(self.device)
 
     def whole(self, row: int) -> SlateBatch:
