@@ -353,7 +353,8 @@ def test_precision_is_asked_of_the_device(monkeypatch):
         assert choose_precision("auto", torch.device("cuda")) == dtype
 
 
-def test_tf32_is_allowed_or_forbidden_for_cuda_and_only_within_the_block():
+def test_tf32_is_allowed_or_forbidden_for_cuda_and_only_within_the_block(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     for device, allowed, within in (
         ("cuda", True, "high"),
         ("cuda", False, "highest"),
