@@ -9,10 +9,12 @@
     return stem.length < 3 ? word.toLowerCase() : stem;
   });
 
-  /* How many of the words a text has, and where the first of them stands. */
+  /* How many of the words a text has, and where the first of them stands: all together, if they do anywhere, whether
+     a space, a hyphen or an underscore joins them. */
+  const joined = (text) => text.toLowerCase().replace(/[-_]/g, " ");
   function held(text) {
     const lower = text.toLowerCase();
-    const whole = lower.indexOf(query.toLowerCase());
+    const whole = joined(text).indexOf(joined(query));
     const places = stems.map((stem) => lower.indexOf(stem)).filter((place) => place >= 0);
     return { score: (whole >= 0 ? 100 : 0) + places.length, place: whole >= 0 ? whole : Math.min(...places) };
   }
