@@ -15,6 +15,8 @@ import nbformat
 import pytest
 from elsewhere import furnish, imports, run, surroundings
 
+import attncore as ac
+
 ROOT = Path(__file__).parent.parent.parent
 READS_RESULTS = "20_scoreboard"  # beside the chapter that README names
 BUDGET = 6e6
@@ -90,6 +92,7 @@ def test_its_readme_has_three_lines_and_its_commands_are_these(unpacked, command
 def test_a_chapter_runs_as_readme_says_and_so_does_one_that_reads_results(
     ready, commands, env
 ):
+    ac.datasets.load("ml-100k")  # into the cache: there pip has no registry to ask
     (named,) = re.findall(r"book/(\w+)\.ipynb", commands[3])
     for chapter in (named, READS_RESULTS):
         done = run(commands[3].replace(named, chapter), ready, env)
