@@ -16,6 +16,8 @@ import pytest
 from elsewhere import furnish, imports, run, surroundings
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+import attncore as ac
+
 ROOT = Path(__file__).parent.parent.parent
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
 CHAPTER = ROOT / "book" / "20_scoreboard.ipynb"
@@ -208,6 +210,7 @@ def test_in_the_book_it_does_nothing(tmp_path, executed):
 def test_with_an_address_a_real_chapter_alone_fetches_all_and_runs(
     tmp_path, executed, repository
 ):
+    ac.datasets.load("ml-100k")  # into the cache: there pip has no registry to ask
     url, asked = repository
     address = first_cell.address(url, "main")
     alone = tmp_path / "alone"
