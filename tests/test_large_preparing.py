@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 import attncore as ac
 from attncore.__main__ import main
 from attncore.large import preparing
+from attncore.readers import Layout
 from attncore.sequences import Joined
 
 pytest.importorskip("duckdb")
@@ -326,7 +327,7 @@ def test_any_file_is_prepared_as_it_is_read_or_refused_in_the_same_words(
 def test_a_full_disk_is_one_line(tmp_path):
     path = written(odd_log("text", rows=3000), tmp_path / "log.csv")
     with small_disk(2000), pytest.raises(ac.DataError) as caught:
-        preparing._Chunks(path, ("user", "item", "time"), tmp_path)
+        preparing._Chunks(path, ("user", "item", "time"), tmp_path, Layout())
     assert str(caught.value).startswith(
         f"{tmp_path.parent}: no room to prepare {path} ("
     )
