@@ -983,7 +983,8 @@ def _records(
     if broken:
         rows = "row holds" if len(broken) == 1 else "rows hold"
         where.notes.append(
-            f"{len(broken):,} {rows} a line break in quotes (row {broken[0]})"
+            f"{len(broken):,} {rows} a line break in quotes (row {broken[0]};"
+            " quoted=False, --no-quotes, if its quotes are letters)"
         )
 
 
