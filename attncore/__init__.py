@@ -24,7 +24,7 @@ from attncore.ranking.slates import Slates
 from attncore.recommender import Recommender
 from attncore.serving import Recommendation
 from attncore.splits import Split, leave_one_out, split_by_time, split_by_user
-from attncore.training import Run, fit
+from attncore.training import Run, fit, refit
 
 __all__ = [
     "DataError",
@@ -50,6 +50,7 @@ __all__ = [
     "load",
     "prepare",
     "read_interactions",
+    "refit",
     "split_by_time",
     "split_by_user",
 ]
