@@ -668,15 +668,15 @@ MUTANTS = [
         ),
         (
             "an input's attributes are those of its target",
-            "name: _looked_up(column, at_BT, keep_BT)",
-            "name: _looked_up(column, asked, asks_BT)",
+            "n: _looked_up(c, at_BT, keep_BT)",
+            "n: _looked_up(c, asked, asks_BT)",
             "test_leaks.py"
             "::test_an_input_has_its_own_attributes_and_its_target_the_situation",
         ),
         (
             "the situation is that of the event before the target",
-            "name: _looked_up(column, asked, asks_BT)",
-            "name: _looked_up(column, at_BT, keep_BT)",
+            "n: _looked_up(c, asked, asks_BT)",
+            "n: _looked_up(c, at_BT, keep_BT)",
             "test_embedding.py"
             "::test_the_situation_is_that_of_the_target_in_training_and_in_evaluation",
         ),
@@ -951,8 +951,8 @@ MUTANTS = [
         ),
         (
             "every slate of a user is the first",
-            "_uniform(len(rows)) * self._many[users]",
-            "0 * _uniform(len(rows)) * self._many[users]",
+            "self._uniform(len(rows)) * self._many[users]",
+            "0 * self._uniform(len(rows)) * self._many[users]",
             "test_ranking_ranker.py::test_training_draws_no_slate_from_after_training",
         ),
     ),

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 import attncore as ac
 from attncore.__main__ import main
-from attncore.large import staging
+from attncore.large import preparing
+from attncore.readers import Layout
 from attncore.sequences import Joined
 
 pytest.importorskip("duckdb")
@@ -105,9 +106,9 @@ def assert_same(prepared: ac.Prepared, log: ac.Interactions, want: ac.Split) -> 
     ],
 )
 @pytest.mark.parametrize("ending", ["csv", "tsv.gz", "parquet"])
-@pytest.mark.parametrize("rows", [7, staging.ROWS])
+@pytest.mark.parametrize("rows", [7, preparing.ROWS])
 def test_a_prepared_log_is_the_log_in_memory(tmp_path, monkeypatch, kind, ending, rows):
-    monkeypatch.setattr(staging, "ROWS", rows)  # whole, or in many chunks
+    monkeypatch.setattr(preparing, "ROWS", rows)  # whole, or in many chunks
     path = written(odd_log(kind), tmp_path / f"log.{ending}")
     log = ac.read_interactions(path)
     for name, split in SPLITS.items():
@@ -278,12 +279,16 @@ def staged_outcome(path, scratch):
     scratch.mkdir()
     rows, kept = [], 0
     try:
-        columns = "user", "item", "time"
-        with staging.staged(path, columns, scratch, shards=2, threads=1) as log:
+        columns, how = ("user", "item", "time"), ("s", True, 2)
+        with preparing.staged(path, columns, scratch, *how, threads=1) as log:
             for number in range(len(log.bounds)):
-                users = scratch / f"users-{number}.parquet"
-                items, times, offsets, _ = log.shard(number, users)
-                ids = pq.read_table(users).column("user").to_numpy()
+                shard = scratch / f"shard-{number}"
+                log.write_shard(number, shard)
+                items, times, offsets = (
+                    np.fromfile(shard / f"all.{name}", kind)
+                    for name, kind in preparing.FILES
+                )
+                ids = pq.read_table(shard / "users.parquet").column("user").to_numpy()
                 owners = ids.repeat(np.diff(offsets)).tolist()
                 names = log.items[items - 1].tolist()
                 rows += map(list, zip(owners, names, times.tolist(), strict=True))
@@ -310,8 +315,8 @@ def test_any_file_is_prepared_as_it_is_read_or_refused_in_the_same_words(
             "latin-1" if chance.random() < 0.03 else "utf-8", "replace"
         )
         path.write_bytes(gzip.compress(content) if ending.endswith("gz") else content)
-        rows = chance.choice([1, 2, 3, staging.ROWS])
-        monkeypatch.setattr(staging, "ROWS", rows)
+        rows = chance.choice([1, 2, 3, preparing.ROWS])
+        monkeypatch.setattr(preparing, "ROWS", rows)
         wanted, found = read_outcome(path), staged_outcome(path, tmp_path / "scratch")
         assert found == wanted, (rows, text)
         monkeypatch.undo()
@@ -322,7 +327,7 @@ def test_any_file_is_prepared_as_it_is_read_or_refused_in_the_same_words(
 def test_a_full_disk_is_one_line(tmp_path):
     path = written(odd_log("text", rows=3000), tmp_path / "log.csv")
     with small_disk(2000), pytest.raises(ac.DataError) as caught:
-        staging._Chunks(path, ("user", "item", "time"), tmp_path)
+        preparing._Chunks(path, ("user", "item", "time"), tmp_path, Layout())
     assert str(caught.value).startswith(
         f"{tmp_path.parent}: no room to prepare {path} ("
     )
