@@ -72,6 +72,8 @@ class Reading:
         time_format: how dates are written that are not ISO 8601, as %d.%m.%Y.
         separator: what stands between columns; by default what the file's ending says.
         no_header: the first line names no columns; they are called 1, 2, 3.
+        no_quotes: quotes are letters, as in many .tsv.
+        tie: a column that orders events of the same time.
         repeats: users take an item again and again, as groceries, so that lists show
             what they had.
         min_count: keep the users and items with so many events.
@@ -88,6 +90,8 @@ class Reading:
     time_format: Annotated[str | None, Parameter(metavar="FORMAT")] = None
     separator: Annotated[str | None, Parameter(metavar="TEXT")] = None
     no_header: Flag = False
+    no_quotes: Flag = False
+    tie: Column | None = None
     repeats: Flag = False
     min_count: Number = 1
 
@@ -103,18 +107,18 @@ class Reading:
             "kinds": dict(pair.rsplit("=", 1) for pair in self.kinds),
             "time_unit": self.time_unit,
             "time_format": self.time_format,
+            "in_order": self.in_order,
+            "separator": self.separator,
+            "header": not self.no_header,
+            "quoted": not self.no_quotes,
             "repeats": self.repeats,
         }
-        if self.separator is not None:
-            given["separator"] = self.separator
-        if self.no_header:
-            given["header"] = False
         return self.columns() | given
 
-    def columns(self) -> dict[str, str | None]:
+    def columns(self) -> dict[str, str]:
         """The columns' names."""
-        time = None if self.in_order else self.time_column
-        return {"user": self.user_column, "item": self.item_column, "time": time}
+        names = self.user_column, self.item_column, self.time_column
+        return dict(zip(("user", "item", "time"), names, strict=True))
 
     def log(self, data: str) -> ac.Interactions:
         """The log of that name, or in that file."""
@@ -123,7 +127,8 @@ class Reading:
             self.refuse(data, but=("min_count",))
             log = ac.datasets.load(data)
         elif Path(data).exists():
-            log = ac.read_interactions(data, users=self.user_table, **self.options())
+            more: dict[str, Any] = {"users": self.user_table, "tie": self.tie}
+            log = ac.read_interactions(data, **more, **self.options())
         else:
             raise DataError(
                 f"{data}: no such file or data set; the data sets are"
@@ -186,6 +191,7 @@ def histories_of(kind: Any, tokens: Sequence[Token]) -> list[list[str]]:
     return found
 
 
+PLAIN = Parameter(negative_iterable="", consume_multiple=True, allow_repeating=True)
 PER_HISTORY = Parameter(
     metavar="ID", converter=histories_of, n_tokens=-1, accepts_keys=False
 )
@@ -194,7 +200,7 @@ app = App(
     help="Attention for recommender systems.",
     version=ac.__version__,
     config=take_recipe,
-    default_parameter=Parameter(negative_iterable="", consume_multiple=True),
+    default_parameter=PLAIN,
 )
 
 
@@ -241,7 +247,7 @@ def train(
                 how = split or ("leave-one-out" if log.slates is None else "time")
                 parts, summary = SPLITS[how](log), log.summary
                 columns = {"columns": reading.columns(), "reading": asdict(reading)}
-            if group.is_rank_0 and summary.dropped:
+            if group.is_rank_0 and summary.read:
                 print(f"{data}: {summary}", flush=True)
             about["data"] = {
                 "name": data,
@@ -468,12 +474,18 @@ def evaluate(
 
 
 def not_asked(split: ac.Split, questions: Any) -> str:
-    """How many users have no question, and why, where the protocol knows."""
-    asked, users = len(np.unique(questions.users)), len(split.users)
-    said = f"asked {asked:,} of {users:,} users"
-    if (fresh := questions.protocol.get("users_without_history")) is not None:
-        said += f"; {fresh:,} have nothing before the cut, so nothing to ask from"
-    return said
+    """Who is asked, and why the others are not."""
+    asked = np.unique(questions.users)
+    known, users = int((asked >= 0).sum()), len(split.users)
+    how = questions.protocol["split"]
+    fresh = questions.protocol.get("users_without_history", 0)
+    why = {
+        "leave-one-out": "the others have fewer than 3 events",
+        "time": f"{fresh:,} have nothing before the cut, the others nothing after it",
+        "newer events": f"and {(questions.users < 0).sum():,} new ones",
+    }
+    said = f"asked {known:,} of {users:,} users"
+    return f"{said}; {why[how]}" if how in why and known < users else said
 
 
 def name_of(model: Any) -> str:
@@ -609,7 +621,7 @@ def prepare(
         memory: what the preparing may take, beside a few hundred MB.
         threads: cores that it may use; all by default.
     """
-    for option in "user_table", "min_count":
+    for option in "user_table", "tie", "min_count":
         if getattr(reading, option) != getattr(READING, option):
             option = option.replace("_", "-")
             raise DataError(f"--{option}: a prepared log has none; leave it out")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -320,8 +320,7 @@ class Trainer:
         resumable = self.folder.path is not None and self.only is None
         with bar, stop_requests(resumable) as stop_wanted:
             self.model.train()
-            steps = () if self._over() else self.sampler.steps(self.step)
-            for parts, positions in steps:
+            for parts, positions in () if self._over() else self._batches():
                 self.train_step(parts, positions)
                 bar.update()
                 self._after_step(bar, stop_wanted)
@@ -335,6 +334,9 @@ class Trainer:
         self.run.seconds = time.perf_counter() - started
         logger.info("%s", self.run)
         return self.run
+
+    def _batches(self) -> Iterator[tuple[list[Any], int]]:
+        return self.sampler.steps(self.step)
 
     def train_step(self, parts: list[Any], positions: int) -> None:
         """One update of the weights; nothing in it waits for the device.
