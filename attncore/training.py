@@ -9,6 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -183,8 +184,9 @@ def fit(
             (about or {}) | {"training": asdict(config)},
             writes=group.is_rank_0,
         )
-        with folder.held():
+        with ExitStack() as held:
             with group.agreed():
+                held.enter_context(folder.held())
                 found = folder.open(resume, overwrite)
             trainer = Trainer(model, split, config, group, folder, on_epoch)
             if (state := group.from_rank_0(found)) is not None:
@@ -232,8 +234,9 @@ def refit(
     with processes(config.device) as group:
         about = dict(about or {}) | {"training": asdict(config), "on_all": True}
         folder = RunFolder(out, {}, about, writes=group.is_rank_0)
-        with folder.held():
+        with ExitStack() as held:
             with group.agreed():
+                held.enter_context(folder.held())
                 folder.open(False, overwrite)
             Trainer(fresh, whole, config, group, folder, only=run.best_epoch).train()
     return fresh
