@@ -23,7 +23,14 @@ from attncore.ranking.ranker import Ranker
 from attncore.ranking.slates import Slates
 from attncore.recommender import Recommender
 from attncore.serving import Recommendation
-from attncore.splits import Split, leave_one_out, split_by_time, split_by_user
+from attncore.splits import (
+    Split,
+    leave_one_out,
+    presplit,
+    split_by_session,
+    split_by_time,
+    split_by_user,
+)
 from attncore.training import Run, fit, refit
 
 __all__ = [
@@ -49,8 +56,10 @@ __all__ = [
     "leave_one_out",
     "load",
     "prepare",
+    "presplit",
     "read_interactions",
     "refit",
+    "split_by_session",
     "split_by_time",
     "split_by_user",
 ]

@@ -37,7 +37,6 @@ from attncore.recipes import RECIPES, recipe
 from attncore.runs import read_config, replacing
 from attncore.serving import best
 
-SPLITS = {"leave-one-out": ac.leave_one_out, "time": ac.split_by_time}
 SHOWN = ("ndcg@10", "hr@10", "mrr", "coverage@10")
 SHOWN_OF_SLATES = ("ndcg@10", "recall@10", "gauc", "auc")
 USERS_AT_ONCE = 4096  # whose lists are made together
@@ -211,7 +210,10 @@ def train(
     *,
     out: Run,
     recipe: Annotated[str | None, Parameter(choices=tuple(RECIPES))] = None,
-    split: SplitName | None = None,
+    split: Literal["leave-one-out", "time", "session"] | None = None,
+    session: Column | None = None,
+    valid: File | None = None,
+    test: File | None = None,
     resume: Flag = False,
     overwrite: Flag = False,
     on_all: Folder | None = None,
@@ -226,8 +228,11 @@ def train(
             folder.
         out: the run folder to write.
         recipe: take all that no option says from this recipe.
-        split: how the log is divided: leave-one-out, or by time, as where it has
-            slates.
+        split: how the log is divided; by time where it has slates, else leave-one-out.
+        session: of --split session: the column that tells a user's sessions apart, or
+            the seconds of silence that part them; by default each user is one session.
+        valid: the validation events, where the log is divided already.
+        test: the test events, where it is.
         resume: go on from the run folder's newest checkpoint, if any.
         overwrite: replace a finished run that the folder holds.
         on_all: train once more, on all events, for the epochs that validation chose,
@@ -244,8 +249,8 @@ def train(
             else:
                 with group.rank_0_first():
                     log = reading.log(data)
-                how = split or ("leave-one-out" if log.slates is None else "time")
-                parts, summary = SPLITS[how](log), log.summary
+                    others = [reading.log(file) for file in (valid, test) if file]
+                parts, summary = divided(log, others, split, session), log.summary
                 columns = {"columns": reading.columns(), "reading": asdict(reading)}
             if group.is_rank_0 and summary.read:
                 print(f"{data}: {summary}", flush=True)
@@ -270,6 +275,26 @@ def train(
             print(f"\nkept in {out}; next: python -m attncore evaluate {out}")
             if on_all is not None:
                 print(f"trained on all events, to be served: {on_all}")
+
+
+def divided(
+    log: ac.Interactions,
+    others: Sequence[ac.Interactions],
+    split: str | None,
+    session: str | None,
+) -> ac.Split:
+    """A log as the options say; `others` are its validation and test, if it is."""
+    if session is not None and split != "session":
+        raise DataError("--session: needs --split session")
+    if others:
+        if len(others) < 2 or split is not None:
+            raise DataError("--valid and --test: give both, without --split")
+        return ac.presplit(log, others[0], others[1])
+    if split == "session":
+        seconds = float(session) if session and session.isdigit() else session
+        return ac.split_by_session(log, seconds)
+    by_time = split == "time" or (split is None and log.slates is not None)
+    return ac.split_by_time(log) if by_time else ac.leave_one_out(log)
 
 
 def new_model(

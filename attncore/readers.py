@@ -913,7 +913,9 @@ def text_frames(
     layout = where.layout or Layout()
     kind, packed = file_kind(path, layout)
     with one_line_errors(path), _opened(path, packed) as file:
-        records = _records(file, layout, layout.separator or SEPARATORS[kind], where)
+        separator = layout.separator
+        separator = SEPARATORS[kind] if separator is None else separator
+        records = _records(file, layout, separator, where)
         names = next(records, None)
         if names is None:
             raise DataError(f"{path} is empty; it needs a header row and events")
@@ -983,7 +985,8 @@ def _records(
     if broken:
         rows = "row holds" if len(broken) == 1 else "rows hold"
         where.notes.append(
-            f"{len(broken):,} {rows} a line break in quotes (row {broken[0]})"
+            f"{len(broken):,} {rows} a line break in quotes (row {broken[0]};"
+            " quoted=False, --no-quotes, if its quotes are letters)"
         )
 
 

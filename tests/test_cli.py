@@ -464,6 +464,8 @@ def test_the_lists_of_all_users_are_written(trained, tmp_path, capsys, ending):
     ("words", "hint"),
     [
         (["recommend", "RUN", "--all"], "--all and --out FILE: give both"),
+        (["train", "LOG", "--out", "x", "--valid", "LOG"], "--valid and --test: give"),
+        (["train", "LOG", "--out", "x", "--session", "9"], "needs --split session"),
         (["recommend", "RUN", "--all", "--out", "x.xls"], "must end in .parquet"),
         (["recommend", "RUN", "--all", "--user", "1"], "one of --user, --history"),
         (["train", "planted", "--out", "x", "--repeats"], "--repeats: means nothing"),
@@ -510,6 +512,24 @@ def test_a_log_without_header_quotes_and_usual_separator_is_read(tmp_path, capsy
     assert model.split.users.ids[0] == '"100'
     assert not model.split.test.exclude_seen
     assert len(model.split.items) == 12
+
+
+def test_a_log_in_three_files_and_whole_sessions_are_trained(tmp_path, capsys):
+    events = rhythm_log().events.sort_values("time", kind="stable")
+    place = events.groupby("user").cumcount()
+    parts = {"train": place < 6, "valid": place.between(6, 7), "test": place > 7}
+    for name, rows in parts.items():
+        events[rows].to_csv(tmp_path / f"{name}.csv", index=False)
+    words = ["--valid", tmp_path / "valid.csv", "--test", tmp_path / "test.csv"]
+    out = tmp_path / "run"
+    said(capsys, "train", tmp_path / "train.csv", "--out", out, *words, *QUICK)
+    found = json.loads(said(capsys, "evaluate", out, "--json"))
+    assert (found["protocol"]["split"], found["users"]) == ("presplit", 40)
+    events.to_csv(tmp_path / "log.csv", index=False)
+    how = ["--split", "session", "--session", "1000", "--overwrite"]
+    with pytest.raises(SystemExit):  # all of a user's events are one session
+        said(capsys, "train", tmp_path / "log.csv", "--out", out, *how, *QUICK)
+    assert "leaves no user for" in capsys.readouterr().err
 
 
 def test_a_training_on_all_events_is_kept_beside_and_asked_about_newer_ones_alone(
