@@ -49,9 +49,9 @@ Folder = Annotated[str, Parameter(metavar="FOLDER")]
 Run = Annotated[str, Parameter(metavar="RUN")]
 SplitName = Literal["leave-one-out", "time"]
 Number = Annotated[int, Parameter(metavar="N")]
-Ids = Annotated[list[str], Parameter(metavar="ID")]
+Ids = Annotated[list[str], Parameter(metavar="ID ...")]
 Column = Annotated[str, Parameter(metavar="COLUMN")]
-Pairs = Annotated[tuple[str, ...], Parameter(metavar="NAME=VALUE")]
+Pairs = Annotated[tuple[str, ...], Parameter(metavar="NAME=VALUE ...")]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Reading:
     in_order: Flag = False
     user_table: File | None = None
     item_table: File | None = None
-    kinds: Annotated[tuple[str, ...], Parameter(metavar="COLUMN=KIND")] = ()
+    kinds: Annotated[tuple[str, ...], Parameter(metavar="COLUMN=KIND ...")] = ()
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
     time_format: Annotated[str | None, Parameter(metavar="FORMAT")] = None
     separator: Annotated[str | None, Parameter(metavar="TEXT")] = None
@@ -192,7 +192,7 @@ def histories_of(kind: Any, tokens: Sequence[Token]) -> list[list[str]]:
 
 PLAIN = Parameter(negative_iterable="", consume_multiple=True, allow_repeating=True)
 PER_HISTORY = Parameter(
-    metavar="ID", converter=histories_of, n_tokens=-1, accepts_keys=False
+    metavar="ID ...", converter=histories_of, n_tokens=-1, accepts_keys=False
 )
 app = App(
     name="python -m attncore",
@@ -229,7 +229,7 @@ def train(
         out: the run folder to write.
         recipe: take all that no option says from this recipe.
         split: how the log is divided; by time where it has slates, else leave-one-out.
-        session: of --split session: the column that tells a user's sessions apart, or
+        session: of `--split session`: the column that tells a user's sessions apart, or
             the seconds of silence that part them; by default each user is one session.
         valid: the validation events, where the log is divided already.
         test: the test events, where it is.
@@ -541,8 +541,8 @@ def recommend(
         run: a run folder.
         user: users of the log.
         history: items, oldest first; give it again for another history.
-        all: all users of the log, into the file that --out names.
-        out: of --all: .parquet, .csv or .jsonl, with user, rank, item and score.
+        all: all users of the log, into the file that `--out` names.
+        out: of `--all`: .parquet, .csv or .jsonl, with user, rank, item and score.
         candidates: choose among these items only.
         exclude: never show these items.
         only: show these items only, such as what is in stock.

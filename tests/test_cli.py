@@ -545,3 +545,12 @@ def test_a_training_on_all_events_is_kept_beside_and_asked_about_newer_ones_alon
         said(capsys, "evaluate", served)
     assert "was trained on all events" in capsys.readouterr().err
     assert json.loads(said(capsys, "evaluate", run, "--json"))["users"] == 40
+
+
+def test_the_page_of_the_command_line_has_the_options_as_they_are():
+    import options
+
+    assert options.PAGE.read_text(encoding="utf-8") == options.page()
+    for config in (ac.TrainingConfig, ac.RecommenderConfig):
+        for setting in dataclasses.fields(config):
+            assert f"`--{setting.name.replace('_', '-')}" in options.page()
