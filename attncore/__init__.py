@@ -31,7 +31,7 @@ from attncore.splits import (
     split_by_time,
     split_by_user,
 )
-from attncore.training import Run, fit
+from attncore.training import Run, fit, refit
 
 __all__ = [
     "DataError",
@@ -58,6 +58,7 @@ __all__ = [
     "prepare",
     "presplit",
     "read_interactions",
+    "refit",
     "split_by_session",
     "split_by_time",
     "split_by_user",

@@ -224,6 +224,7 @@ def evaluate(
             " both must be >= 1"
         )
     holdout.check_made_for(scorer, holdout.name)
+    holdout.check_not_trained_on(scorer)
     if holdout.slates is not None:
         return _evaluate_slates(scorer, holdout, cutoffs, bootstrap, seed, group)
     counts = np.asarray(holdout.item_counts, np.float64)

@@ -22,6 +22,7 @@ SLOW_FILES = (
     "test_distributed.py",
     "test_export.py",
     "test_benchmark.py",
+    "test_wheel.py",
     "test_mutants.py",
 )
 SLOW_TESTS = {
