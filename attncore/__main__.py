@@ -559,10 +559,15 @@ def recommend(args: Namespace) -> None:
         "exclude": split.items.parse(args.exclude),
         "only": None if args.only is None else split.items.parse(args.only),
     }
+    ids, words = split.items, args.history
     if args.user is not None:
-        found = model.recommend(users=split.users.parse(args.user), **options)
+        ids, words = split.users, args.user
+    asked = ids.parse(words)
+    ids.encode(asked)  # a typing error is told, not passed over
+    if args.user is not None:
+        found = model.recommend(users=asked, **options)
     else:
-        found = model.recommend(histories=[split.items.parse(args.history)], **options)
+        found = model.recommend(histories=[asked], **options)
     if args.json:
         objects = [{"items": picks.items, "scores": picks.scores} for picks in found]
         print(json.dumps(objects[0] if len(objects) == 1 else objects))

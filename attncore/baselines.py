@@ -22,7 +22,6 @@ from attncore import serving
 from attncore.features import FeatureSet
 from attncore.runs import save_baseline
 from attncore.sequences import Histories, spans
-from attncore.serving import Asked, Recommendation
 from attncore.splits import Split
 
 Learned = Mapping[str, np.ndarray]  # arrays by name: a baseline's weights
@@ -94,23 +93,7 @@ class Baseline:
         """Scores of the whole catalogue, float32 (rows, V)."""
         raise NotImplementedError
 
-    def recommend(
-        self,
-        users: Sequence[Any] | None = None,
-        histories: Asked | None = None,
-        k: int = 10,
-        candidates: Sequence[Any] | None = None,
-        exclude_seen: bool | None = None,
-        situation: Mapping[str, Any] | None = None,
-        exclude: Sequence[Any] = (),
-        only: Sequence[Any] | None = None,
-    ) -> list[Recommendation]:
-        """The k best next items for each user or history.
-
-        As `Recommender.recommend`; but a baseline reads no situation and refuses one.
-        """
-        how = (k, candidates, exclude_seen, situation, exclude, only)
-        return serving.recommend(self, users, histories, *how)
+    recommend = serving.recommend
 
     def save(self, folder: str | Path, about: Mapping[str, Any] | None = None) -> None:
         """Write the run folder that `load` reads; see `Recommender.save`."""
