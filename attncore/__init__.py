@@ -24,7 +24,7 @@ from attncore.ranking.slates import Slates
 from attncore.recommender import Recommender
 from attncore.serving import Recommendation
 from attncore.splits import Split, leave_one_out, split_by_time, split_by_user
-from attncore.training import Run, fit
+from attncore.training import Run, fit, go_on
 
 __all__ = [
     "DataError",
@@ -46,6 +46,7 @@ __all__ = [
     "evaluate",
     "export",
     "fit",
+    "go_on",
     "leave_one_out",
     "load",
     "prepare",
