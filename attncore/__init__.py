@@ -31,7 +31,7 @@ from attncore.splits import (
     split_by_time,
     split_by_user,
 )
-from attncore.training import Run, fit, refit
+from attncore.training import Run, fit, go_on, refit
 
 __all__ = [
     "DataError",
@@ -53,6 +53,7 @@ __all__ = [
     "evaluate",
     "export",
     "fit",
+    "go_on",
     "leave_one_out",
     "load",
     "prepare",

@@ -576,10 +576,14 @@ def recommend(
         return
     if user is not None:
         asked = [f"user {one}" for one in user]
-        found = model.recommend(users=split.users.parse(user), **options)
+        users = split.users.parse(user)
+        split.users.encode(users)  # a typing error is told, not passed over
+        found = model.recommend(users=users, **options)
     else:
         asked = [f"after {' '.join(one)}" for one in history or []]
         histories = [split.items.parse(one) for one in history or []]
+        for one in histories:
+            split.items.encode(one)
         found = model.recommend(histories=histories, **options)
     if json:
         objects = [{"items": picks.items, "scores": picks.scores} for picks in found]
