@@ -41,7 +41,11 @@ def contents() -> dict[str, bytes]:
     notebooks = [*book.glob("*.ipynb")]
     helpers = [path for path in book.glob("*.py") if path.stem not in TOOLS]
     files = {*notebooks, *helpers, *book.glob("*.mplstyle"), *book.glob("data/*.csv")}
-    files |= {book / "explorer.css", book / "explorer.js"}
+    files |= {
+        book / f"{name}.{kind}"
+        for name in ("explorer", "widget")
+        for kind in ("css", "js")
+    }
     module = ROOT / "attncore"
     files |= {*module.rglob("*.py"), module / "py.typed"}
     results = ROOT / "tests" / "bench" / "results"
