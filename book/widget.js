@@ -69,7 +69,163 @@
         `text-anchor="middle">${keep[i][j] ? weights[i][j].toFixed(2) : "–"}</text></g>`).join("")).join("");
   };
 
+  /* A matrix that came as whole numbers and a scale; what is a plain list stays one. */
+  function unpacked(table) {
+    if (typeof table[0] !== "string") return table;
+    const [packed, [rows, columns], scale] = table;
+    const whole = Int8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
+    return Array.from({ length: rows }, (_, r) => Array.from(whole.subarray(r * columns, (r + 1) * columns), (n) => n * scale));
+  }
+  const linear = (x, weight, bias) => weight.map((row, i) => dot(row, x) + bias[i]); // as torch.nn.Linear
+  const plus = (a, b) => a.map((x, i) => x + b[i]);
+  function normed(x, weight, bias) {
+    const mean = x.reduce((a, b) => a + b, 0) / x.length;
+    const spread = Math.sqrt(x.reduce((sum, v) => sum + (v - mean) ** 2, 0) / x.length + 1e-5);
+    return x.map((v, i) => ((v - mean) / spread) * weight[i] + bias[i]);
+  }
+  /* The integral in GELU, to seven digits: Abramowitz and Stegun 1964, 7.1.26. */
+  function gelu(x) {
+    const z = Math.abs(x) / Math.SQRT2;
+    const t = 1 / (1 + 0.3275911 * z);
+    const series = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
+    return (x / 2) * (1 + Math.sign(x) * (1 - series * Math.exp(-z * z)));
+  }
+  /* Which number of a relative bias belongs to a distance, as in attncore.attention.RelativeBias. */
+  function bucket(distance, buckets, farthest = 128) {
+    const exact = buckets >> 1;
+    if (distance < exact) return distance;
+    const edge = (n) => Math.round(exact * (farthest / exact) ** (n / (buckets - exact)));
+    let found = exact - 1;
+    for (let n = 0; n < buckets - exact; n++) if (edge(n) <= distance) found = exact + n;
+    return found;
+  }
+
+  /* A trained model of plain self-attention, as attncore.Recommender: all scores after a history, and each head's weights. */
+  function answers(model, heads, blocks, history) {
+    const items = model["embedding.item.id.weight"];
+    const places = model["embedding.position.place.weight"];
+    const near = model["encoder.relative.position_SH"];
+    let x = history.map((item, t) => (places ? plus(items[item + 1], places[t]) : items[item + 1]));
+    let weights = [];
+    for (let b = 0; b < blocks; b++) {
+      const of = (name) => model[`encoder.blocks.${b}.${name}`];
+      const map = (name, v) => linear(v, of(`${name}.weight`), of(`${name}.bias`));
+      const n = x.map((v) => normed(v, of("norm_attention.weight"), of("norm_attention.bias")));
+      const [q, k, v] = ["query", "key", "value"].map((name) => n.map((row) => map(`attention.${name}`, row)));
+      const width = q[0].length / heads;
+      const part = (row, h) => row.slice(h * width, (h + 1) * width);
+      weights = Array.from({ length: heads }, () => []);
+      const attended = x.map((_, t) => Array.from({ length: heads }, (_, h) => {
+        const seen = k.slice(0, t + 1).map((key, s) =>
+          dot(part(q[t], h), part(key, h)) / Math.sqrt(width) + (near ? near[bucket(t - s, near.length)][h] : 0));
+        const row = softmax(seen);
+        weights[h][t] = row;
+        return part(v[0], h).map((_, e) => row.reduce((sum, w, s) => sum + w * v[s][h * width + e], 0));
+      }).flat());
+      x = x.map((row, t) => plus(row, map("attention.out_proj", attended[t])));
+      x = x.map((row) => {
+        const inside = normed(row, of("norm_network.weight"), of("norm_network.bias"));
+        return plus(row, map("network.2", map("network.0", inside).map(gelu)));
+      });
+    }
+    const state = normed(x[x.length - 1], model["encoder.norm.weight"], model["encoder.norm.bias"]);
+    const bias = model["output.bias"];
+    const scores = items.slice(1).map((item, j) => dot(state, item) + (bias ? bias[j + 1] : 0));
+    return { scores, weights: weights.map((rows) => rows[rows.length - 1]) };
+  }
+
   const widgets = {
+    talk(root, { names, history: first, heads, blocks, most, best, tables }) {
+      const [side, svg] = [root.querySelector(".w-side"), root.querySelector("svg")];
+      const model = Object.fromEntries(Object.entries(tables).map(([name, table]) => [name, unpacked(table)]));
+      const state = { history: [...first], chosen: 0 };
+      const wanted = (kept("talk") ?? "").split(".").map(Number);
+      if (wanted.length && wanted.length <= most && wanted.every((i) => Number.isInteger(i) && i > 0 && i <= names.length)) {
+        state.history = wanted.map((i) => i - 1);
+      }
+      const more = add(side, "label", { class: "w-add" });
+      add(more, "span", {}, "Add to the history");
+      const select = add(more, "select");
+      add(select, "option", { value: "" }, "choose …");
+      names.map((name, i) => [name, i]).sort(([a], [b]) => a.localeCompare(b, "en")).forEach(([name, i]) =>
+        add(select, "option", { value: i }, name));
+      select.addEventListener("change", () => { if (select.value) took(Number(select.value)); select.value = ""; });
+      const list = add(side, "ol", { class: "w-list" });
+      const again = add(side, "button", { type: "button" }, "Start over");
+      again.addEventListener("click", () => { state.history = [...first]; state.chosen = 0; update(); });
+      const says = add(side, "p", { class: "w-says", role: "status" });
+      svg.setAttribute("role", "group");
+      const leave = (event) => {
+        const out = event.target.closest(".w-out");
+        if (!out || (event.type === "keydown" && event.key !== "Enter" && event.key !== " ")) return;
+        event.preventDefault();
+        state.history = state.history.filter((_, i) => i !== Number(out.dataset.out));
+        state.chosen = 0;
+        update();
+        (svg.querySelector(".w-out") ?? select).focus();
+      };
+      svg.addEventListener("click", leave);
+      svg.addEventListener("keydown", leave);
+      function took(item) {
+        state.history = [...state.history, item].slice(-most);
+        state.chosen = 0;
+        update();
+      }
+
+      let touched = false;
+      function update() {
+        const { history } = state;
+        const found = answers(model, heads, blocks, history);
+        const order = names.map((_, i) => i).filter((i) => !history.includes(i))
+          .sort((a, b) => found.scores[b] - found.scores[a] || a - b).slice(0, best);
+        const watched = order[state.chosen];
+        const drops = history.map((_, i) => {
+          const without = history.filter((_, j) => j !== i);
+          const bias = model["output.bias"];
+          const score = without.length ? answers(model, heads, blocks, without).scores[watched] : bias ? bias[watched + 1] : 0;
+          return found.scores[watched] - score;
+        });
+        const highest = Math.max(0.05, ...drops.map(Math.abs));
+        const middle = (150 + 56 * heads + 318) / 2;
+        svg.innerHTML = found.weights.map((_, h) => `<text class="w-head" x="${150 + 56 * h}" y="30">head ${h + 1}</text>`).join("") +
+          `<text class="w-head" x="358" y="14" text-anchor="end">score of ${escaped(cut(names[watched], 24))} lost without it</text>` +
+          `<path class="w-axis" d="M${middle.toFixed(1)} 22V${40 + 26 * history.length}"></path>` +
+          history.map((item, i) => {
+            const y = 40 + 26 * i;
+            const looks = found.weights.map((row, h) =>
+              `<rect class="w-bar w-weight" x="${150 + 56 * h}" y="${y}" width="${(28 * row[i]).toFixed(1)}" height="18"></rect>` +
+              `<text class="w-in" x="${(152 + 56 * h + 28 * row[i]).toFixed(1)}" y="${y + 14}">${two(row[i])}</text>`).join("");
+            const long = (22 * Math.abs(drops[i])) / highest;
+            const left = middle - (drops[i] < 0 ? long : 0);
+            const out = history.length < 2 ? "" : `<g class="w-out" data-out="${i}" role="button" tabindex="0" ` +
+              `aria-label="take ${escaped(names[item])} out"><rect x="-6" y="${y - 3}" width="24" height="24"></rect>` +
+              `<text x="2" y="${y + 14}">×</text></g>`;
+            return `${out}<text class="w-row" x="146" y="${y + 14}" text-anchor="end">${escaped(cut(names[item], 21))}</text>${looks}` +
+              `<rect class="w-bar ${drops[i] < 0 ? "w-less" : "w-value"}" x="${left.toFixed(1)}" y="${y}" ` +
+              `width="${long.toFixed(1)}" height="18"></rect><text class="w-in" x="358" y="${y + 14}" text-anchor="end">` +
+              `${(drops[i] < 0 ? "-" : "+") + Math.abs(drops[i]).toFixed(1)}</text>`;
+          }).join("");
+        list.replaceChildren();
+        order.forEach((item, place) => {
+          const row = add(list, "li", { class: place === state.chosen ? "w-chosen" : "" });
+          const look = add(row, "button", { type: "button", "aria-pressed": place === state.chosen }, names[item]);
+          look.addEventListener("click", () => { state.chosen = place; update(); list.children[place].firstChild.focus(); });
+          const take = add(row, "button", { type: "button", "aria-label": `take ${names[item]}` }, "+");
+          take.addEventListener("click", () => took(item));
+        });
+        const top = drops.indexOf(Math.max(...drops));
+        says.textContent = `After ${names[history[history.length - 1]]}, the best next is ${names[order[0]]}. ` +
+          `${names[history[top]]} speaks most for ${names[watched]}.`;
+        svg.setAttribute("aria-label", says.textContent);
+        Object.assign(root.dataset, {
+          order: JSON.stringify(order), drops: JSON.stringify(drops), weights: JSON.stringify(found.weights),
+        });
+        if (touched) keep("talk", history.map((i) => i + 1).join("."));
+      }
+      update();
+      touched = true;
+    },
+
     softmax(root, { names, scores: first }) {
       const [side, svg] = [root.querySelector(".w-side"), root.querySelector("svg")];
       const state = { scores: [...first], keep: first.map(() => true), heat: 1, safe: true, up: 0 };

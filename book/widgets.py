@@ -9,20 +9,28 @@ picture stays.
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from attncore import attention
+
+if TYPE_CHECKING:
+    from attncore.recommender import Recommender
+
+MOST = 6  # events that a reader may put together
+BEST = 10  # recommended items
 
 
 @dataclass(frozen=True)
@@ -289,6 +297,135 @@ def order_and_masks(
         f" {weights[-1, top]:.2f}. The further back, the less.",
         {"names": list(events), "scores": _rounded(table), "step": step},
     )
+
+
+def talk(
+    model: Recommender, names: Mapping[Any, str], history: Sequence[Any], title: str
+) -> Widget:
+    """A trained model in the page: the reader puts a history together, and it answers.
+
+    The model's matrices travel with the page as whole numbers from -127 to 127 and a
+    scale each, and what it says is what a model with these rounded matrices says.
+
+    Args:
+        model: with self-attention, of the plainest kind: no gates, no transition, no
+            features; positions relative, learned or none.
+        names: what every item of the catalogue is called.
+        history: item ids, oldest first, to begin with.
+        title: what there is to see and to do.
+
+    Raises:
+        ValueError: another kind of model, or a history of none or more than 6 items.
+    """
+    c = model.config
+    plain = c.attention == "self" and not (
+        c.gated
+        or c.transition
+        or c.temperature
+        or c.combine != "attended"
+        or c.positions == "newest"
+        or c.relative == "time"
+        or c.item_features
+        or c.user_features
+        or c.event_features
+        or c.situation_features
+    )
+    if not plain or not 1 <= len(history) <= MOST:
+        raise ValueError(
+            f"needs plain self-attention and 1 to {MOST} items; this is"
+            f" {c.attention!r} with {len(history)}"
+        )
+    rounded, tables = _in_whole_numbers(model)
+    ids = model.split.items.ids
+    seen = list(history)
+    (best,) = rounded.recommend(histories=[seen], k=BEST, exclude_seen=True)
+    looked = rounded.attention(histories=[seen])
+    looked = looked[looked["layer"] == c.blocks - 1].sort_values(["head", "event"])
+    weights = looked["weight"].to_numpy().reshape(c.heads, len(seen))
+    fell = rounded.erasure(histories=[seen], candidates=best.items[:1])
+    drops = fell.sort_values("event")["drop"].tolist()
+    called = [str(names[item]) for item in seen]
+    top = str(names[best.items[0]])
+    return Widget(
+        "talk",
+        title,
+        _talk_picture(called, weights.tolist(), drops, top),
+        (360, 40 + 26 * MOST),
+        f"Best next: {', '.join(str(names[item]) for item in best.items[:3])}.",
+        {
+            "names": [str(names[item]) for item in ids],
+            "history": [int(i) - 1 for i in model.split.items.encode(seen)],
+            "heads": c.heads,
+            "blocks": c.blocks,
+            "most": MOST,
+            "best": BEST,
+            "tables": tables,
+        },
+    )
+
+
+@torch.no_grad()
+def _in_whole_numbers(model: Recommender) -> tuple[Recommender, dict[str, Any]]:
+    """A copy whose matrices are whole numbers times a scale; and all that it needs."""
+    copy = deepcopy(model).eval()
+    tables: dict[str, Any] = {}
+    for name, parameter in copy.named_parameters():
+        values = parameter.detach().double()
+        if parameter.dim() < 2:
+            values = values.round(decimals=4)
+            tables[name] = values.tolist()
+        else:
+            scale = float(values.abs().max().clamp_min(1e-9) / 127)
+            whole = (values / scale).round()
+            values = whole * scale
+            packed = base64.b64encode(whole.to(torch.int8).numpy().tobytes()).decode()
+            tables[name] = [packed, list(values.shape), scale]
+        parameter.copy_(values)
+    return copy, tables
+
+
+def _talk_picture(
+    names: Sequence[str],
+    weights: Sequence[Sequence[float]],
+    drops: Sequence[float],
+    top: str,
+) -> str:
+    """The past, each head's weights, what erasure says; widget.js writes the same."""
+    heads = len(weights)
+    most = max(0.05, *(abs(drop) for drop in drops))
+    middle = (150 + 56 * heads + 318) / 2
+    parts = [
+        f'<text class="w-head" x="{150 + 56 * h}" y="30">head {h + 1}</text>'
+        for h in range(heads)
+    ]
+    parts.append(
+        f'<text class="w-head" x="358" y="14" text-anchor="end">'
+        f"score of {escape(_cut(top, 24))} lost without it</text>"
+        f'<path class="w-axis" d="M{middle:.1f} 22V{40 + 26 * len(names)}"/>'
+    )
+    for i, name in enumerate(names):
+        y = 40 + 26 * i
+        parts.append(
+            f'<text class="w-row" x="146" y="{y + 14}" text-anchor="end">'
+            f"{escape(_cut(name, 21))}</text>"
+        )
+        for h in range(heads):
+            long = 28 * weights[h][i]
+            parts.append(
+                f'<rect class="w-bar w-weight" x="{150 + 56 * h}" y="{y}"'
+                f' width="{long:.1f}" height="18"/>'
+                f'<text class="w-in" x="{152 + 56 * h + long:.1f}" y="{y + 14}">'
+                f"{weights[h][i]:.2f}</text>"
+            )
+        long = 22 * abs(drops[i]) / most
+        left = middle - (long if drops[i] < 0 else 0)
+        kind = "w-less" if drops[i] < 0 else "w-value"
+        parts.append(
+            f'<rect class="w-bar {kind}" x="{left:.1f}" y="{y}" width="{long:.1f}"'
+            f' height="18"/><text class="w-in" x="358" y="{y + 14}"'
+            f' text-anchor="end">{drops[i]:+.1f}</text>'
+        )
+    return "".join(parts)
 
 
 def _numbers(scores: Any, count: int) -> Tensor:

@@ -8,14 +8,18 @@ import math
 import numpy as np
 import pytest
 import torch
+from conftest import rhythm_log
 from widgets import (
+    _in_whole_numbers,
     loss_dial,
     order_and_masks,
     sampled_metric,
     softmax_dials,
     stepper,
+    talk,
 )
 
+import attncore as ac
 from attncore import attention
 
 pytestmark = pytest.mark.browser
@@ -40,7 +44,20 @@ def steps():
     )
 
 
+def shop(**options):
+    """A model that has learned a rhythm of twelve items, and what they are called."""
+    torch.manual_seed(0)
+    split = ac.leave_one_out(rhythm_log())
+    config = {"width": 16, "heads": 2, "blocks": 2, "length": 9, "relative": "position"}
+    model = ac.Recommender(ac.RecommenderConfig(**config | options), split)
+    quick = ac.TrainingConfig(epochs=4, batch_size=16, progress=False, device="cpu")
+    ac.fit(model, split, quick)
+    return model, {item: f"Book {item}" for item in split.items.ids}
+
+
+MODEL, NAMES = shop()
 WIDGETS = {
+    "talk": talk(MODEL, NAMES, [503, 504, 505], "Put books into a basket"),
     "stepper": steps(),
     "softmax": softmax_dials(SCORES, FILMS, "Drag the scores"),
     "loss": loss_dial(SCORES, FILMS, 1, "Move the right answer"),
@@ -73,7 +90,7 @@ def picture(page):
     drawn = page.eval_on_selector_all(
         ".widget svg *",
         """nodes => nodes
-            .filter(n => !n.closest('[style*="display: none"]'))
+            .filter(n => !n.closest('[style*="display: none"], .w-out'))
             .map(n => [
                 [n.tagName, n.children.length ? "" : n.textContent],
                 ["x", "y", "width", "height", "fill-opacity", "stroke-width"]
@@ -312,6 +329,69 @@ def test_a_view_can_be_shared_by_the_address_of_a_page(show):
     assert told(other, "weights") == pytest.approx(weights)
 
 
+def test_the_model_in_the_page_ranks_a_hundred_histories_as_python_does(show):
+    rounded, _ = _in_whole_numbers(MODEL)
+    page = show(WIDGETS["talk"])
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        history = [int(i) for i in rng.choice(12, int(rng.integers(1, 7)), False)]
+        page.evaluate(
+            """address => {
+                const root = document.querySelector(".widget");
+                delete root.dataset.ready;
+                root.querySelector(".w-side").replaceChildren();
+                location.hash = address;
+                const script = document.createElement("script");
+                script.textContent = root.querySelector("script:last-of-type").text;
+                document.body.append(script);
+            }""",
+            "talk=" + ".".join(str(i + 1) for i in history),
+        )
+        ids = rounded.split.items.decode(np.array(history) + 1).tolist()
+        (best,) = rounded.recommend(histories=[ids], k=10, exclude_seen=True)
+        found = [rounded.split.items.ids[place] for place in told(page, "order")]
+        assert found == list(best.items)
+        fell = rounded.erasure(histories=[ids], candidates=best.items[:1])
+        drops = fell.sort_values("event")["drop"].tolist()
+        assert told(page, "drops") == pytest.approx(drops, abs=1e-4)
+        looked = rounded.attention(histories=[ids]).query("layer == 1")
+        looked = looked.sort_values(["head", "event"])["weight"].tolist()
+        found = list(itertools.chain(*told(page, "weights")))
+        assert found == pytest.approx(looked, abs=1e-5)
+
+
+def test_a_basket_is_filled_and_emptied_by_keyboard(show):
+    page = show(WIDGETS["talk"])
+    page.get_by_label("take Book 503 out").focus()
+    page.keyboard.press("Enter")
+    assert page.locator(".w-out").count() == 2
+    before = told(page, "order")
+    page.locator(".w-list button + button").first.focus()
+    page.keyboard.press("Enter")
+    assert page.locator(".w-out").count() == 3
+    assert before[0] not in told(page, "order")
+    page.locator("select").select_option(label="Book 511")
+    assert "After Book 511" in page.locator(".w-says").text_content()
+    page.get_by_text("Start over").click()
+    assert page.locator(".w-out").count() == 3
+
+
+def test_learned_positions_are_computed_too(show):
+    model, names = shop(relative="none", positions="learned")
+    page = show(talk(model, names, [505, 503], "t"))
+    rounded, _ = _in_whole_numbers(model)
+    (best,) = rounded.recommend(histories=[[505, 503]], k=10, exclude_seen=True)
+    found = [rounded.split.items.ids[place] for place in told(page, "order")]
+    assert found == list(best.items)
+
+
+def test_whole_numbers_cost_the_model_nothing_that_counts():
+    rounded, tables = _in_whole_numbers(MODEL)
+    one, two = (ac.evaluate(m, MODEL.split.valid) for m in (MODEL, rounded))
+    assert two.metrics["ndcg@10"] == pytest.approx(one.metrics["ndcg@10"], abs=0.02)
+    assert len(json.dumps(tables)) < 20_000
+
+
 def test_names_cannot_break_out_of_the_page():
     bad = "</script><b>&"
     html = softmax_dials([1.0], [bad], bad).html
@@ -322,6 +402,11 @@ def test_names_cannot_break_out_of_the_page():
 @pytest.mark.parametrize(
     ("call", "says"),
     [
+        (lambda: talk(MODEL, NAMES, [], "t"), "1 to 6 items; this is 'self' with 0"),
+        (
+            lambda: talk(shop(gated=True)[0], NAMES, [503], "t"),
+            "needs plain self-attention",
+        ),
         (lambda: softmax_dials(SCORES, FILMS[:3], "t"), "one number for each"),
         (lambda: softmax_dials([], [], "t"), "one number for each"),
         (lambda: loss_dial(SCORES, FILMS, 4, "t"), "must be from 0 to 3"),
