@@ -11,7 +11,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "attncore-notebooks.zip"
 FOLDER = "attncore-notebooks"  # not "attncore": Python would take it for the module
-TOOLS = {"archive", "explained", "first_cell", "pages", "pdf"}  # they make the book
+TOOLS = {
+    "archive",
+    "explained",
+    "first_cell",
+    "pages",
+    "pdf",
+    "stages",
+}  # they make the book
 README = """\
 # The notebooks of "Attention in recommender systems", for Python 3.11 or newer
 Set up in this folder, once: `python3 -m venv .venv`, then \
