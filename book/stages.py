@@ -31,7 +31,7 @@ def stages(page: str) -> str:
     here = page.rpartition("/")[2]
     parts = []
     for chapter, name, does, shape in STAGES:
-        lit = here == chapter or here in EVERYWHERE and bool(shape)
+        lit = here == chapter or (here in EVERYWHERE and bool(shape))
         now = ' aria-current="step"' if here == chapter else ""
         made = f" <code>{shape}</code>" if shape else ""
         parts.append(
