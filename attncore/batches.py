@@ -1,7 +1,4 @@
-"""Stage 1b, continued: batches.
-
-Histories become padded tensors on the device that trains.
-"""
+"""Stage 1b: histories become padded tensors on the device that trains."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -52,19 +49,7 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device."""
-
-        def sent(value: Any) -> Any:
-            if isinstance(value, Tensor):
-                return _sent(value, device)
-            return (
-                value
-                if value is None
-                else {name: sent(column) for name, column in value.items()}
-            )
-
-        return Batch(
-            **{field.name: sent(getattr(self, field.name)) for field in fields(self)}
-        )
+        return sent(self, device)
 
     @property
     def keep_BT(self) -> Tensor:
@@ -91,6 +76,8 @@ class Windows:
             row.
     """
 
+    chance: torch.Generator | None = None
+
     def __init__(
         self,
         histories: Histories,
@@ -101,28 +88,25 @@ class Windows:
         situation: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.device, self.targets = torch.device(device), targets
-        self.mapped = isinstance(histories.items, np.memmap | Joined)
+        self.ahead = isinstance(histories.items, np.memmap | Joined)
         # Where the columns are.
-        self.home = torch.device("cpu") if self.mapped else self.device
+        self.home = torch.device("cpu") if self.ahead else self.device
         seen = np.minimum(histories.lengths, length + targets)
         self.lengths = np.maximum(seen - targets, 0)  # inputs per row
         # Events per row before the newest window.
         self.earlier = histories.lengths - seen
-        users = (
-            np.arange(len(histories)) if users is None else np.asarray(users, np.int64)
-        )
+        if users is None:
+            users = np.arange(len(histories))
+        users = np.asarray(users, np.int64)
         rows = np.stack([histories.offsets[1:] - seen, self.lengths, users])
         self._starts, self._lengths, self._users = torch.from_numpy(rows).to(self.home)
-        self._items, self._times = (
-            self._column(histories.items),
-            self._column(histories.times),
-        )
-        self._attributes = {
-            name: self._column(column) for name, column in histories.attributes.items()
-        }
-        self._situation = {
-            name: self._column(column) for name, column in (situation or {}).items()
-        }
+        self._items = self._column(histories.items)
+        self._times = self._column(histories.times)
+        self._attributes = self._columns(histories.attributes)
+        self._situation = self._columns(situation or {})
+
+    def _columns(self, columns: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        return {name: self._column(column) for name, column in columns.items()}
 
     def _column(self, column: np.ndarray | Joined) -> Tensor | Joined:
         if isinstance(column, Joined):
@@ -140,13 +124,10 @@ class Windows:
                 None, at most `earlier`.
         """
         lengths = self.lengths[rows]
-        batch = self.gathered(
-            _sent(torch.from_numpy(rows), self.home),
-            int(lengths.max(initial=1)),
-            int(lengths.sum()),
-            None if back is None else _sent(torch.from_numpy(back), self.home),
-        )
-        return batch.to(self.device) if self.mapped else batch
+        rows_B = sent(torch.from_numpy(rows), self.home)
+        back_B = None if back is None else sent(torch.from_numpy(back), self.home)
+        width, count = int(lengths.max(initial=1)), int(lengths.sum())
+        return self.gathered(rows_B, width, count, back_B).to(self.device)
 
     def gathered(
         self, rows_B: Tensor, width: int, count: int, back_B: Tensor | None = None
@@ -155,11 +136,7 @@ class Windows:
 
         They hold `count` events together.
         """
-        starts_B, lengths_B, asked = (
-            self._starts[rows_B],
-            self._lengths[rows_B],
-            rows_B[:, None],
-        )
+        starts_B, lengths_B = self._starts[rows_B], self._lengths[rows_B]
         if back_B is not None:
             starts_B = starts_B - back_B
         step_T = torch.arange(width, device=self.home)
@@ -170,6 +147,7 @@ class Windows:
         )
         first_B = lengths_B.cumsum(0) - lengths_B
         real_N = row_N * width + torch.arange(count, device=self.home) - first_B[row_N]
+        asked = rows_B[:, None]
         targets_BT, asks_BT = None, torch.ones_like(asked, dtype=torch.bool)
         if self.targets:
             asked, asks_BT = (at_BT + 1).masked_fill(~keep_BT, 0), keep_BT
@@ -181,14 +159,8 @@ class Windows:
             _looked_up(self._times, at_BT, keep_BT),
             real_N,
             targets_BT,
-            {
-                name: _looked_up(column, at_BT, keep_BT)
-                for name, column in self._attributes.items()
-            },
-            {
-                name: _looked_up(column, asked, asks_BT)
-                for name, column in self._situation.items()
-            },
+            {n: _looked_up(c, at_BT, keep_BT) for n, c in self._attributes.items()},
+            {n: _looked_up(c, asked, asks_BT) for n, c in self._situation.items()},
         )
 
     def users_of(self, rows: np.ndarray) -> np.ndarray:
@@ -196,20 +168,17 @@ class Windows:
         return self._users.cpu().numpy()[rows]
 
     def parts(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Rows of one training step, sorted by length and cut into parts that pad less.
-
-        One part on a GPU.
-        """
-        order = rows[np.argsort(self.lengths[rows], kind="stable")]
-        return np.array_split(
-            order, max(1, min(4, len(rows))) if self.device.type == "cpu" else 1
-        )
+        """Rows of one training step in parts that pad less."""
+        return parts_by(self.lengths[rows], rows, 4, self.device)
 
     def by_length(self, events: int) -> Iterator[np.ndarray]:
         """Groups of rows of like length, for inference.
 
-        Each is padded to at most `events` events, and has one row at least.
+        Each is padded to at most `events` events, and has one row at least. On a GPU,
+        which a few thousand events leave idle, it is 65,536 of them or more.
         """
+        if self.device.type != "cpu":
+            events = max(events, 2**16)
         order = np.argsort(-self.lengths, kind="stable")
         at = 0
         while at < len(order):
@@ -219,22 +188,24 @@ class Windows:
 
 
 class Drawable(Protocol):
-    """What a training can be drawn from, row by row.
+    """What a training is drawn from, row by row: histories, or users with slates.
 
-    Histories, or users with slates.
+    Attributes:
+        ahead: batches are made on the CPU from what is on disk, or for a GPU; so the
+            next is made while a step is computed.
+        chance: random numbers that are drawn for a batch then, in place of PyTorch's
+            generator; None where none are.
+        lengths: what each row trains on, in positions; 0 for a row to pass over.
+        earlier: events of each row before the newest that it may show.
     """
 
-    mapped: bool  # on disk, so that the next batch is made while a step is computed
-    # What each row trains on, in positions; 0 for a row to pass over.
+    ahead: bool
+    chance: torch.Generator | None
     lengths: np.ndarray
-
-    earlier: np.ndarray  # events of each row before the newest that it may show
+    earlier: np.ndarray
 
     def batch(self, rows: np.ndarray, back: np.ndarray | None = None) -> Any:
-        """Some rows as tensors.
-
-        `back` says how many events before the newest each ends.
-        """
+        """Some rows as tensors, each ending `back` events before its newest."""
 
     def parts(self, rows: np.ndarray) -> list[np.ndarray]:
         """Rows of one batch in parts that pad less."""
@@ -280,11 +251,10 @@ class Sampler:
                 " learn; use a longer log"
             )
         if self.users_a_step > max(self.users, TrainingConfig.batch_size):
-            batches = self.config.batch_size, self.config.accumulate
+            size, many = self.config.batch_size, self.config.accumulate
             raise DataError(
-                f"{name}: batch_size={batches[0]} × accumulate={batches[1]} users a"
-                f" step, but only {self.users} have two training events; lower"
-                " --batch-size"
+                f"{name}: batch_size={size} × accumulate={many} users a step, but only"
+                f" {self.users} have two training events; lower --batch-size"
             )
 
     def steps(self, first: int) -> Iterator[tuple[list[Any], int]]:
@@ -293,7 +263,29 @@ class Sampler:
         The batches are those of this process, the positions those of all together.
         """
         makes = (partial(self._made, *drawn) for drawn in self._plan(first))
-        return prefetched(makes) if self.windows.mapped else (make() for make in makes)
+        if not self.windows.ahead:
+            yield from (make() for make in makes)
+        elif self.windows.chance is None:
+            yield from prefetched(makes)
+        else:
+            yield from self._drawn_ahead(makes, self.windows.chance)
+
+    def _drawn_ahead(
+        self, makes: Iterable[Callable[[], Any]], chance: torch.Generator
+    ) -> Iterator[Any]:
+        """As `prefetched`, with the draws, and the checkpoints, of a run that is not.
+
+        The other thread draws ahead from a copy of PyTorch's generator, which moves up
+        to a step when that is handed out.
+        """
+        chance.set_state(torch.get_rng_state())
+
+        def with_state(make: Callable[[], Any]) -> tuple[Any, Tensor]:
+            return make(), chance.get_state()
+
+        for made, state in prefetched(partial(with_state, make) for make in makes):
+            torch.set_rng_state(state)
+            yield made
 
     def users_of(self, step: int) -> np.ndarray:
         """The user rows of a step."""
@@ -309,9 +301,7 @@ class Sampler:
                 chance = np.random.default_rng((self.config.seed, epoch + 1, 1))
                 back = chance.integers(self.windows.earlier + 1)
             steps = self._epoch(epoch)
-            positions = self._total(
-                [self.windows.lengths[rows].sum() for rows in steps]
-            )
+            positions = self._total([self.windows.lengths[r].sum() for r in steps])
             for number, (rows, count) in enumerate(zip(steps, positions, strict=True)):
                 if epoch > first or number >= skipped:
                     own = rows if self.sharded else self.group.share(rows)
@@ -329,20 +319,19 @@ class Sampler:
         self, rows: np.ndarray, positions: int, back: np.ndarray | None
     ) -> tuple[list[Any], int]:
         many = max(1, min(self.config.accumulate, len(rows)))
-        return [
+        batches = [
             self.windows.batch(part, None if back is None else back[part])
             for batch in np.array_split(rows, many)
             for part in self.windows.parts(batch)
-        ], positions
+        ]
+        return batches, positions
 
     def _total(self, counts: Sequence[Any]) -> list[int]:
         """Counts of this process as those of all, which are the same unless sharded."""
+        own = [int(count) for count in counts]
         if not self.sharded:
-            return [int(count) for count in counts]
-        numbers = [int(count) for count in counts]
-        return self.group.total(
-            torch.tensor(numbers, device=self.group.device)
-        ).tolist()
+            return own
+        return self.group.total(torch.tensor(own, device=self.group.device)).tolist()
 
 
 def shuffled_batches(
@@ -369,21 +358,40 @@ def prefetched(makes: Iterable[Callable[[], Any]]) -> Iterator[Any]:
             yield waiting.popleft().result()
 
 
-def _sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on the device.
+def parts_by(
+    lengths: np.ndarray, rows: np.ndarray, many: int, device: torch.device
+) -> list[np.ndarray]:
+    """Rows sorted by their lengths and cut into `many` parts; into one for a GPU."""
+    order = rows[np.argsort(lengths, kind="stable")]
+    many = min(many, len(rows)) if device.type == "cpu" else 1
+    return np.array_split(order, max(1, many))
+
+
+def sent(value: Any, device: torch.device) -> Any:
+    """A batch, or tensors by name, or one, on the device.
 
     A copy to a GPU goes through pinned memory, and nobody waits for it.
     """
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+    if value is None:
+        return None
+    if isinstance(value, Tensor):
+        if device.type == "cuda" and value.device.type == "cpu":
+            value = value.pin_memory()
+        return value.to(device, non_blocking=True)
+    if isinstance(value, Mapping):
+        return {name: sent(part, device) for name, part in value.items()}
+    names = [field.name for field in fields(value)]
+    return replace(
+        value, **{name: sent(getattr(value, name), device) for name in names}
+    )
 
 
 def _looked_up(column: Tensor | Joined, at_BT: Tensor, keep_BT: Tensor) -> Tensor:
     """The column's values at each place (B, T) or (B, T, M); 0 where not kept."""
-    found = (
-        torch.from_numpy(column[at_BT.numpy()])
-        if isinstance(column, Joined)
-        else column[at_BT]
-    )
-    return found.masked_fill(~(keep_BT if found.dim() == 2 else keep_BT[..., None]), 0)
+    if isinstance(column, Joined):
+        found = torch.from_numpy(column[at_BT.numpy()])
+    else:
+        found = column[at_BT]
+    if found.dim() > 2:
+        keep_BT = keep_BT[..., None]
+    return found.masked_fill(~keep_BT, 0)

@@ -662,15 +662,15 @@ MUTANTS = [
         ),
         (
             "an input's attributes are those of its target",
-            "name: _looked_up(column, at_BT, keep_BT)",
-            "name: _looked_up(column, asked, asks_BT)",
+            "n: _looked_up(c, at_BT, keep_BT)",
+            "n: _looked_up(c, asked, asks_BT)",
             "test_leaks.py"
             "::test_an_input_has_its_own_attributes_and_its_target_the_situation",
         ),
         (
             "the situation is that of the event before the target",
-            "name: _looked_up(column, asked, asks_BT)",
-            "name: _looked_up(column, at_BT, keep_BT)",
+            "n: _looked_up(c, asked, asks_BT)",
+            "n: _looked_up(c, at_BT, keep_BT)",
             "test_embedding.py"
             "::test_the_situation_is_that_of_the_target_in_training_and_in_evaluation",
         ),
@@ -838,8 +838,8 @@ MUTANTS = [
         "ranking/asof",
         (
             "a slate's history holds its own moment",
-            "np.searchsorted(number, rows * span + (times - first)) -",
-            'np.searchsorted(number, rows * span + (times - first), side="right") -',
+            "np.searchsorted(number, rows * span + (times - first))",
+            'np.searchsorted(number, rows * span + (times - first), side="right")',
             "test_ranking_slates.py"
             "::test_a_slates_history_is_all_before_its_moment_and_nothing_of_it",
         ),
@@ -882,8 +882,8 @@ MUTANTS = [
         ),
         (
             "a user's own habit is everybody's",
-            "users.astype(np.int64) * many + items,",
-            "0 * users.astype(np.int64) * many + items,",
+            "users.astype(np.int64) * many + items",
+            "0 * users.astype(np.int64) * many + items",
             "test_how_often_a_user_took_an_item_lately_is_counted_before_the_moment_alone",
         ),
         (
@@ -945,8 +945,8 @@ MUTANTS = [
         ),
         (
             "every slate of a user is the first",
-            "_uniform(len(rows)) * self._many[users]",
-            "0 * _uniform(len(rows)) * self._many[users]",
+            "self._uniform(len(rows)) * self._many[users]",
+            "0 * self._uniform(len(rows)) * self._many[users]",
             "test_ranking_ranker.py::test_training_draws_no_slate_from_after_training",
         ),
     ),

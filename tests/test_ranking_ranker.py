@@ -31,6 +31,7 @@ QUICK = ac.TrainingConfig(
     precision="float32",
 )
 KINDS = ("target", "mean")
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def test_a_setting_that_slates_do_not_know_is_one_clear_line(split, wrong, hint)
 
 
 def test_a_batch_can_be_pinned_for_its_way_to_a_gpu(split):
-    sampler = ac.Ranker(SMALL, split).sampler(split, QUICK, Group(torch.device("cpu")))
+    sampler = ac.Ranker(SMALL, split).sampler(split, QUICK, Group(CPU))
     batch = sampler.windows.batch(np.arange(20))
     tensors = [
         batch.items_BT,
@@ -268,7 +269,7 @@ def test_drawn_candidates_are_of_the_list_and_marked_rightly(split):
 
 def test_training_draws_no_slate_from_after_training(split):
     model = ac.Ranker(SMALL, split)
-    windows = model.sampler(split, QUICK, Group(torch.device("cpu"))).windows
+    windows = model.sampler(split, QUICK, Group(CPU)).windows
     seen, rows = [], np.flatnonzero(windows.lengths)
     windows.drawn_from = lambda slates: seen.extend(slates.tolist())
     for _ in range(10):
@@ -278,6 +279,32 @@ def test_training_draws_no_slate_from_after_training(split):
     assert (np.bincount(users[0], minlength=30)[np.unique(users[0])] == 8).all()
     assert split.slates.times[seen].max() < split.valid.protocol["valid_from"]
     assert len(set(seen)) > 100
+
+
+def test_slates_drawn_ahead_are_those_of_a_run_that_draws_in_the_step(split):
+    """As for a GPU: dropout draws elsewhere, and a run goes on from any step."""
+
+    def steps(ahead, first, state):
+        torch.set_rng_state(state)
+        sampler = ac.Ranker(SMALL, split).sampler(split, QUICK, Group(CPU))
+        windows = sampler.windows
+        windows.ahead, windows.chance = ahead, torch.Generator() if ahead else None
+        found = []
+        for parts, _ in sampler.steps(first):
+            drawn = [part.candidates_BN.clone() for part in parts]
+            found.append(
+                (torch.cat([d.flatten() for d in drawn]), torch.get_rng_state())
+            )
+        return found
+
+    start = torch.Generator().manual_seed(3).get_state()
+    plain, ahead = steps(False, 0, start), steps(True, 0, start)
+    assert len(plain) == len(ahead) > 3
+    for one, other in zip(plain, ahead, strict=True):
+        assert torch.equal(one[0], other[0])
+        assert torch.equal(one[1], other[1])  # what a checkpoint keeps
+    resumed = steps(True, 2, plain[1][1])
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(plain[2:], resumed, strict=True))
 
 
 def test_match_bias_adds_one_number_for_each_thing_shared():
@@ -310,6 +337,12 @@ def test_match_bias_adds_what_is_shared_of_any_number_of_things(things):
     torch.testing.assert_close(found.detach(), expected)
     found.sum().backward()
     shared = same.sum((1, 2, 3)).float()[:, None].expand(-1, 2)
+    torch.testing.assert_close(bias.shared.grad, shared)
+    # As a GPU does it.
+    product = bias._product(list(same))
+    torch.testing.assert_close(product, found)
+    bias.shared.grad = None
+    product.sum().backward()
     torch.testing.assert_close(bias.shared.grad, shared)
 
 
@@ -468,9 +501,7 @@ def test_hidden_ids_reach_the_embedding(split):
 
 def test_a_loss_of_catalogues_is_refused(split):
     model = ac.Ranker(SMALL, split)
-    batch = model.sampler(split, QUICK, Group(torch.device("cpu"))).windows.batch(
-        np.arange(4)
-    )
+    batch = model.sampler(split, QUICK, Group(CPU)).windows.batch(np.arange(4))
     with pytest.raises(
         ValueError, match="loss='full': slates are trained with 'bce' or 'combined'"
     ):
@@ -480,9 +511,7 @@ def test_a_loss_of_catalogues_is_refused(split):
 def test_the_combined_loss_adds_the_order_within_each_slate(split):
     model = ac.Ranker(SMALL, split).eval()
     assert model.default_loss == "combined"
-    batch = model.sampler(split, QUICK, Group(torch.device("cpu"))).windows.batch(
-        np.arange(6)
-    )
+    batch = model.sampler(split, QUICK, Group(CPU)).windows.batch(np.arange(6))
     alone, both = (
         model.loss(batch, criterion(split, loss)) for loss in ("bce", "combined")
     )

@@ -37,8 +37,6 @@ from attncore.sequences import Histories, Joined, Vocabulary, plain_ids
 from attncore.splits import Holdout, Split, split_at
 
 PARTS = ("train", "valid", "test")
-
-
 ASKED = 20_000  # questions that a training validates on, of those that a large log has
 
 
@@ -95,18 +93,12 @@ class Continued(Histories):
             Histories(self.items, self.offsets, self.times).take(rows),
             *(part.take(rows) for part in self.more),
         ]
-        owner = np.concatenate(
-            [np.repeat(np.arange(len(part)), part.lengths) for part in parts]
-        )
-        order = np.argsort(owner, kind="stable")
-        items, times = (
-            np.concatenate([getattr(p, name) for p in parts])[order]
-            for name in ("items", "times")
-        )
-        offsets = np.concatenate(
-            [[0], np.cumsum(sum(part.lengths for part in parts))]
-        ).astype(np.int64)
-        whole = Histories(items, offsets, times)
+        owners = [np.repeat(np.arange(len(part)), part.lengths) for part in parts]
+        order = np.argsort(np.concatenate(owners), kind="stable")
+        items = np.concatenate([part.items for part in parts])[order]
+        times = np.concatenate([part.times for part in parts])[order]
+        lengths = np.sum([part.lengths for part in parts], 0, dtype=np.int64)
+        whole = Histories(items, np.append(0, np.cumsum(lengths)), times)
         return whole if stops is None else whole.take(np.arange(len(whole)), stops)
 
 
@@ -122,27 +114,24 @@ class PreparedSplit(Split):
         """Write an ordinary split of those that are asked, with the whole catalogue."""
         rows = np.unique(np.concatenate([self.valid.users, self.test.users]))
         histories, stops = self.histories.take(rows), self.train.lengths[rows]
-        questions = {}
-        for holdout in (self.valid, self.test):
-            questions[holdout.name] = (
-                np.searchsorted(rows, holdout.users),
-                holdout.histories.lengths,
-            )
+        questions = {
+            asked.name: (np.searchsorted(rows, asked.users), asked.histories.lengths)
+            for asked in (self.valid, self.test)
+        }
         users = Vocabulary(self.users.ids[rows], "user")
-        split_at(
-            *(
-                self.name,
-                self.checksum,
-                users,
-                self.items,
-                histories,
-                stops,
-                questions,
-                self.valid.protocol,
-            ),
+        asked = split_at(
+            self.name,
+            self.checksum,
+            users,
+            self.items,
+            histories,
+            stops,
+            questions,
+            self.valid.protocol,
             titles=self.titles,
             counts=self.item_counts,
-        ).save(folder)
+        )
+        asked.save(folder)
 
 
 @dataclass(frozen=True)
@@ -173,29 +162,22 @@ class Prepared:
         folder = Path(folder)
         try:
             about = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))
-            name, protocol, shards = about["name"], about["protocol"], about["shards"]
-            if (
-                about["format"] != 1
-                or not shards
-                or not {"split", "exclude_seen"} <= set(protocol)
-            ):
-                raise ValueError(
-                    f"format {about['format']} of {name}, {len(shards)} shards"
-                )
+            name, shards, form = about["name"], about["shards"], about["format"]
+            told = {"split", "exclude_seen"} <= set(about["protocol"])
+            if form != 1 or not shards or not told:
+                raise ValueError(f"format {form} of {name}, {len(shards)} shards")
         except (OSError, ValueError, KeyError, TypeError) as error:
-            fault = (
-                f"is no prepared log ({one_line(error)}); make one with: python -m"
-                " attncore prepare"
-            )
-            raise DataError(f"{folder / 'prepared.json'}: {fault}") from None
-        with one_line_errors(folder / "items.parquet"):
-            found = pq.read_table(folder / "items.parquet").to_pandas(
-                ignore_metadata=True
-            )
-        if not {"item", "count"} <= set(found.columns) or not found["item"].is_unique:
-            fault = "needs a column item, each id once, and a column count"
             raise DataError(
-                f"{folder / 'items.parquet'}: {fault}; prepare the log anew"
+                f"{folder / 'prepared.json'}: is no prepared log ({one_line(error)});"
+                " make one with: python -m attncore prepare"
+            ) from None
+        place = folder / "items.parquet"
+        with one_line_errors(place):
+            found = pq.read_table(place).to_pandas(ignore_metadata=True)
+        if not {"item", "count"} <= set(found.columns) or not found["item"].is_unique:
+            raise DataError(
+                f"{place}: needs a column item, each id once, and a column count;"
+                " prepare the log anew"
             )
         table = found.drop(columns="count").set_index("item")
         ids = Vocabulary(plain_ids(pd.Index(found["item"])), "item")
@@ -234,9 +216,7 @@ class Prepared:
                 f"{self.folder}: a user is there twice; each belongs into one shard"
                 " with all its events"
             )
-        every = [
-            _joined([parts[part] for _, parts in shards]) for part in range(len(PARTS))
-        ]
+        every = _joined([parts for _, parts in shards])
         starts = np.cumsum([0, *(len(ids) for ids, _ in shards)])
         share = None if asked is None else -(-asked // len(self.about["shards"]))
         drawn = {name: [np.zeros(0, np.int64)] for name in PARTS[1:]}
@@ -263,19 +243,13 @@ class Prepared:
             checksum=self.about.get("checksum", ""),
             users=users,
             items=self.items,
-            histories=Continued(
-                train.items, train.offsets, train.times, more=tuple(later)
-            ),
+            histories=_continued(train, later),
             train=train,
             valid=holdouts[0],
             test=holdouts[1],
             log=self._log(),
             sharded=size > 1,
-            titles=(
-                None
-                if self.table is None or "title" not in self.table
-                else self._titles()
-            ),
+            titles=self._titles(),
         )
 
     def questions(self, part: str = "test", rank: int = 0, size: int = 1) -> Holdout:
@@ -283,13 +257,9 @@ class Prepared:
 
         `evaluate` reads them shard by shard. Only the answers are in memory.
         """
-        shards = [self._shard(number)[1] for number in self._numbers(rank, size)]
-        every = [
-            _joined([parts[number] for parts in shards]) for number in range(len(PARTS))
-        ]
-        return self._holdout(
-            part, every, _askable(every, part), sharded=size > 1, in_memory=False
-        )
+        numbers = self._numbers(rank, size)
+        every = _joined([self._shard(number)[1] for number in numbers])
+        return self._holdout(part, every, _askable(every, part), size > 1, False)
 
     def _numbers(self, rank: int, size: int) -> list[int]:
         shards = len(self.about["shards"])
@@ -304,11 +274,8 @@ class Prepared:
         """The user ids of a shard, and its parts, mapped."""
         folder = self.folder / self.about["shards"][number]
         with one_line_errors(folder / "users.parquet"):
-            ids = plain_ids(
-                pd.Index(
-                    pq.read_table(folder / "users.parquet").column("user").to_pandas()
-                )
-            )
+            users = pq.read_table(folder / "users.parquet").column("user")
+            ids = plain_ids(pd.Index(users.to_pandas()))
         parts = []
         for name in PARTS:
             offsets = np.array(mapped(folder / f"{name}.offsets.i64", np.int64))
@@ -325,9 +292,9 @@ class Prepared:
                     " prepare it anew"
                 )
             if len(items) and not 1 <= items.min() <= items.max() <= len(self.items):
-                fault = f"holds an item outside 1..{len(self.items)}"
                 raise DataError(
-                    f"{folder / name}.items.i32: {fault}; prepare the log anew"
+                    f"{folder / name}.items.i32: holds an item outside"
+                    f" 1..{len(self.items)}; prepare the log anew"
                 )
             parts.append(Histories(items, offsets, times))
         return ids, tuple(parts)
@@ -343,9 +310,7 @@ class Prepared:
         """The questions of some rows."""
         asked = parts[PARTS.index(name)]
         train, *later = parts[: PARTS.index(name)]
-        known: Histories = Continued(
-            train.items, train.offsets, train.times, more=tuple(later), chosen=rows
-        )
+        known: Histories = _continued(train, later, rows)
         if in_memory:
             known = known.take(np.arange(len(rows)))
         targets = np.asarray(asked.items[asked.offsets[rows]], np.int32)
@@ -372,36 +337,41 @@ class Prepared:
             empty.astype({"item": ids}), items=self.table, name=self.about["name"]
         )
 
-    def _titles(self) -> np.ndarray:
-        assert self.table is not None
+    def _titles(self) -> np.ndarray | None:
+        """The titles of all items, in place of a missing one the id."""
+        if self.table is None or "title" not in self.table:
+            return None
         names = pd.Series(self.items.ids, self.table.index).astype(str)
-        return (
-            self.table["title"]
-            .where(self.table["title"].notna(), names)
-            .to_numpy(object)
-        )
+        return self.table["title"].fillna(names).to_numpy(object)
 
 
 def _askable(parts: Sequence[Histories], name: str) -> np.ndarray:
-    """The rows that have a question in a part of the split.
-
-    Something in it, and something before.
-    """
+    """The rows that have something in a part of the split, and something before."""
     place = PARTS.index(name)
     before = sum(part.lengths for part in parts[:place])
     return np.flatnonzero((before > 0) & (parts[place].lengths > 0))
 
 
-def _joined(parts: list[Histories]) -> Histories:
-    """Histories of several shards as one; the events stay where they are."""
-    if len(parts) == 1:
-        return parts[0]
-    starts = np.cumsum([0, *(len(part.items) for part in parts)])
-    offsets = [
-        np.zeros(1, np.int64),
-        *(part.offsets[1:] + start for part, start in zip(parts, starts, strict=False)),
-    ]
-    columns = [
-        Joined([getattr(part, name) for part in parts]) for name in ("items", "times")
-    ]
-    return Histories(columns[0], np.concatenate(offsets), columns[1])  # type: ignore[arg-type]
+def _continued(
+    train: Histories, later: Sequence[Histories], rows: np.ndarray | None = None
+) -> Continued:
+    return Continued(
+        train.items, train.offsets, train.times, more=tuple(later), chosen=rows
+    )
+
+
+def _joined(shards: Sequence[tuple[Histories, ...]]) -> list[Histories]:
+    """Each part of several shards as one; the events stay where they are."""
+    if len(shards) == 1:
+        return list(shards[0])
+    found = []
+    for parts in zip(*shards, strict=True):
+        starts = np.cumsum([0, *(len(part.items) for part in parts)])
+        ends = [
+            part.offsets[1:] + start for part, start in zip(parts, starts, strict=False)
+        ]
+        items: Any = Joined([part.items for part in parts])
+        times: Any = Joined([part.times for part in parts])
+        offsets = np.concatenate([np.zeros(1, np.int64), *ends])
+        found.append(Histories(items, offsets, times))
+    return found

@@ -1,17 +1,20 @@
-"""Stage 1 for logs that memory does not hold: the prepared form, written.
+"""Logs of any size are written as the prepared form that `prepared` reads.
 
-:mod:`attncore.large.prepared` says what it is. The log is cleaned in chunks, by the
-rules for a log in memory, and sorted by DuckDB (:mod:`attncore.large.staging`); numpy
-divides one shard at a time.
+A log goes chunk by chunk through the cleaning of `read_interactions` (`readers.present`
+and `readers.clean`) into DuckDB, which gives back shards of it, sorted and without
+duplicates; numpy divides one shard at a time. Only a chunk, and what a query returns,
+is ever in memory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +23,37 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from attncore.errors import DataError
+from attncore.errors import DataError, one_line
 from attncore.interactions import ReadSummary
 from attncore.large.prepared import PARTS, Prepared, mapped
-from attncore.large.staging import Log, staged
-from attncore.readers import TICKS, read_known
+from attncore.readers import (
+    EARLY,
+    TICKS,
+    Layout,
+    RefusedError,
+    Source,
+    as_number,
+    check_names,
+    clean,
+    file_kind,
+    parquet_frames,
+    parquet_schema,
+    plain_values,
+    present,
+    read_known,
+    require_one_era,
+    roles_of,
+    shares,
+    text_frames,
+    written,
+)
 from attncore.runs import UNFINISHED
 from attncore.splits import protocol_of
+
+ROWS = 1 << 16  # of a chunk
+PLACES = 2**33  # rows that a sort key has room for, beside what is finer than seconds
+FILES = ("items.i32", "<i4"), ("times.i64", "<i8"), ("offsets.i64", "<i8")
+STRETCH = 2**16  # seconds: times are counted by such stretches to find where to cut
 
 
 def prepare(
@@ -46,7 +73,12 @@ def prepare(
     name: str | None = None,
     repeats: bool = False,
     drop_duplicates: bool = True,
+    time_format: str | None = None,
     time_unit: str = "s",
+    in_order: bool = False,
+    separator: str | None = None,
+    header: bool = True,
+    quoted: bool = True,
     kinds: Mapping[str, str] | None = None,
 ) -> Prepared:
     """Turn a log of any size into the prepared form, and divide it.
@@ -60,8 +92,10 @@ def prepare(
         source: .csv or .tsv, plain or .gz, .parquet, or a folder of .parquet parts.
         out: a folder that does not exist yet; the disk beside it needs room for the log
             twice over.
-        user, item, time, items, name, repeats, drop_duplicates, time_unit, kinds: as
-            for `read_interactions`.
+        user, item, time, items, name, repeats, drop_duplicates, time_format: as for
+            `read_interactions`.
+        time_unit, in_order, separator, header, quoted, kinds: as for
+            `read_interactions`.
         split: "leave-one-out", or "time" with the shares `valid` and `test` of the
             events.
         valid, test: see `split_by_time`.
@@ -90,18 +124,22 @@ def prepare(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=UNFINISHED) as place:
         scratch, fresh = Path(place), Path(place) / "prepared"
         fresh.mkdir()
-        how: dict[str, Any] = {
-            "time_unit": time_unit,
-            "drop_duplicates": drop_duplicates,
-            "shards": shards,
-        }
-        with staged(
-            source, (user, item, time), scratch, memory=memory, threads=threads, **how
-        ) as log:
-            names, duplicates = _write_shards(log, fresh)
+        columns = user, item, None if in_order else time
+        how = (time_unit, drop_duplicates, shards, memory, threads, time_format)
+        layout = Layout(separator, header, quoted)
+        with staged(source, columns, scratch, *how, layout) as log:
+            names = [f"shard-{number:05d}" for number in range(len(log.bounds))]
+            found: Counter[str] = Counter()
+            for number, shard in enumerate(names):
+                found += log.write_shard(number, fresh / shard)
+            dropped = log.dropped
+            if twice := found["duplicates"]:
+                dropped = dropped | {"duplicates": twice}
+            kept = log.read - sum(dropped.values())
+            again = 0 if repeats else found["again"]
+            log.notes.extend(shares(kept, found["tied"], again))
             known = _known_items(log, items, item, kinds)
-        dropped = log.dropped | ({"duplicates": duplicates} if duplicates else {})
-        summary = ReadSummary(log.read, log.read - sum(dropped.values()), dropped)
+        summary = ReadSummary(log.read, kept, dropped, log.notes)
         called = name or source.name.split(".")[0]
         protocol: dict[str, Any] = {"split": split}
         cuts = None
@@ -113,10 +151,8 @@ def prepare(
                 )
             cuts = _cuts(fresh, names, summary.kept, valid, test)
             protocol |= {"valid_from": cuts[0], "test_from": cuts[1]}
-        counts, digest = (
-            np.zeros(len(log.items), np.int64),
-            hashlib.sha256(repr(log.items.tolist()).encode()),
-        )
+        counts = np.zeros(len(log.items), np.int64)
+        digest = hashlib.sha256(repr(log.items.tolist()).encode())
         without = sum(_divide(fresh / shard, cuts, counts, digest) for shard in names)
         if cuts is not None:
             protocol["users_without_history"] = without
@@ -130,29 +166,352 @@ def prepare(
             "shards": names,
             "summary": asdict(summary),
         }
-        (fresh / "prepared.json").write_text(
-            json.dumps(about, indent=1), encoding="utf-8"
-        )
+        text = json.dumps(about, indent=1)
+        (fresh / "prepared.json").write_text(text, encoding="utf-8")
         fresh.replace(out)
     return Prepared.open(out)
 
 
-def _write_shards(log: Log, folder: Path) -> tuple[list[str], int]:
-    """Write whole histories, shard by shard.
+@dataclass(frozen=True)
+class Log:
+    """A log inside DuckDB, checked.
 
-    Their names, and how many duplicates were left out.
+    Table `kept` has user, item, time in seconds, `finer`, what is finer than seconds,
+    and `place`, the order of rows of one second; table `catalogue` numbers the items.
+
+    Attributes:
+        database: the open connection.
+        read: rows in the source.
+        dropped: reason -> rows, without the duplicates that shards leave out.
+        notes: what reading had to say.
+        item_type: "int64" or "str".
+        items: ids of the catalogue, ascending.
+        bounds: where shards begin, by user id; shard k has the users from bounds[k] on,
+            before bounds[k + 1].
+        has_time: whether there are times; else `time` numbers the rows.
+        drop_duplicates: leave out all but the first event of one user, item and time.
     """
-    names, duplicates = [], 0
-    for number in range(len(log.bounds)):
-        name = f"shard-{number:05d}"
-        (folder / name).mkdir()
-        items, times, offsets, again = log.shard(
-            number, folder / name / "users.parquet"
+
+    database: Any
+    read: int
+    dropped: dict[str, int]
+    notes: list[str]
+    item_type: str
+    items: np.ndarray
+    bounds: list[Any]
+    has_time: bool
+    drop_duplicates: bool
+
+    def write_shard(self, number: int, folder: Path) -> Counter[str]:
+        """Write whole histories of a shard's users, ascending.
+
+        Returns:
+            how many events were "duplicates", are "tied" with another of their user, or
+            take an item "again".
+        """
+        folder.mkdir()
+        run = self.database.execute
+        within, given = "true", {}
+        if number > 0:
+            within, given["low"] = f'{within} AND "user" >= $low', self.bounds[number]
+        if number + 1 < len(self.bounds):
+            end = self.bounds[number + 1]
+            within, given["high"] = f'{within} AND "user" < $high', end
+        read = run(f"SELECT count(*) FROM kept WHERE {within}", given).fetchone()[0]
+        events = f'SELECT "user", item, time, finer, place FROM kept WHERE {within}'
+        if self.drop_duplicates:
+            events = (
+                f'SELECT "user", item, time, finer, min(place) AS place FROM ({events})'
+                ' GROUP BY "user", item, time, finer'
+            )
+        run(
+            'CREATE TABLE shard AS SELECT "user", number, time, finer, place'
+            f" FROM ({events}) JOIN catalogue USING (item)",
+            given,
         )
-        _write(folder / name, "all", items, times, offsets)
-        names.append(name)
-        duplicates += again
-    return names, duplicates
+        counted = (
+            'SELECT "user", count(*) AS n FROM shard GROUP BY "user" ORDER BY "user"'
+        )
+        lengths = run(f"SELECT n FROM ({counted})").fetchnumpy()["n"]
+        users = str(folder / "users.parquet").replace("'", "''")
+        run(f"COPY (SELECT \"user\" FROM ({counted})) TO '{users}' (FORMAT parquet)")
+        found = run(
+            'SELECT number, time FROM shard ORDER BY "user", time, place'
+        ).fetchnumpy()
+        groups = 'SELECT count(*) AS n FROM shard GROUP BY "user"'
+        tied, pairs = run(
+            f"SELECT (SELECT sum(n) FROM ({groups}, time, finer) WHERE n > 1),"
+            f" (SELECT count(*) FROM ({groups}, number))"
+        ).fetchone()
+        run("DROP TABLE shard")
+        offsets = np.append(0, np.cumsum(lengths))
+        _write(folder, "all", found["number"], found["time"], offsets)
+        kept = len(found["time"])
+        return Counter(duplicates=read - kept, tied=int(tied or 0), again=kept - pairs)
+
+
+@contextlib.contextmanager
+def staged(
+    source: Path,
+    columns: tuple[str, str, str | None],
+    scratch: Path,
+    time_unit: str,
+    drop_duplicates: bool,
+    shards: int | None,
+    memory: str = "1GB",
+    threads: int | None = None,
+    time_format: str | None = None,
+    layout: Layout | None = None,
+) -> Iterator[Log]:
+    """Read a log into DuckDB, on disk in `scratch`; arguments as for `prepare`.
+
+    Raises:
+        DataError: DuckDB is not installed, the log is broken, or memory or disk are too
+            small.
+    """
+    try:
+        import duckdb
+    except ImportError:
+        raise DataError(
+            "preparing needs DuckDB; install it with: pip install 'attncore[prepare]'"
+        ) from None
+    settings: dict[str, Any] = {
+        "memory_limit": memory,
+        "temp_directory": str(scratch),
+        "autoinstall_known_extensions": "false",
+    }
+    try:
+        database = duckdb.connect(str(scratch / "log.duckdb"), config=settings)
+    except duckdb.Error as error:
+        raise DataError(
+            f"memory is '{memory}': {one_line(error)}; write it like 1GB"
+        ) from None
+    try:
+        if threads is not None:
+            database.execute(f"SET threads = {int(threads)}")
+        chunks = _Chunks(source, columns, scratch, layout or Layout())
+        how = (time_format, TICKS[time_unit])
+        yield _log(database, chunks, how, drop_duplicates, shards)
+    except duckdb.OutOfMemoryException as error:
+        raise DataError(
+            f"{source}: {memory} of memory are too few ({one_line(error)}); give more"
+        ) from None
+    except duckdb.Error as error:
+        if isinstance(error, duckdb.IOException) and "space" in str(error):
+            raise DataError(
+                f"{scratch.parent}: no room to prepare {source}; choose another --out"
+            ) from None
+        raise DataError(
+            f"{source}: cannot be read ({one_line(error)}); make it anew"
+        ) from None
+    finally:
+        database.close()
+
+
+class _Chunks:
+    """Ids and times as they are written, chunk by chunk, as often as is asked.
+
+    A file of text is read once. Meanwhile it is counted what only a whole column
+    decides, and the columns that are asked for are put into `scratch`.
+
+    Raises:
+        DataError: there is no such file, it is damaged, a column is absent, or the disk
+            is full.
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        columns: tuple[str, str, str | None],
+        scratch: Path,
+        layout: Layout,
+    ) -> None:
+        self.source, self.where = source, Source(str(source), layout=layout)
+        self.written: dict[str, Counter[str]] = {}
+        self.kept: Path | None = None
+        kind, _ = file_kind(source, layout)
+        if kind == ".jsonl":
+            raise DataError(
+                f"{source}: only .csv, .tsv and .parquet can be prepared; write it as"
+                " one of them"
+            )
+        if kind == ".parquet":
+            _, schema, self.where = parquet_schema(source)
+            empty = pd.DataFrame(columns=schema.names)
+            check_names(empty, self.where)
+            self._name(next(parquet_frames(source, schema.names, 1), empty), columns)
+        else:
+            try:
+                self._keep(columns, scratch / "log.arrow")
+            except OSError as error:  # of writing: what cannot be read is a DataError
+                raise DataError(
+                    f"{scratch.parent}: no room to prepare {source}"
+                    f" ({one_line(error)}); choose another --out"
+                ) from None
+
+    def _name(self, frame: pd.DataFrame, columns: tuple[str, str, str | None]) -> None:
+        check_names(frame, self.where)
+        self.roles = roles_of(frame, *columns, self.where)
+
+    def _keep(self, columns: tuple[str, str, str | None], kept: Path) -> None:
+        fault: DataError | None = None
+        with contextlib.ExitStack() as files:
+            writer = None
+            frames = text_frames(self.source, self.where, ROWS)
+            for number, frame in enumerate(frames):
+                try:
+                    if number == 0:
+                        self._name(frame, columns)
+                except DataError as error:  # unless the file is worse further on
+                    fault = error
+                if fault is not None:
+                    continue
+                for column in self.roles.values():
+                    so_far = self.written.get(column, Counter())
+                    self.written[column] = so_far + written(frame[column])
+                table = pa.table(
+                    {role: frame[column] for role, column in self.roles.items()}
+                    | {"row": frame.index.to_numpy()}
+                )
+                if writer is None:
+                    options = pa.ipc.IpcWriteOptions(compression="lz4")
+                    file = files.enter_context(pa.OSFile(str(kept), "wb"))
+                    stream = pa.ipc.new_stream(file, table.schema, options=options)
+                    writer = files.enter_context(stream)
+                writer.write_table(table)
+        if fault is not None:
+            raise fault
+        self.kept = kept
+
+    def __iter__(self) -> Iterator[pd.DataFrame]:
+        """Frames of the columns in `roles`, with typed ids and times."""
+        if self.kept is None:
+            yield from parquet_frames(self.source, list(self.roles.values()), ROWS)
+            return
+        with pa.OSFile(str(self.kept)) as file:
+            for batch in pa.ipc.open_stream(file):
+                frame = batch.to_pandas()
+                texts = frame.drop(columns="row").set_axis(
+                    list(self.roles.values()), axis=1
+                )
+                yield texts.set_axis(pd.Index(frame["row"], name=None)).apply(
+                    lambda values: as_number(
+                        values, decimals=False, column=self.written[values.name]
+                    )
+                )
+
+    def times(self) -> Counter[str] | None:
+        """How the times of complete rows are written, where they are text."""
+        found: Counter[str] = Counter()
+        for frame in self:
+            kept, _ = present(frame, self.roles, self.where)
+            if kept.empty:
+                continue
+            values = plain_values(kept[self.roles["time"]])
+            if values.dtype != "str":
+                return None
+            found += written(values)
+        return found
+
+    def close(self) -> None:
+        """Delete what was put into `scratch`."""
+        if self.kept is not None:
+            self.kept.unlink()
+
+
+def _log(
+    database: Any,
+    chunks: _Chunks,
+    how: tuple[str | None, int],
+    drop_duplicates: bool,
+    shards: int | None,
+) -> Log:
+    """Clean all chunks into the table `events`, and number its items."""
+    where, has_time = chunks.where, "time" in chunks.roles
+    times = chunks.times() if has_time else None
+    read, events, is_finer = 0, 0, False
+    dropped: Counter[str] = Counter()
+    refused: RefusedError | None = None
+    early: tuple[Any, int] | None = None
+    latest = 0
+    for frame in chunks:
+        kept, without = present(frame, chunks.roles, where)
+        read += len(frame)
+        dropped.update(without)
+        if kept.empty:
+            continue
+        try:
+            columns, finer = clean(kept, chunks.roles, where, *how, times)
+        except RefusedError as error:
+            if refused is None or error.step < refused.step:
+                refused = error
+        if refused is not None:
+            continue
+        place = np.arange(events, events + len(columns))
+        if finer is None:
+            columns["time"], finer = place, np.zeros(len(columns))
+        else:
+            before = columns["time"][columns["time"] < EARLY]
+            if early is None and not before.empty:
+                early = before.index[0], int(before.iloc[0])
+            latest = max(latest, int(columns["time"].max()))
+        is_finer = is_finer or bool(finer.any())
+        # As bits, floats from 0 on keep their order.
+        columns = columns.assign(finer=finer.view(np.int64), place=place)
+        database.register("chunk", pa.Table.from_pandas(columns, preserve_index=False))
+        into = "INSERT INTO events" if events else "CREATE TABLE events AS"
+        database.execute(f"{into} SELECT * FROM chunk")
+        database.unregister("chunk")
+        events += len(columns)
+        whole_items = columns["item"].dtype == "int64"
+    chunks.close()
+    if read == dropped.total():
+        raise DataError(
+            f"{where.name}: no events ({read} rows below the header); a row needs a"
+            " user and an item"
+        )
+    if refused is not None:
+        raise DataError(str(refused))
+    if has_time:
+        require_one_era(early, latest, where, chunks.roles["time"])
+    if events >= PLACES:
+        raise DataError(
+            f"{where.name}: {events:,} rows; prepare it in parts of at most {PLACES:,}"
+        )
+    # What is finer than a second decides the order, then the row.
+    order = f"CAST(finer AS HUGEINT) * {PLACES} + place" if is_finer else "place"
+    database.execute(
+        f'CREATE VIEW kept AS SELECT "user", item, time, finer, {order} AS place FROM'
+        " events"
+    )
+    database.execute(
+        "CREATE TABLE catalogue AS SELECT item, CAST(row_number() OVER (ORDER BY item)"
+        " AS INTEGER) AS number FROM (SELECT DISTINCT item FROM events)"
+    )
+    items = database.execute("SELECT item FROM catalogue ORDER BY number").fetchnumpy()
+    return Log(
+        database,
+        read,
+        {reason: count for reason, count in dropped.items() if count},
+        where.notes,
+        "int64" if whole_items else "str",
+        np.asarray(items["item"], np.int64 if whole_items else object),
+        _bounds(database, read, shards or max(8, -(-read // 5_000_000))),
+        has_time,
+        drop_duplicates and has_time,
+    )
+
+
+def _bounds(database: Any, read: int, shards: int) -> list[Any]:
+    """User ids at which shards of about equally many events begin, by a sample."""
+    step = max(1, read // 100_000)
+    sample = database.execute(
+        f'SELECT "user" FROM kept WHERE hash(place) % {step} = 0 ORDER BY "user"'
+    ).fetchall()
+    if not sample:
+        return [None]
+    firsts = [sample[len(sample) * k // shards][0] for k in range(shards)]
+    return list(dict.fromkeys(firsts))
 
 
 def _known_items(
@@ -162,41 +521,33 @@ def _known_items(
     if source is None:
         return {}
     ids = pd.Series(log.items, dtype=log.item_type)
-    table = read_known(source, "item", column, ids, dict(kinds or {}))
-    for taken in ("item", "count"):
-        if taken in table.columns:
-            raise DataError(
-                f"the table of items has a column '{taken}', which is taken; rename it"
-            )
-    table = table.reindex(pd.Index(ids))
-    return {
-        str(name): pa.array(values, from_pandas=True) for name, values in table.items()
-    }
+    table = read_known(source, "item", column, ids, dict(kinds or {}), log.notes)
+    for taken in table.columns.intersection(["item", "count"]):
+        raise DataError(
+            f"the table of items has a column '{taken}', which is taken; rename it"
+        )
+    known = table.reindex(pd.Index(ids)).items()
+    return {str(name): pa.array(values, from_pandas=True) for name, values in known}
 
 
 def _cuts(
     folder: Path, shards: list[str], events: int, valid: float, test: float
 ) -> tuple[int, int]:
-    """The two moments that divide the log, as `split_by_time` finds them.
-
-    Not all times are in memory.
-    """
-    # Seconds; first the stretch of time that a cut falls into, then the place in it.
-    wide = 2**16
-    counts = pd.Series(dtype="int64")
+    """The two moments that divide the log, as `split_by_time` finds them."""
+    # First the stretch of time that a cut falls into, then the place in it.
     times = [mapped(folder / shard / "all.times.i64", np.int64) for shard in shards]
+    counts: Counter[int] = Counter()
     for column in times:
-        stretch, many = np.unique(column // wide, return_counts=True)
-        counts = counts.add(pd.Series(many, stretch), fill_value=0)
-    before = counts.sort_index().cumsum().astype("int64")
+        stretches, many = np.unique(column // STRETCH, return_counts=True)
+        counts.update(dict(zip(stretches.tolist(), many.tolist(), strict=True)))
 
     def at(place: int) -> int:
-        number = int(np.searchsorted(before.to_numpy(), place, side="right"))
-        stretch = int(before.index[number])
-        inside = np.sort(
-            np.concatenate([column[column // wide == stretch] for column in times])
-        )
-        return int(inside[place - (int(before.iloc[number - 1]) if number else 0)])
+        for stretch in sorted(counts):
+            if place < counts[stretch]:
+                break
+            place -= counts[stretch]
+        inside = [column[column // STRETCH == stretch] for column in times]
+        return int(np.sort(np.concatenate(inside))[place])
 
     return at(int(events * (1 - valid - test))), at(int(events * (1 - test)))
 
@@ -204,20 +555,12 @@ def _cuts(
 def _divide(
     folder: Path, cuts: tuple[int, int] | None, counts: np.ndarray, digest: Any
 ) -> int:
-    """Divide a shard's histories, and count its training events by item.
-
-    Returns:
-        how many users have nothing before test.
-    """
-    items = np.fromfile(folder / "all.items.i32", "<i4")
-    times = np.fromfile(folder / "all.times.i64", "<i8")
-    offsets = np.fromfile(folder / "all.offsets.i64", "<i8")
+    """Divide a shard, count its training events by item; users without a past."""
+    columns = [np.fromfile(folder / f"all.{name}", kind) for name, kind in FILES]
+    items, times, offsets = columns
     lengths = np.diff(offsets)
     if cuts is None:
-        stops = (
-            np.where(lengths >= 3, lengths - 2, lengths),
-            np.where(lengths >= 3, lengths - 1, lengths),
-        )
+        stops = tuple(np.where(lengths >= 3, lengths - n, lengths) for n in (2, 1))
     else:
         passed = [np.concatenate([[0], np.cumsum(times < cut)]) for cut in cuts]
         stops = tuple(early[offsets[1:]] - early[offsets[:-1]] for early in passed)
@@ -226,24 +569,16 @@ def _divide(
     begins = np.zeros(len(lengths), np.int64)
     for number, (name, stop) in enumerate(zip(PARTS, (*stops, lengths), strict=True)):
         inside = part == number
-        _write(
-            folder,
-            name,
-            items[inside],
-            times[inside],
-            np.concatenate([[0], np.cumsum(stop - begins)]),
-        )
+        starts = np.append(0, np.cumsum(stop - begins))
+        _write(folder, name, items[inside], times[inside], starts)
         digest.update(items[inside])
         begins = stop
     counts += np.bincount(items[part == 0], minlength=len(counts) + 1)[1:]
-    for column in ("items.i32", "times.i64", "offsets.i64"):
+    for column, _ in FILES:
         (folder / f"all.{column}").unlink()
     return int((stops[1] == 0).sum())
 
 
-def _write(
-    folder: Path, part: str, items: np.ndarray, times: np.ndarray, offsets: np.ndarray
-) -> None:
-    items.astype("<i4").tofile(folder / f"{part}.items.i32")
-    times.astype("<i8").tofile(folder / f"{part}.times.i64")
-    offsets.astype("<i8").tofile(folder / f"{part}.offsets.i64")
+def _write(folder: Path, part: str, *columns: np.ndarray) -> None:
+    for (name, kind), column in zip(FILES, columns, strict=True):
+        column.astype(kind).tofile(folder / f"{part}.{name}")

@@ -1,19 +1,16 @@
-"""Stage 1b, continued.
-
-Slates become tensors, with all their candidates or, to train on, a few drawn ones.
-"""
+"""Slates become tensors, with all their candidates or, to train on, a few drawn."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from attncore.batches import parts_by, sent
 from attncore.errors import DataError
 from attncore.features import Feature, fit_features
 from attncore.ranking.asof import DAY, IndexedSlates, Known
@@ -21,28 +18,14 @@ from attncore.sequences import spans
 from attncore.splits import Split
 
 POPULARITY_DAYS = 7, 28
-
-
 OWN_DAYS = 7, 28, 91
-
-
 CUT_DAYS = 7  # over which a number of the events, such as a price cut, is averaged
-
-
 ALL = np.iinfo(np.int64).max  # items of a past
-
-
 EACH = 8  # slates of a user that an epoch shows
-
-
 CLICKED_AT_MOST = 8  # clicked candidates of a slate that one batch shows
 
-
-# A bucket of counts begins at each; bucket 0 is unknown.
+# A bucket of counts begins at each, and one of seconds since; bucket 0 is unknown.
 COUNTS = torch.tensor([1, 2, 3, 4, 6, 9, 14, 22])
-
-
-# The same for seconds since.
 AGES = torch.tensor([0, 1, 2, 4, 8, 15, 29, 57, 113, 226]) * DAY
 
 
@@ -84,24 +67,7 @@ class SlateBatch:
 
     def to(self, device: torch.device) -> SlateBatch:
         """The batch on a device."""
-        if device.type == "cpu":
-            return self
-
-        def sent(value: Any) -> Any:
-            if isinstance(value, Tensor):
-                return (value.pin_memory() if device.type == "cuda" else value).to(
-                    device, non_blocking=True
-                )
-            return (
-                value
-                if value is None
-                else {name: sent(column) for name, column in value.items()}
-            )
-
-        return replace(
-            self,
-            **{field.name: sent(getattr(self, field.name)) for field in fields(self)},
-        )
+        return sent(self, device)
 
 
 class Situations:
@@ -121,14 +87,12 @@ class Situations:
         self.features, self.slates = features, slates
         self.codes = {}
         for feature in features:
-            if feature.name in slates.shown:
-                self.codes[feature.name] = feature.encode(
-                    slates.shown[feature.name].categories.to_numpy()
-                )
-            elif feature.name in slates.situation:
-                self.codes[feature.name] = feature.encode(
-                    slates.situation[feature.name]
-                )
+            name = feature.name
+            if name in slates.shown:
+                shown = slates.shown[name].categories.to_numpy()
+                self.codes[name] = feature.encode(shown)
+            elif name in slates.situation:
+                self.codes[name] = feature.encode(slates.situation[name])
 
     def __call__(
         self,
@@ -140,16 +104,15 @@ class Situations:
         """Codes or numbers (B, N) of candidates at `places` of lists (B, 1)."""
         found = {}
         for feature in self.features:
-            if feature.name in self.slates.shown:
-                column = self.codes[feature.name][
-                    self.slates.shown[feature.name].codes[places]
-                ]
-            elif feature.name in self.slates.situation:
-                column = np.broadcast_to(self.codes[feature.name][lists], places.shape)
+            name = feature.name
+            if name in self.slates.shown:
+                column = self.codes[name][self.slates.shown[name].codes[places]]
+            elif name in self.slates.situation:
+                column = np.broadcast_to(self.codes[name][lists], places.shape)
             else:
-                mean = self.slates.mean_lately(feature.name, items, times, CUT_DAYS)
+                mean = self.slates.mean_lately(name, items, times, CUT_DAYS)
                 column = feature.encode(mean.ravel()).reshape(mean.shape)
-            found[feature.name] = torch.tensor(column)
+            found[name] = torch.tensor(column)
         return found
 
 
@@ -170,25 +133,18 @@ def fit_situation(split: Split, columns: Sequence[str]) -> tuple[Feature, ...]:
         name = column.split(":")[0]
         if name in slates.shown:
             shown = slates.shown[name]
-            places = np.concatenate(
-                [
-                    np.zeros(0, int),
-                    *(np.arange(*slates.offsets[i : i + 2]) for i in lists),
-                ]
-            )
-            seen = np.bincount(shown.codes[places], minlength=len(shown.categories)) > 0
+            places = spans(slates.offsets[lists], np.diff(slates.offsets)[lists])
+            seen = np.unique(shown.codes[places])
             table, kind = pd.DataFrame({name: shown.categories[seen]}), "category"
         elif name in slates.situation:
             table, kind = slates.situation.iloc[lists], "category"
         elif name in split.train.attributes:
             table, kind = pd.DataFrame({name: split.train.attributes[name]}), "number"
         else:
-            known = ", ".join(
-                [*slates.shown, *slates.situation, *split.train.attributes]
-            )
+            known = *slates.shown, *slates.situation, *split.train.attributes
             raise DataError(
                 f"{split.name}: no situation feature '{name}'; slates and events have"
-                f" {known}"
+                f" {', '.join(known)}"
             )
         found += fit_features(table, [f"{name}:{kind}"], f"{split.name}, situation")
     return tuple(found)
@@ -210,8 +166,6 @@ class SlateWindows:
         drawn: candidates drawn at random from each list, beside up to 8 clicked ones.
     """
 
-    mapped = False
-
     def __init__(
         self,
         slates: IndexedSlates,
@@ -224,6 +178,8 @@ class SlateWindows:
     ) -> None:
         self.slates, self.length, self.drawn = slates, length, drawn
         self.device = torch.device(device)
+        self.ahead = self.device.type != "cpu"
+        self.chance = torch.Generator() if self.ahead else None
         self.situations = Situations(situation, slates)
         few = len(slates)
         if until is not None:
@@ -242,10 +198,10 @@ class SlateWindows:
     def batch(self, rows: np.ndarray, back: np.ndarray | None = None) -> SlateBatch:
         """A random slate of each row's user; `back` is for histories.
 
-        PyTorch's generator draws it, as it draws the candidates.
+        The same generator draws it and its candidates.
         """
         users = self.users_of(rows)
-        which = (_uniform(len(rows)) * self._many[users]).astype(np.int64)
+        which = (self._uniform(len(rows)) * self._many[users]).astype(np.int64)
         return self.drawn_from(self._order[self._first[users] + which])
 
     def drawn_from(self, rows: np.ndarray) -> SlateBatch:
@@ -257,15 +213,13 @@ class SlateWindows:
         slates, count, every = self.slates, len(rows), np.int64(len(self.slates.items))
         start = slates.offsets[slates.lists[rows]]
         size = np.diff(slates.offsets)[slates.lists[rows]]
-        many, first = (
-            np.diff(slates.clicked_offsets)[rows],
-            slates.clicked_offsets[rows],
-        )
-        shift = (_uniform(count) * many).astype(np.int64)  # of more than 8, some 8
+        many = np.diff(slates.clicked_offsets)[rows]
+        first = slates.clicked_offsets[rows]
+        shift = (self._uniform(count) * many).astype(np.int64)  # of more than 8, some 8
         step = np.arange(CLICKED_AT_MOST)
         at = first[:, None] + (step + shift[:, None]) % many[:, None]
         clicked = np.where(step < many[:, None], slates.clicked[at], -1)
-        drawn = (_uniform(count, self.drawn) * size[:, None]).astype(int)
+        drawn = (self._uniform(count, self.drawn) * size[:, None]).astype(int)
         others = start[:, None] + drawn
         owner = np.repeat(np.arange(count), many)
         key = owner * every + slates.clicked[spans(first, many)]
@@ -290,13 +244,9 @@ class SlateWindows:
         return self._made(np.array([row]), places, real).to(self.device)
 
     def parts(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Rows of one training step in parts that pad less.
-
-        By what their users took.
-        """
+        """Rows of one training step in parts that pad less, by what users took."""
         lengths = self.slates.histories.lengths[self.users_of(rows)]
-        parts = max(1, min(2, len(rows))) if self.device.type == "cpu" else 1
-        return np.array_split(rows[np.argsort(lengths, kind="stable")], parts)
+        return parts_by(lengths, rows, 2, self.device)
 
     def _made(
         self, rows: np.ndarray, places: np.ndarray, real: np.ndarray
@@ -309,10 +259,9 @@ class SlateWindows:
         situation = self.situations(lists, places, items, moments)
         return slate_batch(slates, whole, self.length, users, items, moments, situation)
 
-
-def _uniform(*shape: int) -> np.ndarray:
-    """Numbers from 0 to below 1, from PyTorch's generator."""
-    return torch.rand(*shape, dtype=torch.float64).numpy()
+    def _uniform(self, *shape: int) -> np.ndarray:
+        """Numbers from 0 to below 1."""
+        return torch.rand(shape, generator=self.chance, dtype=torch.float64).numpy()
 
 
 def slate_batch(

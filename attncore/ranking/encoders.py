@@ -18,10 +18,10 @@ class MatchBias(nn.Module):
 
     One learned number per head and thing: to be the same item, to be of the same
     category, of the same brand, and so on. All start at 1, so that a candidate first
-    looks at what is most like it. In every other head, being the same
-    item starts at 4: one head then looks at the item's own past, one at that of its
-    kind. It is the sibling of
-    `RelativeBias`: there the scores know how far apart two events are, here how alike.
+    looks at what is most like it. In every other head, being the same item starts at 4:
+    one head then looks at the item's own past, one at that of its kind. It is the
+    sibling of `RelativeBias`: there the scores know how far apart two events are, here
+    how alike.
 
     Args:
         things: how many things can be shared, any number.
@@ -42,33 +42,39 @@ class MatchBias(nn.Module):
     def forward(self, candidates: Sequence[Tensor], past: Sequence[Tensor]) -> Tensor:
         """The bias (B, H, N, K) from codes (B, N) and (B, K), a pair a thing.
 
-        A code below 0 matches none. Most pairs share little, and what a pair shares of
-        up to 8 things is one byte, a bit a thing. So the sums are made once for each
-        byte and looked up: a few operations on bytes instead of a sum of N × K floats
-        each. Beyond 8 things, the sums of each further 8 are added.
+        A code below 0 matches none.
         """
-        pairs = list(zip(candidates, past, strict=True))
-        bias_BHNK = self._of_byte(pairs[:BYTE], self.shared[:BYTE])
-        for start in range(BYTE, len(pairs), BYTE):
+        pairs = zip(candidates, past, strict=True)
+        same = [code_BN[:, :, None] == code_BK[:, None] for code_BN, code_BK in pairs]
+        if self.shared.device.type != "cpu":
+            return self._product(same)
+        bias_BHNK = self._of_byte(same[:BYTE], self.shared[:BYTE])
+        for start in range(BYTE, len(same), BYTE):
             some = slice(start, start + BYTE)
-            bias_BHNK = bias_BHNK + self._of_byte(pairs[some], self.shared[some])
+            bias_BHNK = bias_BHNK + self._of_byte(same[some], self.shared[some])
         return bias_BHNK
 
-    def _of_byte(
-        self, pairs: Sequence[tuple[Tensor, Tensor]], shared_SH: Tensor
-    ) -> Tensor:
-        """The part of the bias that is owed to S things, 8 at most."""
-        shared_BNK = torch.zeros((), dtype=torch.uint8, device=shared_SH.device)
-        for number, (code_BN, code_BK) in enumerate(pairs):
-            same_BNK = (code_BN[:, :, None] == code_BK[:, None]).view(torch.uint8)
-            shared_BNK = shared_BNK | (same_BNK << number)
-        many = len(pairs)
-        # One row for each set of things.
-        sums = self.bits[: 2**many, :many] @ shared_SH
-        looked_up = [
-            column.index_select(0, shared_BNK.int().flatten())
-            for column in sums.unbind(1)
-        ]
+    def _product(self, same: Sequence[Tensor]) -> Tensor:
+        """The bias as one product, whose gradient is one too.
+
+        That of a look-up would be added, number by number, into the same few rows.
+        """
+        same_BNKS = torch.stack(list(same), -1).to(self.shared.dtype)
+        return (same_BNKS @ self.shared).permute(0, 3, 1, 2)
+
+    def _of_byte(self, same: Sequence[Tensor], shared_SH: Tensor) -> Tensor:
+        """The part of the bias that is owed to S things, 8 at most.
+
+        What a pair shares of them is one byte, a bit a thing. So the sums are made once
+        for each byte and looked up: on a CPU a few operations on bytes are faster than
+        a sum of N × K floats each.
+        """
+        shared_BNK = torch.zeros((), dtype=torch.uint8)
+        for number, same_BNK in enumerate(same):
+            shared_BNK = shared_BNK | (same_BNK.view(torch.uint8) << number)
+        sums = self.bits[: 2 ** len(same), : len(same)] @ shared_SH
+        at = shared_BNK.int().flatten()
+        looked_up = [column.index_select(0, at) for column in sums.unbind(1)]
         return torch.stack([column.view(shared_BNK.shape) for column in looked_up], 1)
 
 
