@@ -23,8 +23,15 @@ from attncore.ranking.ranker import Ranker
 from attncore.ranking.slates import Slates
 from attncore.recommender import Recommender
 from attncore.serving import Recommendation
-from attncore.splits import Split, leave_one_out, split_by_time, split_by_user
-from attncore.training import Run, fit
+from attncore.splits import (
+    Split,
+    leave_one_out,
+    presplit,
+    split_by_session,
+    split_by_time,
+    split_by_user,
+)
+from attncore.training import Run, fit, go_on, refit
 
 __all__ = [
     "DataError",
@@ -46,10 +53,14 @@ __all__ = [
     "evaluate",
     "export",
     "fit",
+    "go_on",
     "leave_one_out",
     "load",
     "prepare",
+    "presplit",
     "read_interactions",
+    "refit",
+    "split_by_session",
     "split_by_time",
     "split_by_user",
 ]

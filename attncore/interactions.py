@@ -23,14 +23,19 @@ import pyarrow.csv as pacsv
 
 from attncore.errors import DataError
 from attncore.readers import (
+    EARLY,
     KINDS,
     TICKS,
+    Layout,
     attribute,
     clean,
+    kinds_in,
     present,
     read_known,
     read_table,
+    require_one_era,
     roles_of,
+    shares,
 )
 
 logger = logging.getLogger(__name__)
@@ -52,26 +57,30 @@ class ShownSlates(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class ReadSummary:
-    """What cleaning did to a log; all zero for a log that was built, not read."""
+    """What cleaning did to a log; all zero for a log that was built, not read.
 
-    read: int = 0  # rows in the source
-    kept: int = 0  # events in the log
-    # Reason -> rows
+    Attributes:
+        read: rows in the source.
+        kept: events in the log.
+        dropped: reason -> rows. Every row that was read is kept, or dropped for one.
+        notes: what was taken to be so and need not be: the order of rows, the kinds of
+            attributes, how far the tables reach, and what else a person should know.
+    """
+
+    read: int = 0
+    kept: int = 0
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    notes: Sequence[str] = dataclasses.field(default=(), compare=False)
 
     def __str__(self) -> str:
-        """Every row that was read is kept or dropped for one reason."""
-        said = {
-            reason: reason.removesuffix("s") if count == 1 else reason
-            for reason, count in self.dropped.items()
-        }
+        """All of it in one line."""
         reasons = ", ".join(
-            f"{count:,} {said[reason]}" for reason, count in self.dropped.items()
+            f"{count:,} {reason.removesuffix('s') if count == 1 else reason}"
+            for reason, count in self.dropped.items()
         )
-        rows = "row" if self.read == 1 else "rows"
-        return f"{self.read:,} {rows} read, {self.kept:,} kept" + (
-            f"; dropped: {reasons}" if reasons else ""
-        )
+        said = [f"{self.read:,} row{'s' * (self.read != 1)} read, {self.kept:,} kept"]
+        said += [f"dropped: {reasons}"] if reasons else []
+        return "; ".join([*said, *self.notes])
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -225,7 +234,8 @@ class Interactions:
         dropped = dict(self.summary.dropped)
         if not keep.all():
             dropped[f"below min_count={min_count}"] = int((~keep).sum())
-        summary = ReadSummary(self.summary.read or len(self), int(keep.sum()), dropped)
+        read = self.summary.read or len(self)
+        summary = ReadSummary(read, int(keep.sum()), dropped, self.summary.notes)
         return dataclasses.replace(
             self, events=self.events[keep].reset_index(drop=True), summary=summary
         )
@@ -254,6 +264,11 @@ class Interactions:
         counts = f"{len(self):,} events, {self.n_users:,} users, {self.n_items:,} items"
         return f"Interactions({self.name}: {counts})"
 
+    def __str__(self) -> str:
+        """What it is, and a line on each thing that reading it had to say."""
+        said = [repr(self)] + ([str(self.summary)] if self.summary.read else [])
+        return "\n".join(said).replace("; ", "\n  ")
+
 
 def read_interactions(
     source: str | Path | pd.DataFrame,
@@ -266,25 +281,36 @@ def read_interactions(
     name: str | None = None,
     repeats: bool = False,
     drop_duplicates: bool = True,
+    min_count: int = 1,
     time_format: str | None = None,
     time_unit: str = "s",
+    tie: str | None = None,
+    in_order: bool = False,
+    separator: str | None = None,
+    header: bool = True,
+    quoted: bool = True,
     kinds: Mapping[str, str] | None = None,
 ) -> Interactions:
     """Read a log of events from a file, a folder of parts or a frame, and clean it.
+
+    Nothing is guessed in silence: what is not certain is refused in one line, or said
+    in the log's `summary`, which `print(log)` shows.
 
     - Ids are kept exactly. In .csv and .tsv a column becomes int64 if every value is
       written as an int64 would be, else it is text ("007" stays "007"; among whole
       numbers alone, "NaN" or "NULL" is a missing one); elsewhere the columns have
       types, which are kept. Nothing passes through floating point. UUIDs become text,
       and whole numbers wider than int64 too, where a file has them as text.
-    - Rows keep their order, for ties in time are broken by it; they need not be in
-      order of time.
+    - Rows keep their order, for ties in time are broken by it, unless `tie` breaks
+      them; they need not be in order of time.
     - A row without a user, an item or a time says nothing: it is dropped, and counted
       in `summary`. A value that is there but cannot be read is an error.
-    - An event with the same user, item and time as an earlier one is a duplicate and is
-      dropped. A log without times has none: there the same pair twice is two events.
+    - An event with the same user, item and time as an earlier one, to the last fraction
+      of a second, is a duplicate and is dropped. A log without times has none: there
+      the same pair twice is two events.
     - Times finer than a second are rounded down, after the rows were sorted by them.
-      Times before 1970 or after 2100 are an error.
+      Times before 1970 or after 2100 are an error, and so are some from before 1975
+      beside others of our days.
     - Every other column is kept as an attribute of the event, unless its name is taken.
 
     Args:
@@ -295,7 +321,8 @@ def read_interactions(
         user: column of user ids, int64 or text.
         item: column of item ids, int64 or text.
         time: column of Unix seconds or ISO 8601 dates (UTC unless they say otherwise).
-            None, or no column "time": the order of rows is the order of time.
+            None: the order of rows is the order of time. It is so too where there is no
+            column "time", nor another that looks like one.
         users: what is known about users: a file with the column `user`, or a frame
             indexed by it.
         items: what is known about items: a file with the column `item`, or a frame
@@ -303,8 +330,18 @@ def read_interactions(
         name: shown in messages; by default the file's name without its ending.
         repeats: True where users take the same item again and again, as with groceries.
         drop_duplicates: False keeps duplicates.
+        min_count: see `Interactions.k_core`.
         time_format: how to read dates that are not ISO 8601, as in `strptime`.
         time_unit: unit of numeric times: "s", "ms", "us" or "ns".
+        tie: a column of numbers or text by which events of one time are ordered, such
+            as the place in a basket.
+        in_order: True says that rows are in order of time, and no column is read as
+            one, as does `time=None`.
+        separator: what stands between the cells of a text file; by default the comma of
+            .csv and the tab of .tsv. Files of other endings need it, such as "::".
+        header: False where a text file does not name its columns in row 1; they are
+            then called "1", "2", … from the left.
+        quoted: False where quotes in a text file are letters and nothing else.
         kinds: what attributes are, by column of the log or of either table: "number",
             "category", "categories" (text is split at each "|") or "words". Others are
             numbers if all of them are.
@@ -319,8 +356,10 @@ def read_interactions(
                 f"kinds: '{column}' is declared '{kind}'; it is one of"
                 f" {', '.join(KINDS)}"
             )
+    time = None if in_order else time
     as_text = [column for column, kind in kinds.items() if kind != "number"]
-    frame, where = read_table(source, (user, item, time, *as_text))
+    layout = Layout(separator, header, quoted)
+    frame, where = read_table(source, (user, item, time, *as_text), layout)
     if isinstance(source, pd.DataFrame):
         frame = frame.reset_index(drop=True)
     if time_unit not in TICKS:
@@ -336,30 +375,45 @@ def read_interactions(
     columns, finer = clean(frame, roles, where, time_format, TICKS[time_unit])
     order = np.arange(len(frame))
     if finer is None:
-        columns["time"] = order
-    elif finer.any():
-        order = np.lexsort((finer, columns["time"].to_numpy()))
+        columns["time"], fraction = order, np.zeros(len(frame))
+    else:
+        fraction, early = finer, columns["time"][columns["time"] < EARLY]
+        first = None if early.empty else (early.index[0], int(early.iloc[0]))
+        require_one_era(first, int(columns["time"].max()), where, roles["time"])
+    place = order if tie is None else _places(frame, tie, where.name)
+    if tie is not None or fraction.any():
+        order = np.lexsort((place, fraction, columns["time"].to_numpy()))
     attributes = frame.drop(columns=[*roles.values(), *columns], errors="ignore")
     attributes = attributes.apply(lambda values: attribute(values, kinds, where))
     events = pd.concat([columns, attributes], axis=1).iloc[order]
+    moments = columns[["user", "item", "time"]].assign(fraction=fraction, place=place)
+    moments = moments.iloc[order]
     if drop_duplicates:  # without times none is one: every row number is another
-        again = events.duplicated(["user", "item", "time"])
-        dropped["duplicates"] = int(again.sum())
-        events = events[~again]
-    summary = ReadSummary(
-        rows, len(events), {reason: count for reason, count in dropped.items() if count}
-    )
-    if summary.dropped:
-        logger.info("%s: %s", where.name, summary)
-
+        twice = moments.duplicated(["user", "item", "time", "fraction"]).to_numpy()
+        dropped["duplicates"] = int(twice.sum())
+        events, moments = events[~twice], moments[~twice]
+    notes = where.notes
+    at = ["user", "time", "fraction", *(["place"] if tie is not None else [])]
+    tied = int(moments.duplicated(at, keep=False).sum())
+    again = int(moments.duplicated(["user", "item"]).sum())
+    notes += shares(len(events), tied, 0 if repeats else again)
+    if len(attributes.columns):
+        notes.append(f"attributes of events: {kinds_in(attributes, kinds)}")
     known = {
         role: (
             None
             if table is None
-            else read_known(table, role, roles[role], events[role], kinds)
+            else read_known(table, role, roles[role], events[role], kinds, notes)
         )
         for role, table in (("user", users), ("item", items))
     }
+    summary = ReadSummary(
+        rows,
+        len(events),
+        {reason: count for reason, count in dropped.items() if count},
+        tuple(notes),
+    )
+    logger.info("%s: %s", where.name, summary)
     for column in kinds:
         if not any(
             table is not None and column in table.columns
@@ -373,6 +427,21 @@ def read_interactions(
         "log" if isinstance(source, pd.DataFrame) else Path(source).name.split(".")[0]
     )
     events = events.reset_index(drop=True)
-    return Interactions(
+    log = Interactions(
         events, known["user"], known["item"], name, finer is not None, repeats, summary
     )
+    return log if min_count == 1 else log.k_core(min_count)
+
+
+def _places(frame: pd.DataFrame, tie: str, name: str) -> np.ndarray:
+    """Where a column that breaks ties puts each row; empty cells come last."""
+    if tie not in frame.columns:
+        raise DataError(f"{name}: no column '{tie}' to break ties by; name one")
+    try:
+        places, _ = pd.factorize(frame[tie], sort=True)
+    except TypeError:
+        raise DataError(
+            f"{name}: '{tie}' holds both text and numbers, which have no order; write"
+            " them alike"
+        ) from None
+    return np.where(places < 0, len(places), places)

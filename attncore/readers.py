@@ -2,24 +2,25 @@
 
 Columns as they come become exact ids and whole seconds, or one clear error. A table may
 come whole or in chunks: what is decided by a whole column (is it numbers or text?) is
-decided by counts that add up, `Written`, so that both are cleaned alike.
+decided by counts that add up, `written`, so that both are cleaned alike.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import csv
 import datetime
 import decimal
 import gzip
+import io
+import itertools
 import json
-import operator
 import re
 import uuid
-import warnings
 import zlib
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,38 +32,41 @@ from pandas.api import types
 
 from attncore.errors import DataError, one_line
 
-INTEGER = (  # as int would print it: "007" and "+7" are names, not numbers
-    r"0|-?[1-9][0-9]*"
-)
-
-
+# As int would print it: "007" and "+7" are names, not numbers.
+INTEGER = r"0|-?[1-9][0-9]*"
 NUMBER = r"-?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?"
-
-
 DECIMAL = NUMBER.replace("[0-9]+", "(?:0|[1-9][0-9]*)", 1)
-
-
+# What a spreadsheet makes of a long number: its last digits are lost.
+SHORTENED = r"-?[0-9]\.[0-9]+E\+[0-9]{2,}"
 TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-
-
 LATEST = 4_102_444_800  # 2100-01-01; times from 1970 to here are believed
-
-
+EARLY = 157_766_400  # 1975-01-01; before it, times are counts rather than dates
+RECENT = 631_152_000  # 1990-01-01; from then on, logs are kept
 KINDS = ("number", "category", "categories", "words")
-
-
+MANY = (tuple, list, set, frozenset, np.ndarray)
 # What stands for nothing among whole numbers.
-GAPS = (
-    "",
-    "nan",
-    "NaN",
-    "NA",
-    "N/A",
-    "null",
-    "NULL",
-    "None",
-    "<NA>",
-)
+GAPS = ("", "nan", "NaN", "NA", "N/A", "null", "NULL", "None", "<NA>")
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+LINES = {".jsonl": ".jsonl", ".ndjson": ".jsonl"}
+ENDINGS = ".csv, .tsv or .jsonl (each also .gz), or .parquet"
+SIGNS = ("::", "\t", ";", "|", ",", " ")  # what separates the cells of other files
+UNIT = "\x1f"  # stands for a separator of several characters
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a file of text is written.
+
+    Attributes:
+        separator: what stands between cells; None goes by the ending. One of several
+            characters, such as "::", means that nothing is quoted.
+        header: whether row 1 names the columns; else they are called "1", "2", ….
+        quoted: whether a cell may stand in quotes; else a quote is a letter.
+    """
+
+    separator: str | None = None
+    header: bool = True
+    quoted: bool = True
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,14 @@ class Source:
         name: a path, or "frame".
         parts: of a folder: each file, and how many rows it has. Rows are numbered from
             1 through all of them.
+        layout: of a file of text.
+        notes: what reading it has to say.
     """
 
     name: str
     parts: tuple[tuple[str, int], ...] = ()
+    layout: Layout | None = None
+    notes: list[str] = field(default_factory=list)
 
     def row(self, number: Any) -> str:
         """`log.csv row 7`; of a folder, the file and the row in it."""
@@ -100,36 +108,15 @@ class RefusedError(DataError):
         self.step = step
 
 
-@dataclass(frozen=True)
-class Written:
+def written(values: pd.Series) -> Counter[str]:
     """How the cells of a column of text are written; counts of chunks add up.
 
-    Attributes:
-        cells: how many there are.
-        filled: of these, not empty, nor spaces alone.
-        whole: of these, whole numbers as `int` prints them.
-        gaps: words that among whole numbers stand for nothing, such as NaN.
-        decimals: numbers as `float` reads them, without leading zeros; `whole` too.
-        numbers: the same with leading zeros.
-        wide: chunks with a whole number that is wider than int64.
+    They are: "cells"; of these "filled", not empty nor spaces alone; of these "whole"
+    numbers as `int` prints them, "gaps", words such as NaN that among whole numbers
+    stand for nothing, "decimals" as `float` reads them without leading zeros, and
+    "numbers", the same with leading zeros; "wide" is more than 0 where a whole number
+    is wider than int64.
     """
-
-    cells: int = 0
-    filled: int = 0
-    whole: int = 0
-    gaps: int = 0
-    decimals: int = 0
-    numbers: int = 0
-    wide: int = 0
-
-    def __add__(self, other: Written) -> Written:
-        """Those of both chunks."""
-        here, there = dataclasses.astuple(self), dataclasses.astuple(other)
-        return Written(*map(operator.add, here, there))
-
-
-def written(values: pd.Series) -> Written:
-    """How the cells of a column of text, or of a chunk of it, are written."""
     filled = values[values.str.strip() != ""]
     is_whole = filled.str.fullmatch(INTEGER)
     whole, others = filled[is_whole], filled[~is_whole]
@@ -138,19 +125,19 @@ def written(values: pd.Series) -> Written:
         long.astype("int64")
     except (OverflowError, ValueError):
         wide = 1
-    return Written(
-        len(values),
-        len(filled),
-        len(whole),
-        int(others.isin(GAPS).sum()),
-        len(whole) + int(others.str.fullmatch(DECIMAL).sum()),
-        len(whole) + int(others.str.fullmatch(NUMBER).sum()),
-        wide,
+    return Counter(
+        cells=len(values),
+        filled=len(filled),
+        whole=len(whole),
+        gaps=int(others.isin(GAPS).sum()),
+        decimals=len(whole) + int(others.str.fullmatch(DECIMAL).sum()),
+        numbers=len(whole) + int(others.str.fullmatch(NUMBER).sum()),
+        wide=wide,
     )
 
 
 def as_number(
-    values: pd.Series, decimals: bool, column: Written | None = None
+    values: pd.Series, decimals: bool, column: Counter[str] | None = None
 ) -> pd.Series:
     """Text as int64, or with `decimals` float64, where each filled cell is a number.
 
@@ -161,16 +148,16 @@ def as_number(
     Args:
         values: a column of text, or a chunk of it.
         decimals: whether numbers with a point may become float64.
-        column: how the whole column is written; None where `values` are all of it.
+        column: how the whole column is `written`; None where `values` are all of it.
     """
     column = written(values) if column is None else column
     filled = values
-    if column.filled < column.cells:
+    if column["filled"] < column["cells"]:
         filled = values[values.str.strip() != ""]
-    if column.whole and column.whole + column.gaps == column.filled:
-        if column.gaps:
+    if column["whole"] and column["whole"] + column["gaps"] == column["filled"]:
+        if column["gaps"]:
             filled = filled[~filled.isin(GAPS)]
-        if column.wide:
+        if column["wide"]:
             return filled.reindex(values.index)
         # As astype("int64") does, in a fraction of its time.
         whole = np.array(pa.array(filled, pa.large_string()).cast("int64"))
@@ -178,7 +165,7 @@ def as_number(
         if len(filled) == len(values):
             return numbers
         return numbers.astype("Int64").reindex(values.index)
-    if decimals and column.filled and column.decimals == column.filled:
+    if decimals and column["filled"] and column["decimals"] == column["filled"]:
         filled = filled.astype("float64")
     return filled.reindex(values.index)
 
@@ -195,22 +182,17 @@ def from_json(values: pd.Series, decimals: bool) -> pd.Series:
     if kinds == {int}:
         if not known.map(lambda value: -(2**63) <= value < 2**63).all():
             return known.map(str).reindex(values.index)
-        return (
-            known.astype("int64")
-            if len(known) == len(values)
-            else known.astype("Int64").reindex(values.index)
+        return known.astype("Int64" if len(known) < len(values) else "int64").reindex(
+            values.index
         )
-    if (
-        kinds
-        and kinds <= {int, float}
-        and (decimals or known.map(_survives_float64).all())
-    ):
+    exact = decimals or all(
+        isinstance(value, float) or abs(value) < 2**53
+        for value in known
+        if kinds <= {int, float}
+    )
+    if kinds and kinds <= {int, float} and exact:
         return values.astype("float64")
     return values.map(lambda value: tuple(value) if isinstance(value, list) else value)
-
-
-def _survives_float64(value: Any) -> bool:
-    return isinstance(value, float) or abs(value) < 2**53
 
 
 def declared(values: pd.Series, kind: str, where: Source) -> pd.Series:
@@ -222,31 +204,33 @@ def declared(values: pd.Series, kind: str, where: Source) -> pd.Series:
     Raises:
         DataError: a number is not one, or not finite.
     """
-    missing = blank(values)
-    known = values[~missing]
+    known = values[~blank(values)]
     if kind == "number":
         numbers = pd.to_numeric(known, errors="coerce").astype("float64")
-        require(
-            pd.Series(np.isfinite(numbers), known.index),
-            known,
-            where,
-            "is not a finite number; mend it, or declare it a category",
-        )
+        mend = "is not a finite number; mend it, or declare it a category"
+        require(pd.Series(np.isfinite(numbers), known.index), known, where, mend)
         return numbers.reindex(values.index)
     if kind == "categories":
-        parts = known.map(
-            lambda value: value.split("|") if isinstance(value, str) else value
-        )
-        many = parts.map(
-            lambda value: (
-                value if isinstance(value, list | tuple | set | np.ndarray) else [value]
-            )
-        )
-        cells = many.map(
-            lambda value: tuple(text for part in value if (text := str(part).strip()))
-        )
-        return cells.astype(object).reindex(values.index)
+
+        def parts(value: Any) -> tuple[str, ...]:
+            many = value.split("|") if isinstance(value, str) else value
+            many = many if isinstance(many, MANY) else [many]
+            return tuple(text for part in many if (text := str(part).strip()))
+
+        return known.map(parts).astype(object).reindex(values.index)
     return known.map(str).astype("str").reindex(values.index)
+
+
+def looks_like(values: pd.Series) -> str | None:
+    """The kind of a column that is not declared; None where it is no attribute."""
+    if types.is_numeric_dtype(values) and not types.is_bool_dtype(values):
+        return "number"
+    first = next(iter(values.dropna()), "")
+    if isinstance(first, MANY):
+        return "categories"
+    if isinstance(first, bool | np.bool_ | str):
+        return "words" if values.name == "title" else "category"
+    return "number" if isinstance(first, int | float | np.number) else None
 
 
 def blank(values: pd.Series) -> pd.Series:
@@ -274,18 +258,12 @@ def plain_values(values: pd.Series, where: Source | None = None) -> pd.Series:
             return values.astype("str")
         except UnicodeEncodeError:
             whole = values.map(lambda text: not isinstance(text, str) or _encodes(text))
-            require(
-                whole,
-                values,
-                where or Source("frame"),
-                "holds half a character; write the text anew",
-            )
+            mend = "holds half a character; write the text anew"
+            require(whole, values, where or Source("frame"), mend)
     numpy_dtype = getattr(values.dtype, "numpy_dtype", None)  # of Int64 and its like
-    return (
-        values
-        if numpy_dtype is None or values.isna().any()
-        else values.astype(numpy_dtype)
-    )
+    if numpy_dtype is None or values.isna().any():
+        return values
+    return values.astype(numpy_dtype)
 
 
 def _encodes(text: str) -> bool:
@@ -323,7 +301,7 @@ def clean(
     where: Source,
     time_format: str | None = None,
     ticks: int = 1,
-    times: Written | None = None,
+    times: Counter[str] | None = None,
 ) -> tuple[pd.DataFrame, np.ndarray | None]:
     """What `present` left as ids and times.
 
@@ -333,8 +311,8 @@ def clean(
         where: names the table in messages.
         time_format: see `whole_seconds`.
         ticks: see `whole_seconds`.
-        times: how the whole column of times is written, where that is text and `frame`
-            a chunk.
+        times: how the whole column of times is `written`, where that is text and
+            `frame` a chunk.
 
     Returns:
         columns "user" and "item", int64 or str, and where there are times "time",
@@ -365,47 +343,36 @@ def exact_ids(values: pd.Series, where: Source) -> pd.Series:
     values = plain_values(values)
     kind = types.infer_dtype(values, skipna=False)
     if kind == "string":
+        mend = "has lost its last digits, as spreadsheets do; export ids as text"
+        require(~values.str.fullmatch(SHORTENED), values, where, mend)
         return values
+    fraction = "is not a whole number; read the column as text"
     if kind == "decimal":
-        require(
-            values.map(_is_whole),
-            values,
-            where,
-            "is not a whole number; read the column as text",
-        )
+        require(values.map(_is_whole), values, where, fraction)
         values = values.map(int).astype(object)
         kind = "integer"
     if kind == "mixed" and all(isinstance(value, uuid.UUID) for value in values):
         return values.map(str).astype("str")
     if kind not in ("integer", "floating"):
-        first = type(next(iter(values)))
-        same = pd.Series([type(value) is first for value in values], values.index)
-        require(
-            same,
-            values,
-            where,
-            f"comes after {first.__name__} ids; make all text, or all whole numbers",
-        )
+        _same_type(values, where, "{} ids; make all text, or all whole numbers")
         raise DataError(
             f"{where.name}: {values.name} ids are {kind}; ids are whole numbers or text"
         )
     require_exact(values, where)
-    require(
-        values % 1 == 0,
-        values,
-        where,
-        "is not a whole number; read the column as text",
-        step=2,
-    )
+    require(values % 1 == 0, values, where, fraction, step=2)
     return values.astype("int64")
 
 
 def _is_whole(value: Any) -> bool:
-    return bool(
-        isinstance(value, decimal.Decimal)
-        and value.is_finite()
-        and value == value.to_integral_value()
-    )
+    whole = isinstance(value, decimal.Decimal) and value.is_finite()
+    return bool(whole and value == value.to_integral_value())
+
+
+def _same_type(values: pd.Series, where: Source, mend: str) -> None:
+    """Refuse the first value of another type than the first one's."""
+    first = type(next(iter(values)))
+    same = pd.Series([type(value) is first for value in values], values.index)
+    require(same, values, where, f"comes after {mend.format(first.__name__)}")
 
 
 def whole_seconds(
@@ -413,21 +380,21 @@ def whole_seconds(
     where: Source,
     time_format: str | None,
     ticks: int,
-    column: Written | None = None,
+    column: Counter[str] | None = None,
 ) -> tuple[pd.Series, np.ndarray]:
     """Times as int64 Unix seconds, and what they are finer.
 
-    Integers stay integers all the way. A time before 1970 or after 2100 is refused: it
-    is a fault in the log, or milliseconds taken for seconds, and would upset every
-    split by time.
+    Integers stay integers all the way. A time before 1970 or after 2100 is refused, and
+    one that in a coarser unit is a date of our days: it is a fault in the log, or
+    milliseconds taken for seconds, and would upset every split by time.
 
     Args:
         values: a column without gaps, or a chunk of it.
         where: names the table in messages.
         time_format: how to read dates that are not ISO 8601.
         ticks: the number of units in a second.
-        column: how the whole column is written, if it is text; None where `values` are
-            all of it.
+        column: how the whole column is `written`, if it is text; None where `values`
+            are all of it.
 
     Returns:
         the seconds, and what is left of each time, in one unit for the whole column,
@@ -437,7 +404,7 @@ def whole_seconds(
     values = values.astype("str") if time_format is not None else values
     if values.dtype == "str":
         column = written(values) if column is None else column
-        if time_format is None and column.numbers * 2 >= column.cells:
+        if time_format is None and column["numbers"] * 2 >= column["cells"]:
             mend = (
                 "is not a number; write Unix seconds or ISO 8601 dates throughout, or"
                 " pass time_format="
@@ -446,9 +413,14 @@ def whole_seconds(
             integers = as_number(values, decimals=False, column=column)
             values = integers if integers.dtype == "int64" else values.astype("float64")
         else:
-            dates = pd.to_datetime(
-                values, format=time_format or "ISO8601", utc=True, errors="coerce"
-            )
+            form = time_format or "ISO8601"
+            try:
+                dates = pd.to_datetime(values, format=form, utc=True, errors="coerce")
+            except ValueError as error:
+                raise DataError(
+                    f"time_format is {form!r}: {one_line(error)}; write it like"
+                    " %d/%m/%Y %H:%M"
+                ) from None
             mend = (
                 "is not a date; write ISO 8601 (2024-01-31 12:00:00) or Unix seconds,"
                 " or pass time_format="
@@ -459,52 +431,83 @@ def whole_seconds(
     if kind in ("date", "datetime", "datetime64"):
         stamps = pd.to_datetime(values, utc=True).dt.tz_convert(None).to_numpy()
         seconds, ticks = stamps.astype("datetime64[s]"), 1
-        whole, rest = (
-            seconds.astype("int64"),
-            (stamps - seconds).astype("timedelta64[ns]").astype("int64"),
-        )
+        whole = seconds.astype("int64")
+        rest = (stamps - seconds).astype("timedelta64[ns]").astype("int64")
     elif kind in ("integer", "floating"):
         require_exact(values, where)
         whole, rest = (values // 1).astype("int64").to_numpy(), (values % 1).to_numpy()
     else:
-        first = type(next(iter(values)))
-        same = pd.Series([type(value) is first for value in values], values.index)
-        require(
-            same,
-            values,
-            where,
-            f"comes after times of type {first.__name__}; write all in one way",
-        )
+        _same_type(values, where, "times of type {}; write all in one way")
         raise DataError(
             f"{where.name}: {values.name} values are {kind}; times are Unix seconds or"
             " dates"
         )
-    require_believable(given, whole, ticks, where, kind in ("integer", "floating"))
+    are_numbers = kind in ("integer", "floating")
+    require_believable(given, whole, ticks if are_numbers else None, where)
     finer = (whole % ticks) + rest.astype("float64")
     return pd.Series(whole // ticks, values.index), finer
 
 
 def require_believable(
-    given: pd.Series, whole: np.ndarray, ticks: int, where: Source, are_numbers: bool
+    given: pd.Series, whole: np.ndarray, ticks: int | None, where: Source
 ) -> None:
-    """Refuse times before 1970 or after 2100; a second has `ticks` of their units."""
-    early = "lies before 1970; mend it, or leave the cell empty and the row is dropped"
-    require(pd.Series(whole >= 0, given.index), given, where, early, step=2)
-    late = pd.Series(whole > LATEST * ticks, given.index)
-    if late.any():
-        first = int(whole[late.to_numpy()][0])
-        finer = [
-            unit
-            for unit, many in TICKS.items()
-            if are_numbers and many > ticks and first <= LATEST * many
-        ]
-        mend = (
-            f"pass time_unit='{finer[0]}' (--time-unit {finer[0]})"
-            if finer
-            else "mend it, or leave the cell empty and the row is dropped"
+    """Refuse times that cannot be: before 1970, after 2100, or in another unit.
+
+    A second has `ticks` of their units; None says that they are dates, in seconds.
+    """
+    units = {} if ticks is None else TICKS
+    ticks = ticks or 1
+    delete = "mend it, or leave the cell empty and the row is dropped"
+    good = pd.Series(whole >= 0, given.index)
+    require(good, given, where, f"lies before 1970; {delete}", step=2)
+    coarse = np.zeros(len(whole), bool)
+    for many in units.values():
+        if many < ticks:
+            coarse |= (whole >= EARLY * many) & (whole <= LATEST * many)
+    coarse &= whole < EARLY * ticks
+    for step, wrong in (3, whole > LATEST * ticks), (4, coarse):
+        if wrong.any():
+            first = int(whole[wrong][0])
+            fits = [
+                unit
+                for unit, many in units.items()
+                if EARLY * many <= first <= LATEST * many
+            ]
+            mend = (
+                f"pass time_unit='{fits[0]}' (--time-unit {fits[0]})"
+                if fits
+                else delete
+            )
+            year = f"lies in the year {1970 + first // ticks // 31_556_952}"
+            good = pd.Series(~wrong, given.index)
+            require(good, given, where, f"{year}; {mend}", step=step)
+
+
+def require_one_era(
+    early: tuple[Any, int] | None, latest: int, where: Source, column: str
+) -> None:
+    """Refuse a log with dates of our days and others from around 1970.
+
+    Those are numbers of rows, or stand for a date that is not known. A log that has
+    nothing else counts by its times, which is noted.
+
+    Args:
+        early: row and time, in seconds, of the first that lies before 1975.
+        latest: the last time of the log, in seconds.
+        where: names the table in messages.
+        column: of the times.
+    """
+    if early is not None and latest < EARLY:
+        where.notes.append(
+            f"no time is later than 1974, so '{column}' is taken for a count"
         )
-        year = 1970 + first // ticks // 31_556_952
-        require(~late, given, where, f"lies in the year {year}; {mend}", step=3)
+    if early is None or latest < RECENT:
+        return
+    when = datetime.datetime.fromtimestamp(early[1], datetime.UTC)
+    raise DataError(
+        f"{where.row(early[0])}: {column} lies on {when:%Y-%m-%d}, others lie decades"
+        " later; mend it, or leave the cell empty and the row is dropped"
+    )
 
 
 def require_exact(values: pd.Series, where: Source) -> None:
@@ -513,13 +516,8 @@ def require_exact(values: pd.Series, where: Source) -> None:
     if types.is_float_dtype(values):  # 2**53 itself may be 2**53 + 1, rounded
         most = 2 ** (np.finfo(str(values.dtype)).nmant + 1) - 1
         least = -most
-    require(
-        (values >= least) & (values <= most),
-        values,
-        where,
-        f"cannot be exact as {values.dtype}; read the column as int64 or as text",
-        step=1,
-    )
+    mend = f"cannot be exact as {values.dtype}; read the column as int64 or as text"
+    require((values >= least) & (values <= most), values, where, mend, step=1)
 
 
 def require(
@@ -539,17 +537,10 @@ def require(
         )
 
 
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
-
-
-LINES = {".jsonl": ".jsonl", ".ndjson": ".jsonl"}
-
-
-ENDINGS = ".csv, .tsv or .jsonl (each also .gz), or .parquet"
-
-
 def read_table(
-    source: str | Path | pd.DataFrame, exact: Collection[str | None]
+    source: str | Path | pd.DataFrame,
+    exact: Collection[str | None],
+    layout: Layout | None = None,
 ) -> tuple[pd.DataFrame, Source]:
     """Read a table, and say what messages call it and its rows.
 
@@ -557,6 +548,7 @@ def read_table(
         source: a file, a folder of Parquet parts, or a frame, which is numbered anew
             from 0.
         exact: columns whose values never pass through floating point.
+        layout: of a file of text.
 
     Raises:
         DataError: there is no such file, or it is no table.
@@ -564,7 +556,7 @@ def read_table(
     if isinstance(source, pd.DataFrame):
         frame, where = source, Source("frame")
     else:
-        frame, where = _read(Path(source), exact)
+        frame, where = _read(Path(source), exact, layout or Layout())
     check_names(frame, where)
     return frame, where
 
@@ -573,7 +565,8 @@ def check_names(frame: pd.DataFrame, where: Source) -> None:
     """Raise DataError where two columns have one name."""
     if frame.columns.has_duplicates:
         twice = frame.columns[frame.columns.duplicated()][0]
-        raise DataError(f"{where.name}: two columns are called '{twice}'; rename one")
+        mend = _headless(frame, where) or "rename one"
+        raise DataError(f"{where.name}: two columns are called '{twice}'; {mend}")
 
 
 def roles_of(
@@ -581,48 +574,135 @@ def roles_of(
 ) -> dict[str, str]:
     """The columns of "user", "item" and, where there is one, "time".
 
-    There is none where `time` is None, or "time" and the table lacks it.
+    There is none where `time` is None. There is none either where `time` is "time", the
+    table lacks it and no other column looks like one; that is noted.
+
+    Args:
+        frame: a table, or its first rows.
+        user, item, time: columns.
+        where: names the table in messages.
 
     Raises:
-        DataError: a column is absent, or asked for twice.
+        DataError: a column is absent, or asked for twice, or there is no header.
     """
-    if time == "time" and time not in frame.columns:
+    if time == "time" and time not in frame.columns and user in frame.columns:
+        likely = [
+            f"'{name}'"
+            for name, values in frame.items()
+            if name not in (user, item) and len(values) and _is_time(name, values)
+        ]
+        if likely and item in frame.columns:
+            raise DataError(
+                f"{where.name}: no column 'time', but {', '.join(likely)} looks like"
+                f" one; name it (--time-column), or say that the rows are in order of"
+                " time: in_order=True (--in-order)"
+            )
+        where.notes.append("no column is a time, so rows are taken in their order")
         time = None
     roles = {"user": user, "item": item, **({"time": time} if time is not None else {})}
     for role, column in roles.items():
         if column not in frame.columns:
+            mend = _headless(frame, where) or f"name the {role} column"
             raise DataError(
-                f"{where.name}: no column '{column}'; {columns_of(frame)}; name the"
-                f" {role} column"
+                f"{where.name}: no column '{column}'; {columns_of(frame)}; {mend}"
             )
         if list(roles.values()).count(column) > 1:
             raise DataError(
                 f"{where.name}: '{column}' is asked for twice; user, item and time need"
                 " a column each"
             )
+    chosen = frame[list(roles.values())]
+    if (mend := _headless(chosen, where)) and _headless(frame, where):
+        raise DataError(f"{where.name}: {mend}")
     return roles
+
+
+def _headless(frame: pd.DataFrame, where: Source) -> str:
+    """What to do where the header of a file of text seems to be an event, else ""."""
+    names = [str(name) for name in frame.columns]
+    numbered = [list(map(str, range(n, n + len(names)))) for n in (0, 1)]
+    if where.layout is None or not where.layout.header or names in numbered[:1]:
+        return ""
+    values = [name for name in names if re.fullmatch(NUMBER, name) or _is_date(name)]
+    if not values:
+        return ""
+    return (
+        f"row 1 ('{values[0]}') seems to be an event, not names; pass header=False"
+        " (--no-header), and name columns by number: user='1'"
+    )
+
+
+def _is_date(text: str) -> bool:
+    return bool(re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text))
+
+
+def _is_time(name: Any, values: pd.Series) -> bool:
+    """Whether a column looks like times, by its name and first value."""
+    first, text = values.iloc[0], str(values.iloc[0])
+    if isinstance(first, datetime.date | np.datetime64):
+        return True
+    if re.fullmatch(NUMBER, text):
+        number = float(text)
+        return any(RECENT * many <= number <= LATEST * many for many in TICKS.values())
+    spoken = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", str(name)).lower()
+    named = re.search(r"(?:^|[^a-z])(?:date|time|datetime|timestamp|at|ts)$", spoken)
+    return _is_date(text) or bool(named and isinstance(first, str) and text.strip())
 
 
 def columns_of(frame: pd.DataFrame) -> str:
     """What columns there are, and what may be wrong where there is but one."""
     names = [str(column) for column in frame.columns]
-    said = "its columns are " + ", ".join(f"'{name}'" for name in names)
-    if len(names) == 1 and (signs := [sign for sign in ";\t|," if sign in names[0]]):
-        said = (
-            f"its one column is '{names[0]}'; is it separated by {signs[0]!r}? .csv has"
-            " commas, .tsv tabs"
+    if len(names) == 1 and (sign := sign_in(names[0])):
+        return (
+            f"its one column is '{names[0]}'; is it separated by {sign!r}? .csv has"
+            f" commas, .tsv tabs, others need separator= (--separator {sign!r})"
         )
-    return said
+    return "its columns are " + ", ".join(f"'{name}'" for name in names)
+
+
+def sign_in(line: str) -> str:
+    """What seems to separate the cells of a line; "" where nothing does."""
+    return next((sign for sign in SIGNS if sign in line), "")
 
 
 def attribute(values: pd.Series, kinds: Mapping[str, str], where: Source) -> pd.Series:
     """A column that is neither id nor time: as declared, else as it is."""
     values = plain_values(values, where)
-    return (
-        declared(values, kinds[str(values.name)], where)
-        if values.name in kinds
-        else values
-    )
+    if values.name in kinds:
+        return declared(values, kinds[str(values.name)], where)
+    return values
+
+
+def kinds_in(table: pd.DataFrame, kinds: Mapping[str, str]) -> str:
+    """`price: number, genre: category`: what the columns of a table are taken for.
+
+    Of text of which more than half is numbers that is said too.
+    """
+    said = []
+    for name, values in table.items():
+        kind = kinds.get(str(name)) or looks_like(values) or "no attribute"
+        if kind == "category" and name not in kinds and values.dtype == "str":
+            cells = written(values.dropna())
+            if cells["filled"] < 2 * cells["numbers"]:
+                kind += f", though {cells['numbers']:,} of {cells['filled']:,} are"
+                kind += " numbers"
+        said.append(f"{name}: {kind}")
+    shown = said[:12] + ([f"{len(said) - 12} more"] if len(said) > 12 else [])
+    return ", ".join(shown)
+
+
+def shares(events: int, tied: int, again: int) -> list[str]:
+    """What a summary says of events that are tied in time, or take an item again."""
+    said = {
+        "share their time with another": tied,
+        "take an item again, and what was taken is not recommended unless repeats=True"
+        " (--repeats)": again,
+    }
+    return [
+        f"{float(f'{100 * count / events:.2g}'):g} % of events {what}"
+        for what, count in said.items()
+        if count
+    ]
 
 
 def read_known(
@@ -631,6 +711,7 @@ def read_known(
     column: str,
     ids: pd.Series,
     kinds: Mapping[str, str],
+    notes: list[str],
 ) -> pd.DataFrame:
     """What is known about users or items.
 
@@ -642,10 +723,11 @@ def read_known(
         column: of the ids.
         ids: those of the events.
         kinds: declared kinds of attributes.
+        notes: to which is added how many of `ids` the table describes, and how.
 
     Raises:
-        DataError: an id is missing, there twice or of another type, or an attribute is
-            not what it is declared.
+        DataError: an id is missing, there twice or of another type, an attribute is not
+            what it is declared, or none of `ids` is described.
     """
     as_text = [name for name, kind in kinds.items() if kind != "number"]
     table, where = read_table(source, (column, *as_text))
@@ -679,15 +761,27 @@ def read_known(
         )
         require(~odd if odd.any() else odd, values, where, mend)
     require(~values.duplicated(), values, where, "is there twice; keep one row")
+    wanted = ids.drop_duplicates()
+    described = int(wanted.isin(values).sum())
+    if not described:
+        here, there = (repr(one.tolist()[0]) for one in (wanted, values))
+        raise DataError(
+            f"{where.name} describes 0 of {len(wanted):,} {role}s: the log has {here},"
+            f" the table {there}; write ids alike"
+        )
     known = table.drop(columns=column).apply(lambda one: attribute(one, kinds, where))
+    notes.append(
+        f"{role}s table describes {described:,} of {len(wanted):,} {role}s"
+        + (f" ({kinds_in(known, kinds)})" if len(known.columns) else "")
+    )
     return known.set_axis(pd.Index(values, name=role))
 
 
-def file_kind(path: Path) -> tuple[str, bool]:
+def file_kind(path: Path, layout: Layout) -> tuple[str, bool]:
     """The kind of a file by its ending, and whether it is gzipped.
 
     It is ".csv", ".tsv", ".jsonl" or ".parquet". A folder is ".parquet": the parts of
-    one table.
+    one table. With a separator, any other ending is ".csv".
 
     Raises:
         DataError: there is no such file, or its ending is another.
@@ -700,10 +794,19 @@ def file_kind(path: Path) -> tuple[str, bool]:
     packed = name.endswith(".gz")
     ending = Path(name.removesuffix(".gz")).suffix
     kind = LINES.get(ending, ending)
-    if kind not in (*SEPARATORS, ".jsonl", ".parquet") or (
-        kind == ".parquet" and packed
-    ):
-        raise DataError(f"{path}: unknown ending; write {ENDINGS}")
+    if kind == ".parquet" and not packed:
+        return kind, packed
+    if layout.separator is not None and kind not in (".jsonl", ".parquet"):
+        return ".csv", packed
+    if kind not in (*SEPARATORS, ".jsonl"):
+        mend = f"write {ENDINGS}"
+        if ending in (".txt", ".dat"):
+            mend += ", or say what separates its cells: separator= (--separator)"
+            damaged = contextlib.suppress(OSError, EOFError, zlib.error, UnicodeError)
+            with damaged, _opened(path, packed) as file:
+                if sign := sign_in(file.readline(10_000).decode().strip()):
+                    mend += f", {sign!r} it seems"
+        raise DataError(f"{path}: unknown ending; {mend}")
     return kind, packed
 
 
@@ -731,20 +834,23 @@ def parquet_parts(path: Path) -> list[Path]:
     return parts
 
 
-def _read(path: Path, exact: Collection[str | None]) -> tuple[pd.DataFrame, Source]:
-    kind, packed = file_kind(path)
-    with one_line_errors(path):
-        if kind == ".parquet":
+def _read(
+    path: Path, exact: Collection[str | None], layout: Layout
+) -> tuple[pd.DataFrame, Source]:
+    kind, packed = file_kind(path, layout)
+    if kind == ".parquet":
+        with one_line_errors(path):
             return _read_parquet(path)
-        frame = (
-            _read_json_lines(path, packed)
-            if kind == ".jsonl"
-            else next(text_frames(path))
-        )
-    read = from_json if kind == ".jsonl" else as_number
+    if kind == ".jsonl":
+        read, where = from_json, Source(str(path))
+        with one_line_errors(path):
+            frame = _read_json_lines(path, packed)
+    else:
+        read, where = as_number, Source(str(path), layout=layout)
+        frame = next(text_frames(path, where))
     return frame.apply(
         lambda values: read(values, decimals=values.name not in exact)
-    ), Source(str(path))
+    ), where
 
 
 @contextlib.contextmanager
@@ -791,127 +897,142 @@ def _not_utf8(path: Path) -> str:
     return ""
 
 
-def text_frames(path: Path, rows: int | None = None) -> Iterator[pd.DataFrame]:
-    """A .csv or .tsv file as text, without its empty lines; the header is row 1.
+def text_frames(
+    path: Path, where: Source, rows: int | None = None
+) -> Iterator[pd.DataFrame]:
+    """A file of text as frames of text, without its empty lines; rows count from 1.
 
     Args:
         path: the file, plain or .gz.
+        where: has its layout, and notes where cells hold line breaks.
         rows: at most so many at once; None is all of it. There is one frame at least.
 
     Raises:
         DataError: it is no such file, or is damaged.
     """
-    kind, packed = file_kind(path)
-    options: dict[str, Any] = {
-        "sep": SEPARATORS[kind],
-        "dtype": str,
-        "na_filter": False,
-        "skip_blank_lines": False,
-        "compression": "gzip" if packed else None,
-    }
-    with _one_line_of_text(path):
-        # Pandas renames duplicates
-        header = list(pd.read_csv(path, header=None, nrows=1, **options).iloc[0])
-        reader = pd.read_csv(path, index_col=False, iterator=True, **options)
-    first = 2
-    with reader:
-        while True:
-            try:
-                with _one_line_of_text(path):
-                    frame = reader.read(rows)
-            except StopIteration:
-                return
-            index = pd.RangeIndex(first, first + len(frame))
-            frame, first = frame.set_axis(header, axis=1).set_axis(index), index.stop
-            yield frame[(frame != "").any(axis=1)]  # editors leave empty lines
+    layout = where.layout or Layout()
+    kind, packed = file_kind(path, layout)
+    with one_line_errors(path), _opened(path, packed) as file:
+        separator = layout.separator
+        separator = SEPARATORS[kind] if separator is None else separator
+        records = _records(file, layout, separator, where)
+        names = next(records, None)
+        if names is None:
+            raise DataError(f"{path} is empty; it needs a header row and events")
+        before, given = 1, False
+        if not layout.header:
+            records, before = itertools.chain([names], records), 0
+            names = [str(number) for number in range(1, len(names) + 1)]
+        while (chunk := list(itertools.islice(records, rows))) or before <= 1:
+            for number, cells in enumerate(chunk, before + 1):
+                if len(cells) > len(names) and number == 2:
+                    mend = "fewer names than the rows have columns; name them all"
+                    raise DataError(f"{path} row 1: {mend}")
+                if len(cells) > len(names):
+                    raise DataError(
+                        f"{path} row {number}: {len(cells)} columns under {len(names)}"
+                        ' names; put text with commas in ""'
+                    )
+                if len(cells) < len(names):
+                    cells += [""] * (len(names) - len(cells))
+            # Editors leave empty lines.
+            full = [any(cells) for cells in chunk]
+            index = pd.RangeIndex(before + 1, before + 1 + len(chunk))[full]
+            filled = list(itertools.compress(chunk, full))
+            before += max(len(chunk), 1)
+            if filled or rows is None:
+                given = True
+                yield pd.DataFrame(filled, index, names, dtype="str")
             if rows is None:
                 return
+        if not given:
+            yield pd.DataFrame(columns=names, dtype="str")
 
 
-@contextlib.contextmanager
-def _one_line_of_text(path: Path) -> Iterator[None]:
-    """Turn what pandas says of a broken .csv or .tsv file into one line."""
+def _records(
+    file: IO[bytes], layout: Layout, separator: str, where: Source
+) -> Iterator[list[str]]:
+    """The cells of a file of text, a row at a time."""
+    lines: Any = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    quoting: Any = csv.QUOTE_MINIMAL if layout.quoted else csv.QUOTE_NONE
+    separator = separator.replace("\\t", "\t")
+    if len(separator) > 1:
+        several, separator, quoting = separator, UNIT, csv.QUOTE_NONE
+        lines = (line.replace(several, UNIT) for line in lines)
+    csv.field_size_limit(2**31 - 1)
     try:
-        # Pandas only warns where it cuts off columns without a name.
-        with one_line_errors(path), warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            yield
-    except pd.errors.EmptyDataError:
-        raise DataError(f"{path} is empty; it needs a header row and events") from None
-    except pd.errors.ParserWarning:
+        reader = csv.reader(lines, delimiter=separator, quoting=quoting, strict=True)
+    except (TypeError, ValueError) as error:
         raise DataError(
-            f"{path} row 1: fewer names than the rows have columns; name them all"
+            f"separator is {separator!r}: {one_line(error)}; write one such as ';'"
         ) from None
-    except pd.errors.ParserError as error:
-        fault = f": not a readable table ({one_line(error)}); make it anew"
-        if wide := re.search(
-            r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error)
-        ):
-            fault = (
-                f" row {wide[2]}: {wide[3]} columns under {wide[1]} names; put text"
-                ' with commas in ""'
-            )
-        if quote := re.search(r"EOF inside string starting at row (\d+)", str(error)):
-            fault = (
-                f' row {int(quote[1]) + 1}: a quote " is opened and never closed;'
-                " close it"
-            )
-        raise DataError(f"{path}{fault}") from None
+    number, breaks, broken = 0, 0, []
+    try:
+        for number, cells in enumerate(reader, 1):
+            if reader.line_num > number + breaks:
+                breaks = reader.line_num - number
+                broken.append(number)
+            yield cells
+    except csv.Error as error:
+        fault = f"not a readable table ({one_line(error)}); make it anew"
+        if "end of data" in str(error):
+            fault = 'a quote " is opened and never closed; close it'
+        elif "expected after" in str(error):
+            fault = "text after a closing quote; double the quotes inside a cell"
+        if layout.quoted:
+            fault += ", or pass quoted=False (--no-quotes) where they are letters"
+        raise DataError(f"{where.row(number + 1)}: {fault}") from None
+    if broken:
+        rows = "row holds" if len(broken) == 1 else "rows hold"
+        where.notes.append(
+            f"{len(broken):,} {rows} a line break in quotes (row {broken[0]};"
+            " quoted=False, --no-quotes, if its quotes are letters)"
+        )
 
 
 def _read_json_lines(path: Path, packed: bool) -> pd.DataFrame:
     """A file with a JSON object a line; a key that an object lacks is missing there."""
-    records, rows = [], []
+    records: dict[int, dict[str, Any]] = {}
     with _opened(path, packed) as file:
         for number, line in enumerate(file, 1):
-            if text := line.removeprefix(b"\xef\xbb\xbf").strip():
-                try:
-                    record = json.loads(text.decode("utf-8"), object_pairs_hook=_once)
-                except UnicodeDecodeError:
-                    raise
-                except (ValueError, RecursionError) as error:
-                    fault = (
-                        f"not a JSON object ({one_line(error)}); write one object a"
-                        " line"
-                    )
-                    raise DataError(f"{path} row {number}: {fault}") from None
-                if not isinstance(record, dict):
-                    kind = type(record).__name__
-                    raise DataError(
-                        f"{path} row {number}: a JSON {kind}, not an object; write one"
-                        " object a line"
-                    )
-                if b"\\ud" in text.lower():
-                    _refuse_halves(record, f"{path} row {number}")
-                records.append(record)
-                rows.append(number)
+            where = f"{path} row {number}"
+            if not (text := line.removeprefix(b"\xef\xbb\xbf").strip()):
+                continue
+            try:
+                record = json.loads(text.decode("utf-8"), object_pairs_hook=_once)
+            except UnicodeDecodeError:
+                raise
+            except (ValueError, RecursionError) as error:
+                raise DataError(
+                    f"{where}: not a JSON object ({one_line(error)}); write one object"
+                    " a line"
+                ) from None
+            if not isinstance(record, dict):
+                kind = type(record).__name__
+                raise DataError(
+                    f"{where}: a JSON {kind}, not an object; write one object a line"
+                )
+            if b"\\ud" in text.lower():  # perhaps half a character
+                for name, value in record.items():
+                    if not _encodes(json.dumps([name, value], ensure_ascii=False)):
+                        shown = one_line(repr(name))
+                        raise DataError(
+                            f"{where}: {shown} holds half a character; write it anew"
+                        )
+            records[number] = record
     if not records:
         raise DataError(f"{path} is empty; it needs a JSON object a line")
-    names = dict.fromkeys(name for record in records for name in record)
-    index = pd.Index(rows, dtype="int64")
+    names = dict.fromkeys(name for record in records.values() for name in record)
+    index = pd.Index(records, dtype="int64")
     columns = {
-        name: pd.Series([r.get(name) for r in records], index, dtype=object)
+        name: pd.Series([r.get(name) for r in records.values()], index, dtype=object)
         for name in names
     }
     return pd.DataFrame(columns, index)
 
 
-def _refuse_halves(record: dict[str, Any], where: str) -> None:
-    """Raise where an escape stands for half a character, which no file can hold."""
-    for name, value in record.items():
-        try:
-            json.dumps([name, value], ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            raise DataError(
-                f"{where}: {one_line(repr(name))} holds half a character; write it anew"
-            ) from None
-
-
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose names are all different.
-
-    JSON's own reader keeps the last of two and says nothing.
-    """
+    """An object whose names are all different: JSON keeps the last of two, silently."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a name is there twice")

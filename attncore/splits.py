@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from attncore.errors import DataError
 from attncore.interactions import Interactions
-from attncore.sequences import Histories, Vocabulary, plain_ids
+from attncore.sequences import Histories, Vocabulary, plain_ids, spans
 
 
 class AskedSlates(Protocol):
@@ -50,7 +50,7 @@ class AskedSlates(Protocol):
         """Arrays for a file, and the rest as plain values."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Holdout:
     """Questions with known answers: given this history, which item came next?
 
@@ -93,6 +93,10 @@ class Holdout:
         """Number of questions."""
         return len(self.targets)
 
+    def __repr__(self) -> str:
+        users = len(np.unique(self.users))
+        return f"Holdout({self.name}: {len(self):,} questions of {users:,} users)"
+
     def check_made_for(self, scorer: Any, name: str) -> None:
         """Raise DataError where a scorer was made for other items or users.
 
@@ -114,6 +118,21 @@ class Holdout:
                 " make the model of this split"
             )
 
+    def check_not_trained_on(self, scorer: Any) -> None:
+        """Raise DataError where a scorer that was trained on all events is asked them.
+
+        What came after them may be asked.
+        """
+        split = getattr(scorer, "split", None)
+        if split is None or "trained_on" not in split.valid.protocol:
+            return
+        known = np.append(split.train.lengths, 0)[self.users]
+        if (known > self.histories.lengths).any():
+            raise DataError(
+                f"{split.name}: the model was trained on all events, the answers to"
+                f" these {self.name} questions too; ask it about newer events (--data)"
+            )
+
     def first_of_users(self, most: int) -> Holdout:
         """A small part of the questions.
 
@@ -131,7 +150,7 @@ class Holdout:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Split:
     """A log divided into training, validation and test, which share vocabularies.
 
@@ -164,6 +183,23 @@ class Split:
     slates: AskedSlates | None = None
     sharded: bool = False
 
+    def __repr__(self) -> str:
+        """What it is, on a few lines."""
+        how = self.valid.protocol
+        numbers = [
+            f"{name}={value}"
+            for name, value in how.items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        ]
+        seen = "is not recommended again" if how["exclude_seen"] else "may come again"
+        return (
+            f"Split({self.name}: {', '.join([how['split'], *numbers])})\n"
+            f"  {len(self.users):,} users, {len(self.items):,} items\n"
+            f"  train {int(self.train.lengths.sum()):,} events, valid"
+            f" {len(self.valid):,} questions, test {len(self.test):,} questions\n"
+            f"  what was taken {seen}" + "; has slates" * (self.slates is not None)
+        )
+
     @property
     def item_counts(self) -> np.ndarray:
         """How often each item occurs in training, int64 (V,).
@@ -171,6 +207,16 @@ class Split:
         Entry j is item index j + 1.
         """
         return self.valid.item_counts
+
+    def with_all_in_training(self) -> Split:
+        """The same log, of which every event trains; nothing is left to be asked."""
+        counts = np.bincount(self.histories.items, minlength=len(self.items) + 1)[1:]
+        protocol = self.valid.protocol | {"trained_on": "all events"}
+        valid, test = (
+            replace(one, item_counts=counts.astype(np.int64), protocol=protocol)
+            for one in (self.valid, self.test)
+        )
+        return replace(self, train=self.histories, valid=valid, test=test)
 
     def label(self, item: Any) -> str:
         """An item's title where there is one, else its id."""
@@ -315,9 +361,12 @@ def split_at(
     holdouts: dict[str, Holdout] = {}
     for part, (rows, places) in questions.items():
         if len(rows) == 0:
+            mend = "use a longer log"
+            if protocol["split"] == "time":
+                mend += ", or split_by_session where each user is one session"
             raise DataError(
-                f"{name}: the {protocol['split']} split leaves no user for {part}; use"
-                " a longer log"
+                f"{name}: the {protocol['split']} split leaves no user for {part};"
+                f" {mend}"
             )
         if slates is not None:
             until = protocol["test_from"] if part == "valid" else np.iinfo(np.int64).max
@@ -377,9 +426,9 @@ def _split_log(
     titles = None
     if log.items is not None and "title" in log.items.columns:
         known = log.items["title"].reindex(items.ids)
-        titles = known.where(
-            known.notna(), pd.Series(items.ids, index=items.ids).astype(str)
-        ).to_numpy(object)
+        given = known.notna() & (known.astype(str).str.strip() != "")
+        ids = pd.Series(items.ids, index=items.ids).astype(str)
+        titles = known.where(given, ids).to_numpy(object)
     protocol, slates = protocol_of(protocol, log.repeats), None
     if log.slates is not None:
         slates = log.slates.indexed(users, items, histories)
@@ -433,7 +482,13 @@ def leave_one_out(log: Interactions) -> Split:
     return _split_log(log, indexed, train_stops, questions, {"split": "leave-one-out"})
 
 
-def split_by_time(log: Interactions, valid: float = 0.1, test: float = 0.1) -> Split:
+def split_by_time(
+    log: Interactions,
+    valid: float = 0.1,
+    test: float = 0.1,
+    fold: int = 0,
+    folds: int = 1,
+) -> Split:
     """Two moments cut the log for everyone.
 
     Training before the first, testing from the second on. `valid` and `test` are shares
@@ -445,20 +500,37 @@ def split_by_time(log: Interactions, valid: float = 0.1, test: float = 0.1) -> S
     before the slate's own moment, as it would be in a shop; what is learned is learned
     before the first cut alone.
 
+    With `folds` the cuts roll: fold `folds - 1` is the split above, and each fold
+    before it ends where the next one's test period begins. What comes later is not in
+    it, items and users included.
+
+    Args:
+        log: what to divide.
+        valid, test: shares of the whole log's events.
+        fold, folds: which fold, the earliest is 0, of how many.
+
     Raises:
-        DataError: the log has no time, a share is out of range, or a period asks
-            nobody.
+        DataError: the log has no time, a share or a fold is out of range, or a period
+            asks nobody.
     """
-    if not log.has_time:
+    _require_shares(log, valid, test)
+    if not (0 <= fold < folds and valid + folds * test < 1):
         raise DataError(
-            f"{log.name}: has no time column, so it cannot be split by time; use"
-            " leave_one_out"
+            f"fold={fold}, folds={folds}: need 0 <= fold < folds, and room for as many"
+            f" test periods of {test:g}"
         )
-    if not (0 < valid < 1 and 0 < test < 1 and valid + test < 1):
-        raise DataError(
-            f"valid={valid} and test={test}: shares must be above 0 and sum to less"
-            " than 1"
-        )
+    if fold < folds - 1:
+        _refuse_slates(log, "split_by_time with folds")
+        times = log.events["time"]
+        end = np.sort(times)[int(len(log) * (1 - (folds - 1 - fold) * test))]
+        events = log.events[times < end].reset_index(drop=True)
+        if events.empty:
+            raise DataError(f"{log.name}: no event is left for fold {fold}; use fewer")
+        whole = len(log) / len(events)
+        past = replace(log, events=events)
+        split = split_by_time(past, valid * whole, test * whole)
+        split.valid.protocol.update(fold=fold, folds=folds)
+        return split
     indexed = users, _, histories = index_log(log)
     ordered = np.sort(histories.times)
     cut_valid = ordered[int(len(ordered) * (1 - valid - test))]
@@ -475,15 +547,166 @@ def split_by_time(log: Interactions, valid: float = 0.1, test: float = 0.1) -> S
         "valid": (rows_valid, before_valid[rows_valid]),
         "test": (rows_test, before_test[rows_test]),
     }
-    protocol = {
+    protocol: dict[str, Any] = {
         "split": "time",
         "valid_from": int(cut_valid),
         "test_from": int(cut_test),
         "users_without_history": int(
             ((before_test == 0) & (histories.lengths > 0)).sum()
         ),
-    }
+    } | ({"fold": fold, "folds": folds} if folds > 1 else {})
     return _split_log(log, indexed, before_valid, questions, protocol)
+
+
+def _require_shares(log: Interactions, valid: float, test: float) -> None:
+    if not log.has_time:
+        raise DataError(
+            f"{log.name}: has no time column, so it cannot be split by time; use"
+            " leave_one_out"
+        )
+    if not (0 < valid < 1 and 0 < test < 1 and valid + test < 1):
+        raise DataError(
+            f"valid={valid} and test={test}: shares must be above 0 and sum to less"
+            " than 1"
+        )
+
+
+def split_by_session(
+    log: Interactions,
+    session: str | float | None = None,
+    valid: float = 0.1,
+    test: float = 0.1,
+) -> Split:
+    """Whole sessions train, validate or test; of those held out each event is asked.
+
+    Where each user of the log is one session, the last to begin test, those before them
+    validate, and nothing of them trains; asked is each event after a session's first.
+    Where users have several sessions, each user's last one tests and the one before
+    validates; who has fewer than 3 is in training only. A question's history is all of
+    the user's events before it.
+
+    Args:
+        log: what to divide.
+        session: None, if each user is one session; else the column of the events that
+            tells sessions apart, or after how many seconds without an event a new one
+            begins.
+        valid, test: shares of sessions, where each user is one.
+
+    Raises:
+        DataError: the log has no time or has slates, a share is out of range, there is
+            no such column, or no session is left to ask.
+    """
+    _refuse_slates(log, "split_by_session")
+    _require_shares(log, valid, test)
+    indexed = index_log(log)
+    histories = indexed[2]
+    starts, lengths, times = histories.offsets[:-1], histories.lengths, histories.times
+    protocol: dict[str, Any] = {"split": "session", "session": session or "user"}
+    if session is None:
+        begins = np.sort(times[starts])
+        cuts = [begins[int(len(begins) * (1 - s))] for s in (valid + test, test)]
+        protocol |= {"valid_from": int(cuts[0]), "test_from": int(cuts[1])}
+        part = np.searchsorted(cuts, times[starts], side="right")
+        stops = np.where(part == 0, lengths, 0)
+        ranges = [
+            (np.flatnonzero(part == number), np.ones_like(lengths), lengths)
+            for number in (1, 2)
+        ]
+    else:
+        if isinstance(session, str):
+            if session not in histories.attributes:
+                raise DataError(
+                    f"{log.name}: no column '{session}' of the events tells sessions"
+                    " apart; name one, or give seconds"
+                )
+            codes = pd.factorize(histories.attributes[session])[0]
+            new = np.append(True, codes[1:] != codes[:-1])
+        else:
+            new = np.append(True, np.diff(times) > session)
+        new[starts] = True
+        # Where each session begins, and which is each user's first.
+        at = np.append(np.flatnonzero(new), len(new))
+        last = np.searchsorted(at, histories.offsets[1:])
+        enough = np.diff(np.append(0, last)) >= 3
+        rows = np.flatnonzero(enough)
+        ends = [lengths.copy() for _ in range(3)]
+        for back in (1, 2):
+            ends[back][rows] = at[last[rows] - back] - starts[rows]
+        stops = ends[2]
+        ranges = [(rows, ends[2], ends[1]), (rows, ends[1], ends[0])]
+    questions = {
+        name: _each_event(*range_)
+        for name, range_ in zip(("valid", "test"), ranges, strict=True)
+    }
+    return _split_log(log, indexed, stops, questions, protocol)
+
+
+def _each_event(
+    rows: np.ndarray, begins: np.ndarray, ends: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Questions about each event of some rows from one place up to another."""
+    many = np.maximum(ends[rows] - begins[rows], 0)
+    return np.repeat(rows, many), spans(begins[rows], many)
+
+
+def presplit(
+    train: Interactions, valid: Interactions, test: Interactions, every: bool = False
+) -> Split:
+    """A log that is divided already, as in files of a published benchmark.
+
+    Asked is each user's first event in `valid` and in `test`, if they have a history
+    before it, which is all of theirs in the parts before. Tables of users and items are
+    those of `train`.
+
+    Args:
+        train, valid, test: the parts; all have times, or none has.
+        every: True asks about all events of a part; the history of a question then
+            holds those of its part that come before.
+
+    Raises:
+        DataError: the parts differ in the type of ids, or a user's events of one part
+            are older than those of a part before.
+    """
+    logs = {"train": train, "valid": valid, "test": test}
+    for name, log in logs.items():
+        _refuse_slates(log, "presplit")
+        if log.has_time != train.has_time:
+            raise DataError(f"{name}: only some parts have times; give all, or none")
+        for column in ("user", "item"):
+            theirs, ours = (one.events[column].dtype for one in (log, train))
+            if theirs != ours:
+                raise DataError(
+                    f"{name}: {column} ids are {theirs}, in train {ours}; make them one"
+                    " type"
+                )
+    events = pd.concat(
+        [log.events.assign(part=number) for number, log in enumerate(logs.values())],
+        ignore_index=True,
+    )
+    if not train.has_time:
+        events["time"] = np.arange(len(events))
+    repeats = any(log.repeats for log in logs.values())
+    whole = replace(train, events=events.drop(columns="part"), repeats=repeats)
+    users, items, histories = index_log(replace(whole, events=events))
+    attributes = dict(histories.attributes)
+    part, histories = attributes.pop("part"), replace(histories, attributes=attributes)
+    owner = np.repeat(np.arange(len(users)), histories.lengths)
+    older = (np.diff(part) < 0) & (np.diff(owner) == 0)
+    if older.any():
+        at = int(older.argmax())
+        early, late = (list(logs)[part[k]] for k in (at, at + 1))
+        raise DataError(
+            f"{early}: user {users.ids[owner[at]]} has an event that is older than one"
+            f" in {late}; a history cannot hold its future"
+        )
+    stops = [np.bincount(owner[part <= n], minlength=len(users)) for n in range(3)]
+    questions = {}
+    for number, name in enumerate(("valid", "test")):
+        begins, ends = stops[number], stops[number + 1]
+        rows = np.flatnonzero((begins > 0) & (ends > begins))
+        questions[name] = _each_event(rows, begins, ends if every else begins + 1)
+    how = {"split": "presplit", "every_event": every}
+    return _split_log(whole, (users, items, histories), stops[0], questions, how)
 
 
 def split_by_user(

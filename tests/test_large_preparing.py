@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 import attncore as ac
 from attncore.__main__ import main
 from attncore.large import preparing
+from attncore.readers import Layout
 from attncore.sequences import Joined
 
 pytest.importorskip("duckdb")
-COUNT = 100  # files of each ending
 SPLITS = {"leave-one-out": ac.leave_one_out, "time": ac.split_by_time}
 
 
@@ -222,6 +222,22 @@ ODD = [  # what people's files are like, or what a slip makes of them
     "\ufeffuser,item,time\r\n1,2,3\r\n\r\n4,5,6\r\n\r\n",
     "user;item;time\n1;2;3\n",
     "user,user,time\n1,2,3\n",
+    f"user,item,timestamp\n1,2,{T}\n2,3,{T}\n",
+    "\nuser,item,happened at\n1,2,2020-01-01\n2,3,2020-01-01\n",
+    "user,item,time\n1,2,1\n1,3,2\n2,4,3\n2,2,3\n",
+    f"user,item,time\n1,2,{T}\n\n1,3,0\n2,4,{T + 1}\n1,2,{T}.5\n",
+    f"user,item,time\nu1,1.23E+12,{T}\nu2,1.24E+12,{T}\n",
+    f"7,8,{T}\n7,9,{T + 1}\n8,9,{T + 2}\n",
+    f"user,item,time\n5.0,1,{T}\n6.0,1,{T}\n5.0,1,{T}.25\n5.0,1,{T}\n",
+]
+LAYOUTS = [  # most files are read as they come
+    *[{}] * 6,
+    {"quoted": False},
+    {"separator": ";"},
+    {"header": False, "user": "1", "item": "2", "time": "3"},
+    {"in_order": True},
+    {"time_format": "%Y-%m-%d"},
+    {"time_unit": "ms"},
 ]
 CELLS = [*["", " ", "0", "-1", "7.0", "007", "NaN", "NULL", "1e3", "2020-02-30"]]
 CELLS += [
@@ -261,54 +277,53 @@ def mutated(text: str, chance: random.Random) -> str:
     return text
 
 
-def read_outcome(path):
+def said(log, notes) -> tuple:
+    """The summary; notes on attributes, which a prepared log has none of, left out."""
+    return log, sorted(note for note in notes if not note.startswith("attributes"))
+
+
+def read_outcome(path, how):
     """The events in order of users and times and the summary; else the refusal."""
     try:
-        log = ac.read_interactions(path)
+        log = ac.read_interactions(path, **how)
     except ac.DataError as refused:
         return str(refused)
     events = log.events[["user", "item", "time"]]
     ordered = events.sort_values(["user", "time"], kind="stable")
-    return ordered.to_numpy().tolist(), log.summary
+    return ordered.to_numpy().tolist(), said(log.summary, log.summary.notes)
 
 
-def staged_outcome(path, scratch):
+def prepared_outcome(path, how, out):
     """The same by the way of preparing."""
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    rows, kept = [], 0
+    shutil.rmtree(out, ignore_errors=True)
     try:
-        columns, how = ("user", "item", "time"), ("s", True, 2)
-        with preparing.staged(path, columns, scratch, *how, threads=1) as log:
-            for number in range(len(log.bounds)):
-                shard = scratch / f"shard-{number}"
-                log.write_shard(number, shard)
-                items, times, offsets = (
-                    np.fromfile(shard / f"all.{name}", kind)
-                    for name, kind in preparing.FILES
-                )
-                ids = pq.read_table(shard / "users.parquet").column("user").to_numpy()
-                owners = ids.repeat(np.diff(offsets)).tolist()
-                names = log.items[items - 1].tolist()
-                rows += map(list, zip(owners, names, times.tolist(), strict=True))
-                kept += len(items)
-            dropped = dict(log.dropped)
-            if again := log.read - sum(dropped.values()) - kept:
-                dropped["duplicates"] = again
-            return rows, ac.interactions.ReadSummary(log.read, kept, dropped)
+        log = ac.prepare(path, out, shards=2, threads=1, **how)
     except ac.DataError as refused:
         return str(refused)
+    rows = []
+    for number in range(len(log.about["shards"])):
+        users, parts = log._shard(number)
+        for row, user in enumerate(users):
+            for part in parts:
+                events = slice(*part.offsets[row : row + 2])
+                names = log.items.decode(part.items[events]).tolist()
+                times = part.times[events].tolist()
+                rows += [[user, *event] for event in zip(names, times, strict=True)]
+    return rows, said(log.summary, log.summary.notes)
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "csv.gz"])
 def test_any_file_is_prepared_as_it_is_read_or_refused_in_the_same_words(
-    tmp_path, monkeypatch, ending
+    tmp_path, monkeypatch, request, ending
 ):
     chance, path = random.Random(ending), tmp_path / f"log.{ending}"
+    count = 200 if request.config.getoption("full") else 60
     read = 0
-    for number in range(COUNT):
-        text = ODD[number % len(ODD)]
-        text = mutated(text, chance) if number >= len(ODD) else text
+    for number in range(count):
+        text, how = ODD[number % len(ODD)], {}
+        if number >= len(ODD):
+            text, how = mutated(text, chance), chance.choice(LAYOUTS)
+        text = text.replace(",", how.get("separator", ","))
         text = text.replace(",", "\t") if ending == "tsv" else text
         content = text.encode(
             "latin-1" if chance.random() < 0.03 else "utf-8", "replace"
@@ -316,17 +331,20 @@ def test_any_file_is_prepared_as_it_is_read_or_refused_in_the_same_words(
         path.write_bytes(gzip.compress(content) if ending.endswith("gz") else content)
         rows = chance.choice([1, 2, 3, preparing.ROWS])
         monkeypatch.setattr(preparing, "ROWS", rows)
-        wanted, found = read_outcome(path), staged_outcome(path, tmp_path / "scratch")
-        assert found == wanted, (rows, text)
+        wanted, found = (
+            read_outcome(path, how),
+            prepared_outcome(path, how, tmp_path / "out"),
+        )
+        assert found == wanted, (rows, how, text)
         monkeypatch.undo()
         read += not isinstance(wanted, str)
-    assert COUNT / 4 < read < COUNT  # both kinds of outcome are there
+    assert count / 5 < read < count  # both kinds of outcome are there
 
 
 def test_a_full_disk_is_one_line(tmp_path):
     path = written(odd_log("text", rows=3000), tmp_path / "log.csv")
     with small_disk(2000), pytest.raises(ac.DataError) as caught:
-        preparing._Chunks(path, ("user", "item", "time"), tmp_path)
+        preparing._Chunks(path, ("user", "item", "time"), tmp_path, Layout())
     assert str(caught.value).startswith(
         f"{tmp_path.parent}: no room to prepare {path} ("
     )

@@ -23,16 +23,17 @@ from logs import fault, write
 
 from attncore.errors import DataError
 from attncore.interactions import Interactions, read_interactions
+from attncore.readers import EARLY
 from attncore.splits import leave_one_out, split_by_time
 
 WIDE = 2**63 - 1
 
 
-def outcome(path: Path) -> tuple[Interactions | None, str]:
+def outcome(path: Path, **how) -> tuple[Interactions | None, str]:
     """A log, or the one line that says why there is none; any other failure fails the
     test."""
     try:
-        return read_interactions(path), ""
+        return read_interactions(path, **how), ""
     except DataError as error:
         return None, str(error)
 
@@ -262,9 +263,10 @@ def test_among_text_a_word_for_nothing_is_text(tmp_path):
 
 
 def test_one_row_is_said_in_the_singular(tmp_path):
-    log = read_interactions(write(tmp_path, "user,item,time\n1,2,3\n1,2,3\n"))
+    row = "1,2,1700000000\n"
+    log = read_interactions(write(tmp_path, "user,item,time\n" + 2 * row))
     assert str(log.summary) == "2 rows read, 1 kept; dropped: 1 duplicate"
-    log = read_interactions(write(tmp_path, "user,item,time\n1,2,3\n1,2,3\n1,2,3\n"))
+    log = read_interactions(write(tmp_path, "user,item,time\n" + 3 * row))
     assert str(log.summary) == "3 rows read, 1 kept; dropped: 2 duplicates"
 
 
@@ -411,7 +413,7 @@ IDS = st.text(
 
 @given(
     st.lists(
-        st.tuples(IDS, IDS, st.integers(0, 4_000_000_000)),
+        st.tuples(IDS, IDS, st.integers(EARLY, 4_000_000_000)),
         min_size=1,
         max_size=6,
         unique_by=lambda e: e[2],
@@ -460,6 +462,230 @@ def test_no_bytes_make_the_reader_fail_in_another_way_than_its_own(tmp_path, con
             assert "\n" not in line
             if log is not None:
                 assert log.summary.read == len(log) + sum(log.summary.dropped.values())
+
+
+# Nothing in silence
+
+T = 1_700_000_000
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "csv.gz"])
+def test_text_after_a_closing_quote_is_refused_unless_quotes_are_letters(
+    tmp_path, ending
+):
+    rows = [["user", "item", "time"], ["u1", '"weird al" yankovic', T]]
+    rows += [["u2", "weird al yankovic", T], ["u3", '7" single', T]]
+    sign = "\t" if ending == "tsv" else ","
+    text = "\n".join(sign.join(map(str, row)) for row in rows).encode()
+    packed = gzip.compress(text) if ending.endswith("gz") else text
+    path = write(tmp_path, packed, f"log.{ending}")
+    line = fault(path)
+    assert f"log.{ending} row 2: text after a closing quote" in line
+    assert "quoted=False (--no-quotes)" in line
+    items = read_interactions(path, quoted=False).events["item"].tolist()
+    assert items == ['"weird al" yankovic', "weird al yankovic", '7" single']
+
+
+def test_rows_that_quotes_join_are_counted_and_the_first_is_named(tmp_path):
+    text = f'user,item,time\nu1,a,{T}\nu1,"Heroes,{T}\nu2,Low",{T}\nu3,"x\ny",{T}\n'
+    log = read_interactions(write(tmp_path, text))
+    assert log.events["item"].tolist() == ["a", f"Heroes,{T}\nu2,Low", "x\ny"]
+    assert "; 2 rows hold a line break in quotes (row 3;" in str(log.summary)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "how", "likely"),
+    [
+        ("log.csv", "1,1193,5,978300760", {}, "','"),
+        ("ratings.dat", "1::1193::5::978300760", {"separator": "::"}, "'::'"),
+        ("log.txt", "1 1193 5 978300760", {"separator": " "}, "' '"),
+        ("log.dat.gz", "1\t1193\t5\t978300760", {"separator": "\\t"}, "'\\t'"),
+        ("log.csv", "1;1193;5;978300760", {"separator": ";"}, "';'"),
+    ],
+)
+def test_a_file_without_a_header_is_told_and_read_by_position(
+    tmp_path, name, text, how, likely
+):
+    other = text.replace("1193", "661")
+    content = f"{text}\n{other}\n".encode()
+    if name.endswith("gz"):
+        content = gzip.compress(content)
+    path = write(tmp_path, content, name)
+    if how:
+        assert f"{likely}" in fault(path)
+    assert "row 1 ('1') seems to be an event" in fault(path, **how)
+    columns = {"user": "1", "item": "2", "time": "4"}
+    assert "header=False (--no-header)" in fault(path, **columns, **how)
+    log = read_interactions(path, **columns, **how, header=False)
+    assert events(log) == [(1, 1193, 978300760), (1, 661, 978300760)]
+    assert log.events["3"].tolist() == [5, 5]
+
+
+def test_numbers_may_name_columns_where_they_count_them(tmp_path):
+    path = write(tmp_path, f"0,1,2\nu1,5,{T}\n")
+    log = read_interactions(path, "0", "1", "2")
+    assert events(log) == [("u1", 5, T)]
+
+
+def test_a_separator_that_cannot_be_is_one_line(tmp_path):
+    path = write(tmp_path, "user,item\n1,2\n")
+    assert "separator is ''" in fault(path, separator="")
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("timestamp", T),
+        ("happened at", "2024-01-31 12:00"),
+        ("order_date", "31/01/2024"),
+        ("eventTime", "Jan 5, 2024"),
+        ("ms", 1000 * T),
+    ],
+)
+def test_a_time_column_of_another_name_is_never_passed_over(tmp_path, column, value):
+    path = write(tmp_path, f'user,item,{column}\n1,5,"{value}"\n1,6,"{value}"\n')
+    line = fault(path)
+    assert f"log.csv: no column 'time', but '{column}' looks like one" in line
+    assert "in_order=True (--in-order)" in line
+    for how in ({"in_order": True}, {"time": None}):
+        log = read_interactions(path, **how)
+        assert not log.has_time
+        assert log.events["time"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("column", ["rating", "runtime", "candidate", "lifetime value"])
+def test_rows_are_in_order_where_nothing_looks_like_a_time_and_it_is_said(
+    tmp_path, column
+):
+    log = read_interactions(write(tmp_path, f"user,item,{column}\n1,5,4\n1,6,\n"))
+    assert not log.has_time
+    assert "no column is a time, so rows are taken in their order" in str(log.summary)
+
+
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+def test_times_of_a_coarser_unit_than_declared_are_refused_and_it_is_named(
+    tmp_path, unit
+):
+    path = write(tmp_path, f"user,item,time\n1,5,{T}\n1,6,{T + 9}\n")
+    line = fault(path, time_unit=unit)
+    assert "row 2: time 1700000000 lies in the year 1970" in line
+    assert "pass time_unit='s' (--time-unit s)" in line
+
+
+def test_line_numbers_among_times_are_refused_and_alone_are_said_to_be_counts(tmp_path):
+    path = write(tmp_path, f"user,item,time\n1,5,{T}\n1,6,2\n1,7,3\n")
+    line = fault(path)
+    assert "log.csv row 3: time lies on 1970-01-01, others lie decades later" in line
+    log = read_interactions(write(tmp_path, "user,item,time\n1,5,1\n1,6,2\n"))
+    assert "'time' is taken for a count" in str(log.summary)
+
+
+def test_duplicates_are_judged_by_all_of_a_time(tmp_path):
+    text = "user,item,time\n1,5,{0}.378\n1,5,{0}.378\n1,5,{0}.901\n1,5,{0}\n"
+    log = read_interactions(write(tmp_path, text.format(T)))
+    assert log.summary.dropped == {"duplicates": 1}
+    assert events(log) == [(1, 5, T)] * 3
+
+
+def test_a_column_can_break_ties_of_time(tmp_path):
+    text = f"user,item,time,place\n1,5,{T},3\n1,6,{T},1\n1,7,{T},\n1,8,{T - 1},9\n"
+    path = write(tmp_path, text)
+    assert "75 % of events share their time" in str(read_interactions(path).summary)
+    log = read_interactions(path, tie="place")
+    assert log.events["item"].tolist() == [8, 6, 5, 7]
+    assert "share their time" not in str(log.summary)
+    assert "no column 'spot' to break ties by" in fault(path, tie="spot")
+
+
+def test_a_minimum_count_is_applied_while_reading(tmp_path):
+    text = f"user,item,time\n1,5,{T}\n1,6,{T}\n2,5,{T}\n2,6,{T}\n3,7,{T}\n"
+    log = read_interactions(write(tmp_path, text), min_count=2)
+    assert log.summary.dropped == {"below min_count=2": 1}
+
+
+def test_items_taken_again_are_said_unless_the_log_has_repeats(tmp_path):
+    text = f"user,item,time\n1,5,{T}\n1,5,{T + 1}\n1,6,{T + 2}\n2,5,{T}\n"
+    path = write(tmp_path, text)
+    told = "25 % of events take an item again"
+    assert told in str(read_interactions(path).summary)
+    assert "take an item again" not in str(read_interactions(path, repeats=True))
+
+
+def test_ids_that_a_spreadsheet_shortened_are_refused(tmp_path):
+    path = write(tmp_path, f"user,item,time\n1,1.23E+12,{T}\n1,1.24E+12,{T}\n")
+    assert "row 2: item '1.23E+12' has lost its last digits" in fault(path)
+
+
+def test_a_table_that_describes_nothing_is_refused_and_its_share_is_said(tmp_path):
+    log = write(tmp_path, f"user,item,time\n1,5.0,{T}\n1,6.0,{T}\n2,7.0,{T}\n")
+    items = write(tmp_path, "item,genre\n5,a\n6,b\n", "items.csv")
+    line = fault(log, items=items)
+    assert (
+        "items.csv, table of items, describes 0 of 3 items: the log has '5.0'" in line
+    )
+    assert "the table '5'" in line
+    items = pd.DataFrame({"item": ["5.0", "7.0"], "genre": "a", "price": [1, 2]})
+    told = "items table describes 2 of 3 items (genre: category, price: number)"
+    assert told in str(read_interactions(log, items=items).summary)
+
+
+def test_what_attributes_are_taken_for_is_said(tmp_path):
+    text = f"user,item,time,price,tag\n1,5,{T},1.5,x\n1,6,{T},n/a,y\n2,6,{T},2,z\n"
+    log = read_interactions(write(tmp_path, text))
+    told = "attributes of events: price: category, though 2 of 3 are numbers, tag: cat"
+    assert told in str(log.summary)
+    log = read_interactions(write(tmp_path, text), kinds={"price": "category"})
+    assert "price: category, tag: category" in str(log.summary)
+
+
+def test_a_wrong_time_format_is_one_line(tmp_path):
+    path = write(tmp_path, "user,item,time\n1,5,2024-01-31\n")
+    assert "time_format is '%Y-%q'" in fault(path, time_format="%Y-%q")
+
+
+# Any bytes, any options
+
+OPTIONS = {
+    "user": ["user", "1", "item", 1],
+    "item": ["item", "2", "who"],
+    "time": ["time", "3", None, "when"],
+    "separator": [None, ",", ";", "::", "\t", " ", "", "ab"],
+    "header": [True, False],
+    "quoted": [True, False],
+    "time_unit": ["s", "ms", "ns"],
+    "time_format": [None, "%Y-%m-%d", "%d", "x"],
+    "in_order": [True, False],
+    "tie": [None, "tag", "time", "none"],
+    "min_count": [1, 2],
+    "repeats": [True, False],
+    "drop_duplicates": [True, False],
+    "kinds": [None, {"tag": "number"}, {"tag": "categories"}, {"none": "words"}],
+}
+
+
+def test_no_options_make_the_reader_fail_in_another_way_than_its_own(tmp_path, request):
+    """At least a third of the calls are of logs that can be read."""
+    calls = 2500 if request.config.getoption("full") else 250
+    chance, read = random.Random(5), 0
+    for _ in range(calls):
+        name = chance.choice(FORMATS)
+        content = original(name)
+        if chance.random() < 0.4:
+            content = mutated(content, chance)
+        path = write(tmp_path, content, name)
+        many = chance.choice([0, 0, 1, 2, 3])
+        how = {
+            option: chance.choice(OPTIONS[option])
+            for option in chance.sample(sorted(OPTIONS), many)
+        }
+        log, line = outcome(path, **how)
+        assert "\n" not in line
+        if log is None:
+            continue
+        read += 1
+        assert len(str(log).splitlines()) < 20
+        assert log.summary.read == len(log) + sum(log.summary.dropped.values())
+    assert read > calls / 3
 
 
 # 200 mutated files

@@ -27,10 +27,11 @@ from attncore.errors import DataError, one_line
 from attncore.interactions import ReadSummary
 from attncore.large.prepared import PARTS, Prepared, mapped
 from attncore.readers import (
+    EARLY,
     TICKS,
+    Layout,
     RefusedError,
     Source,
-    Written,
     as_number,
     check_names,
     clean,
@@ -40,7 +41,9 @@ from attncore.readers import (
     plain_values,
     present,
     read_known,
+    require_one_era,
     roles_of,
+    shares,
     text_frames,
     written,
 )
@@ -70,7 +73,12 @@ def prepare(
     name: str | None = None,
     repeats: bool = False,
     drop_duplicates: bool = True,
+    time_format: str | None = None,
     time_unit: str = "s",
+    in_order: bool = False,
+    separator: str | None = None,
+    header: bool = True,
+    quoted: bool = True,
     kinds: Mapping[str, str] | None = None,
 ) -> Prepared:
     """Turn a log of any size into the prepared form, and divide it.
@@ -84,8 +92,10 @@ def prepare(
         source: .csv or .tsv, plain or .gz, .parquet, or a folder of .parquet parts.
         out: a folder that does not exist yet; the disk beside it needs room for the log
             twice over.
-        user, item, time, items, name, repeats, drop_duplicates, time_unit, kinds: as
-            for `read_interactions`.
+        user, item, time, items, name, repeats, drop_duplicates, time_format: as for
+            `read_interactions`.
+        time_unit, in_order, separator, header, quoted, kinds: as for
+            `read_interactions`.
         split: "leave-one-out", or "time" with the shares `valid` and `test` of the
             events.
         valid, test: see `split_by_time`.
@@ -114,16 +124,22 @@ def prepare(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=UNFINISHED) as place:
         scratch, fresh = Path(place), Path(place) / "prepared"
         fresh.mkdir()
-        columns, how = (user, item, time), (time_unit, drop_duplicates, shards)
-        with staged(source, columns, scratch, *how, memory, threads) as log:
+        columns = user, item, None if in_order else time
+        how = (time_unit, drop_duplicates, shards, memory, threads, time_format)
+        layout = Layout(separator, header, quoted)
+        with staged(source, columns, scratch, *how, layout) as log:
             names = [f"shard-{number:05d}" for number in range(len(log.bounds))]
-            duplicates = sum(
-                log.write_shard(number, fresh / shard)
-                for number, shard in enumerate(names)
-            )
+            found: Counter[str] = Counter()
+            for number, shard in enumerate(names):
+                found += log.write_shard(number, fresh / shard)
+            dropped = log.dropped
+            if twice := found["duplicates"]:
+                dropped = dropped | {"duplicates": twice}
+            kept = log.read - sum(dropped.values())
+            again = 0 if repeats else found["again"]
+            log.notes.extend(shares(kept, found["tied"], again))
             known = _known_items(log, items, item, kinds)
-        dropped = log.dropped | ({"duplicates": duplicates} if duplicates else {})
-        summary = ReadSummary(log.read, log.read - sum(dropped.values()), dropped)
+        summary = ReadSummary(log.read, kept, dropped, log.notes)
         called = name or source.name.split(".")[0]
         protocol: dict[str, Any] = {"split": split}
         cuts = None
@@ -160,32 +176,39 @@ def prepare(
 class Log:
     """A log inside DuckDB, checked.
 
-    Table `kept` has user, item, time in seconds, and `place`, the order of rows of one
-    second; table `catalogue` numbers the items.
+    Table `kept` has user, item, time in seconds, `finer`, what is finer than seconds,
+    and `place`, the order of rows of one second; table `catalogue` numbers the items.
 
     Attributes:
         database: the open connection.
         read: rows in the source.
         dropped: reason -> rows, without the duplicates that shards leave out.
+        notes: what reading had to say.
         item_type: "int64" or "str".
         items: ids of the catalogue, ascending.
         bounds: where shards begin, by user id; shard k has the users from bounds[k] on,
             before bounds[k + 1].
         has_time: whether there are times; else `time` numbers the rows.
-        drop_duplicates: leave out all but the first event of one user, item and second.
+        drop_duplicates: leave out all but the first event of one user, item and time.
     """
 
     database: Any
     read: int
     dropped: dict[str, int]
+    notes: list[str]
     item_type: str
     items: np.ndarray
     bounds: list[Any]
     has_time: bool
     drop_duplicates: bool
 
-    def write_shard(self, number: int, folder: Path) -> int:
-        """Write whole histories of a shard's users, ascending; how many duplicates."""
+    def write_shard(self, number: int, folder: Path) -> Counter[str]:
+        """Write whole histories of a shard's users, ascending.
+
+        Returns:
+            how many events were "duplicates", are "tied" with another of their user, or
+            take an item "again".
+        """
         folder.mkdir()
         run = self.database.execute
         within, given = "true", {}
@@ -195,14 +218,14 @@ class Log:
             end = self.bounds[number + 1]
             within, given["high"] = f'{within} AND "user" < $high', end
         read = run(f"SELECT count(*) FROM kept WHERE {within}", given).fetchone()[0]
-        events = f'SELECT "user", item, time, place FROM kept WHERE {within}'
+        events = f'SELECT "user", item, time, finer, place FROM kept WHERE {within}'
         if self.drop_duplicates:
             events = (
-                f'SELECT "user", item, time, min(place) AS place FROM ({events})'
-                ' GROUP BY "user", item, time'
+                f'SELECT "user", item, time, finer, min(place) AS place FROM ({events})'
+                ' GROUP BY "user", item, time, finer'
             )
         run(
-            'CREATE TABLE shard AS SELECT "user", number, time, place'
+            'CREATE TABLE shard AS SELECT "user", number, time, finer, place'
             f" FROM ({events}) JOIN catalogue USING (item)",
             given,
         )
@@ -215,10 +238,16 @@ class Log:
         found = run(
             'SELECT number, time FROM shard ORDER BY "user", time, place'
         ).fetchnumpy()
+        groups = 'SELECT count(*) AS n FROM shard GROUP BY "user"'
+        tied, pairs = run(
+            f"SELECT (SELECT sum(n) FROM ({groups}, time, finer) WHERE n > 1),"
+            f" (SELECT count(*) FROM ({groups}, number))"
+        ).fetchone()
         run("DROP TABLE shard")
         offsets = np.append(0, np.cumsum(lengths))
         _write(folder, "all", found["number"], found["time"], offsets)
-        return read - len(found["time"])
+        kept = len(found["time"])
+        return Counter(duplicates=read - kept, tied=int(tied or 0), again=kept - pairs)
 
 
 @contextlib.contextmanager
@@ -231,6 +260,8 @@ def staged(
     shards: int | None,
     memory: str = "1GB",
     threads: int | None = None,
+    time_format: str | None = None,
+    layout: Layout | None = None,
 ) -> Iterator[Log]:
     """Read a log into DuckDB, on disk in `scratch`; arguments as for `prepare`.
 
@@ -258,8 +289,9 @@ def staged(
     try:
         if threads is not None:
             database.execute(f"SET threads = {int(threads)}")
-        chunks = _Chunks(source, columns, scratch)
-        yield _log(database, chunks, TICKS[time_unit], drop_duplicates, shards)
+        chunks = _Chunks(source, columns, scratch, layout or Layout())
+        how = (time_format, TICKS[time_unit])
+        yield _log(database, chunks, how, drop_duplicates, shards)
     except duckdb.OutOfMemoryException as error:
         raise DataError(
             f"{source}: {memory} of memory are too few ({one_line(error)}); give more"
@@ -288,12 +320,16 @@ class _Chunks:
     """
 
     def __init__(
-        self, source: Path, columns: tuple[str, str, str | None], scratch: Path
+        self,
+        source: Path,
+        columns: tuple[str, str, str | None],
+        scratch: Path,
+        layout: Layout,
     ) -> None:
-        self.source, self.where = source, Source(str(source))
-        self.written: dict[str, Written] = {}
+        self.source, self.where = source, Source(str(source), layout=layout)
+        self.written: dict[str, Counter[str]] = {}
         self.kept: Path | None = None
-        kind, _ = file_kind(source)
+        kind, _ = file_kind(source, layout)
         if kind == ".jsonl":
             raise DataError(
                 f"{source}: only .csv, .tsv and .parquet can be prepared; write it as"
@@ -301,7 +337,9 @@ class _Chunks:
             )
         if kind == ".parquet":
             _, schema, self.where = parquet_schema(source)
-            self._name(pd.DataFrame(columns=schema.names), columns)
+            empty = pd.DataFrame(columns=schema.names)
+            check_names(empty, self.where)
+            self._name(next(parquet_frames(source, schema.names, 1), empty), columns)
         else:
             try:
                 self._keep(columns, scratch / "log.arrow")
@@ -319,7 +357,8 @@ class _Chunks:
         fault: DataError | None = None
         with contextlib.ExitStack() as files:
             writer = None
-            for number, frame in enumerate(text_frames(self.source, ROWS)):
+            frames = text_frames(self.source, self.where, ROWS)
+            for number, frame in enumerate(frames):
                 try:
                     if number == 0:
                         self._name(frame, columns)
@@ -328,7 +367,7 @@ class _Chunks:
                 if fault is not None:
                     continue
                 for column in self.roles.values():
-                    so_far = self.written.get(column, Written())
+                    so_far = self.written.get(column, Counter())
                     self.written[column] = so_far + written(frame[column])
                 table = pa.table(
                     {role: frame[column] for role, column in self.roles.items()}
@@ -361,9 +400,9 @@ class _Chunks:
                     )
                 )
 
-    def times(self) -> Written | None:
+    def times(self) -> Counter[str] | None:
         """How the times of complete rows are written, where they are text."""
-        found = Written()
+        found: Counter[str] = Counter()
         for frame in self:
             kept, _ = present(frame, self.roles, self.where)
             if kept.empty:
@@ -383,7 +422,7 @@ class _Chunks:
 def _log(
     database: Any,
     chunks: _Chunks,
-    ticks: int,
+    how: tuple[str | None, int],
     drop_duplicates: bool,
     shards: int | None,
 ) -> Log:
@@ -393,6 +432,8 @@ def _log(
     read, events, is_finer = 0, 0, False
     dropped: Counter[str] = Counter()
     refused: RefusedError | None = None
+    early: tuple[Any, int] | None = None
+    latest = 0
     for frame in chunks:
         kept, without = present(frame, chunks.roles, where)
         read += len(frame)
@@ -400,7 +441,7 @@ def _log(
         if kept.empty:
             continue
         try:
-            columns, finer = clean(kept, chunks.roles, where, None, ticks, times)
+            columns, finer = clean(kept, chunks.roles, where, *how, times)
         except RefusedError as error:
             if refused is None or error.step < refused.step:
                 refused = error
@@ -409,6 +450,11 @@ def _log(
         place = np.arange(events, events + len(columns))
         if finer is None:
             columns["time"], finer = place, np.zeros(len(columns))
+        else:
+            before = columns["time"][columns["time"] < EARLY]
+            if early is None and not before.empty:
+                early = before.index[0], int(before.iloc[0])
+            latest = max(latest, int(columns["time"].max()))
         is_finer = is_finer or bool(finer.any())
         # As bits, floats from 0 on keep their order.
         columns = columns.assign(finer=finer.view(np.int64), place=place)
@@ -426,6 +472,8 @@ def _log(
         )
     if refused is not None:
         raise DataError(str(refused))
+    if has_time:
+        require_one_era(early, latest, where, chunks.roles["time"])
     if events >= PLACES:
         raise DataError(
             f"{where.name}: {events:,} rows; prepare it in parts of at most {PLACES:,}"
@@ -433,7 +481,8 @@ def _log(
     # What is finer than a second decides the order, then the row.
     order = f"CAST(finer AS HUGEINT) * {PLACES} + place" if is_finer else "place"
     database.execute(
-        f'CREATE VIEW kept AS SELECT "user", item, time, {order} AS place FROM events'
+        f'CREATE VIEW kept AS SELECT "user", item, time, finer, {order} AS place FROM'
+        " events"
     )
     database.execute(
         "CREATE TABLE catalogue AS SELECT item, CAST(row_number() OVER (ORDER BY item)"
@@ -444,6 +493,7 @@ def _log(
         database,
         read,
         {reason: count for reason, count in dropped.items() if count},
+        where.notes,
         "int64" if whole_items else "str",
         np.asarray(items["item"], np.int64 if whole_items else object),
         _bounds(database, read, shards or max(8, -(-read // 5_000_000))),
@@ -471,7 +521,7 @@ def _known_items(
     if source is None:
         return {}
     ids = pd.Series(log.items, dtype=log.item_type)
-    table = read_known(source, "item", column, ids, dict(kinds or {}))
+    table = read_known(source, "item", column, ids, dict(kinds or {}), log.notes)
     for taken in table.columns.intersection(["item", "count"]):
         raise DataError(
             f"the table of items has a column '{taken}', which is taken; rename it"
