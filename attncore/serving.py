@@ -155,7 +155,7 @@ def best(
     items = model.split.items
     if exclude_seen is None:
         exclude_seen = model.split.test.exclude_seen
-    allowed = _allowed_places(items, candidates, exclude, only, strict)
+    allowed = allowed_places(items, candidates, exclude, only, strict)
     windows = model.windows(asked, rows, situation=situation)
     many = min(k, len(items) if allowed is None else len(allowed))
     found = Best(len(asked), many)
@@ -367,7 +367,7 @@ def _each(feature: Feature, value: Any, rows: int) -> list[Any]:
     return each
 
 
-def _allowed_places(
+def allowed_places(
     items: Vocabulary, candidates: Any, exclude: Any, only: Any, strict: bool
 ) -> np.ndarray | None:
     """Places in the catalogue of what may be shown, ascending; None for all of them."""

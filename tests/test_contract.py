@@ -183,8 +183,7 @@ def test_what_was_seen_is_left_out_where_that_is_asked(case):
     ids=str,
 )
 def test_a_mistake_is_one_line_that_names_it(case, how, hint):
-    if case.model.split.slates is None:
-        how = how | {"strict": True}
+    how = how | {"strict": True}
     with pytest.raises(ValueError, match=hint) as error:
         case.model.recommend(**how)
     assert "\n" not in str(error.value)

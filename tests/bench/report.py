@@ -410,11 +410,33 @@ def go_on(results: Results) -> str:
     return f"{measured(results)}\n\n{markdown(head, rows)}"
 
 
+def load(results: Results) -> str:
+    """The example service under load, beside a bare route."""
+    names = {"load:bare": "a bare route", "service:app": "the service"}
+    clients = list(results["servers"][0]["clients"])
+    rows = [
+        [
+            f"{names[one['app']]}, {one['workers']} worker{'s'[: one['workers'] - 1]}",
+            *(f"{one['clients'][many]['per_s']:,.0f}" for many in clients),
+            *(
+                f"{one['clients'][many]['p50']:.1f} / {one['clients'][many]['p99']:.1f}"
+                for many in clients
+            ),
+        ]
+        for one in results["servers"]
+    ]
+    head = ["", *(f"{many} clients, requests/s" for many in clients)]
+    head += [f"{many} clients, ms" for many in clients]
+    head = [title.replace("1 clients", "1 client") for title in head]
+    return f"{measured(results)}\n\n{markdown(head, rows)}"
+
+
 SECTIONS = {
     "speed": speed,
     "scaling": scaling,
     "go_on": go_on,
     "serving": serving,
+    "load": load,
     "gpu": gpu,
 }
 
