@@ -14,7 +14,7 @@ each of L queries. A digit is an axis of that length.
 from attncore import baselines, datasets, export
 from attncore.config import RankerConfig, RecommenderConfig, TrainingConfig
 from attncore.errors import DataError
-from attncore.evaluation import Report, compare, evaluate
+from attncore.evaluation import Report, compare, evaluate, list_metrics, segments
 from attncore.interactions import Interactions, read_interactions
 from attncore.large.prepared import Prepared
 from attncore.large.preparing import prepare
@@ -55,11 +55,13 @@ __all__ = [
     "fit",
     "go_on",
     "leave_one_out",
+    "list_metrics",
     "load",
     "prepare",
     "presplit",
     "read_interactions",
     "refit",
+    "segments",
     "split_by_session",
     "split_by_time",
     "split_by_user",
