@@ -912,82 +912,94 @@ def text_frames(
     """
     layout = where.layout or Layout()
     kind, packed = file_kind(path, layout)
+    separator = SEPARATORS[kind] if layout.separator is None else layout.separator
+    names: list[str] | None = None
+    broken: list[int] = []
+    before, breaks, given, ended = 0, 0, False, False
     with one_line_errors(path), _opened(path, packed) as file:
-        separator = layout.separator
-        separator = SEPARATORS[kind] if separator is None else separator
-        records = _records(file, layout, separator, where)
-        names = next(records, None)
-        if names is None:
-            raise DataError(f"{path} is empty; it needs a header row and events")
-        before, given = 1, False
-        if not layout.header:
-            records, before = itertools.chain([names], records), 0
-            names = [str(number) for number in range(1, len(names) + 1)]
-        while (chunk := list(itertools.islice(records, rows))) or before <= 1:
-            for number, cells in enumerate(chunk, before + 1):
-                if len(cells) > len(names) and number == 2:
-                    mend = "fewer names than the rows have columns; name them all"
-                    raise DataError(f"{path} row 1: {mend}")
-                if len(cells) > len(names):
+        reader = _csv_reader(file, separator, layout.quoted)
+        while not ended:
+            chunk: list[list[str]] = []
+            try:
+                chunk.extend(itertools.islice(reader, rows))
+            except csv.Error as error:  # of the row after those that are in the list
+                row = where.row(before + len(chunk) + 1)
+                raise DataError(f"{row}: {_csv_fault(error, layout)}") from None
+            ended = rows is None or len(chunk) < rows
+            first, before = before + 1, before + len(chunk)
+            if reader.line_num > before + breaks:
+                breaks = reader.line_num - before
+                broken += [
+                    number
+                    for number, cells in enumerate(chunk, first)
+                    if any("\n" in cell or "\r" in cell for cell in cells)
+                ]
+            if names is None:
+                if not chunk:
                     raise DataError(
-                        f"{path} row {number}: {len(cells)} columns under {len(names)}"
-                        ' names; put text with commas in ""'
+                        f"{path} is empty; it needs a header row and events"
                     )
-                if len(cells) < len(names):
-                    cells += [""] * (len(names) - len(cells))
+                names = [str(number) for number in range(1, len(chunk[0]) + 1)]
+                if layout.header:
+                    names, first = chunk.pop(0), 2
+            _even_out(chunk, names, first, path)
             # Editors leave empty lines.
             full = [any(cells) for cells in chunk]
-            index = pd.RangeIndex(before + 1, before + 1 + len(chunk))[full]
-            filled = list(itertools.compress(chunk, full))
-            before += max(len(chunk), 1)
-            if filled or rows is None:
-                given = True
+            if ended and broken:
+                holds = "row holds" if len(broken) == 1 else "rows hold"
+                where.notes.append(
+                    f"{len(broken):,} {holds} a line break in quotes (row {broken[0]};"
+                    " quoted=False, --no-quotes, if its quotes are letters)"
+                )
+            if any(full) or (ended and not given):
+                filled = list(itertools.compress(chunk, full))
+                index = pd.RangeIndex(first, first + len(chunk))[full]
                 yield pd.DataFrame(filled, index, names, dtype="str")
-            if rows is None:
-                return
-        if not given:
-            yield pd.DataFrame(columns=names, dtype="str")
+                given = True
 
 
-def _records(
-    file: IO[bytes], layout: Layout, separator: str, where: Source
-) -> Iterator[list[str]]:
-    """The cells of a file of text, a row at a time."""
+def _csv_reader(file: IO[bytes], separator: str, quoted: bool) -> Any:
     lines: Any = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-    quoting: Any = csv.QUOTE_MINIMAL if layout.quoted else csv.QUOTE_NONE
+    quoting: Any = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     separator = separator.replace("\\t", "\t")
     if len(separator) > 1:
         several, separator, quoting = separator, UNIT, csv.QUOTE_NONE
         lines = (line.replace(several, UNIT) for line in lines)
     csv.field_size_limit(2**31 - 1)
     try:
-        reader = csv.reader(lines, delimiter=separator, quoting=quoting, strict=True)
+        return csv.reader(lines, delimiter=separator, quoting=quoting, strict=True)
     except (TypeError, ValueError) as error:
         raise DataError(
             f"separator is {separator!r}: {one_line(error)}; write one such as ';'"
         ) from None
-    number, breaks, broken = 0, 0, []
-    try:
-        for number, cells in enumerate(reader, 1):
-            if reader.line_num > number + breaks:
-                breaks = reader.line_num - number
-                broken.append(number)
-            yield cells
-    except csv.Error as error:
-        fault = f"not a readable table ({one_line(error)}); make it anew"
-        if "end of data" in str(error):
-            fault = 'a quote " is opened and never closed; close it'
-        elif "expected after" in str(error):
-            fault = "text after a closing quote; double the quotes inside a cell"
-        if layout.quoted:
-            fault += ", or pass quoted=False (--no-quotes) where they are letters"
-        raise DataError(f"{where.row(number + 1)}: {fault}") from None
-    if broken:
-        rows = "row holds" if len(broken) == 1 else "rows hold"
-        where.notes.append(
-            f"{len(broken):,} {rows} a line break in quotes (row {broken[0]};"
-            " quoted=False, --no-quotes, if its quotes are letters)"
-        )
+
+
+def _csv_fault(error: csv.Error, layout: Layout) -> str:
+    fault = f"not a readable table ({one_line(error)}); make it anew"
+    if "end of data" in str(error):
+        fault = 'a quote " is opened and never closed; close it'
+    elif "expected after" in str(error):
+        fault = "text after a closing quote; double the quotes inside a cell"
+    if layout.quoted:
+        fault += ", or pass quoted=False (--no-quotes) where they are letters"
+    return fault
+
+
+def _even_out(chunk: list[list[str]], names: list[str], first: int, path: Path) -> None:
+    """Make all rows as long as the header, or refuse one that is longer."""
+    if set(map(len, chunk)) <= {len(names)}:
+        return
+    for number, cells in enumerate(chunk, first):
+        if len(cells) > len(names) and number == 2:
+            raise DataError(
+                f"{path} row 1: fewer names than the rows have columns; name them all"
+            )
+        if len(cells) > len(names):
+            raise DataError(
+                f"{path} row {number}: {len(cells)} columns under {len(names)} names;"
+                ' put text with commas in ""'
+            )
+        cells += [""] * (len(names) - len(cells))
 
 
 def _read_json_lines(path: Path, packed: bool) -> pd.DataFrame:
