@@ -50,6 +50,7 @@ SEPARATORS = {".csv": ",", ".tsv": "\t"}
 LINES = {".jsonl": ".jsonl", ".ndjson": ".jsonl"}
 ENDINGS = ".csv, .tsv or .jsonl (each also .gz), or .parquet"
 SIGNS = ("::", "\t", ";", "|", ",", " ")  # what separates the cells of other files
+ROWS = 1 << 16  # of a chunk
 UNIT = "\x1f"  # stands for a separator of several characters
 
 
@@ -847,7 +848,7 @@ def _read(
             frame = _read_json_lines(path, packed)
     else:
         read, where = as_number, Source(str(path), layout=layout)
-        frame = next(text_frames(path, where))
+        frame = pd.concat(text_frames(path, where, ROWS))
     return frame.apply(
         lambda values: read(values, decimals=values.name not in exact)
     ), where
@@ -897,15 +898,13 @@ def _not_utf8(path: Path) -> str:
     return ""
 
 
-def text_frames(
-    path: Path, where: Source, rows: int | None = None
-) -> Iterator[pd.DataFrame]:
+def text_frames(path: Path, where: Source, rows: int) -> Iterator[pd.DataFrame]:
     """A file of text as frames of text, without its empty lines; rows count from 1.
 
     Args:
         path: the file, plain or .gz.
         where: has its layout, and notes where cells hold line breaks.
-        rows: at most so many at once; None is all of it. There is one frame at least.
+        rows: at most so many at once. There is one frame at least.
 
     Raises:
         DataError: it is no such file, or is damaged.
@@ -925,7 +924,7 @@ def text_frames(
             except csv.Error as error:  # of the row after those that are in the list
                 row = where.row(before + len(chunk) + 1)
                 raise DataError(f"{row}: {_csv_fault(error, layout)}") from None
-            ended = rows is None or len(chunk) < rows
+            ended = len(chunk) < rows
             first, before = before + 1, before + len(chunk)
             if reader.line_num > before + breaks:
                 breaks = reader.line_num - before

@@ -28,6 +28,7 @@ from attncore.interactions import ReadSummary
 from attncore.large.prepared import PARTS, Prepared, mapped
 from attncore.readers import (
     EARLY,
+    ROWS,
     TICKS,
     Layout,
     RefusedError,
@@ -50,7 +51,6 @@ from attncore.readers import (
 from attncore.runs import UNFINISHED
 from attncore.splits import protocol_of
 
-ROWS = 1 << 16  # of a chunk
 PLACES = 2**33  # rows that a sort key has room for, beside what is finer than seconds
 FILES = ("items.i32", "<i4"), ("times.i64", "<i8"), ("offsets.i64", "<i8")
 STRETCH = 2**16  # seconds: times are counted by such stretches to find where to cut
