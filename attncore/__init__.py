@@ -31,7 +31,7 @@ from attncore.splits import (
     split_by_time,
     split_by_user,
 )
-from attncore.training import Run, fit
+from attncore.training import Run, fit, go_on, refit
 
 __all__ = [
     "DataError",
@@ -53,11 +53,13 @@ __all__ = [
     "evaluate",
     "export",
     "fit",
+    "go_on",
     "leave_one_out",
     "load",
     "prepare",
     "presplit",
     "read_interactions",
+    "refit",
     "split_by_session",
     "split_by_time",
     "split_by_user",

@@ -1,445 +1,380 @@
-"""The command line.
+"""The command line: `python -m attncore COMMAND`, with `--help` for each.
 
-`python -m attncore train | evaluate | recommend | prepare | export | bench | data`.
 Results go to stdout, progress to stderr. A user's mistake is one line on stderr and
-exit status 2.
+exit status 2; Ctrl-C is status 130. The options of a command are the arguments of its
+function here, and the fields of the configurations.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import logging
-import re
+import math
+import os
 import sys
-from argparse import Namespace
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from json import dumps
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Annotated, Any, Literal, NoReturn, get_args
 
 import numpy as np
+import pandas as pd
 import torch
-from simple_parsing import ArgumentParser, DashVariant
+from cyclopts import App, CycloptsError, Group, Parameter, Token
 
 import attncore as ac
 from attncore.benchmark import measure
 from attncore.config import RankerAttention
 from attncore.distributed import processes
+from attncore.drift import after
 from attncore.errors import DataError
 from attncore.evaluation import Report
 from attncore.export import to_onnx
 from attncore.large.prepared import Prepared, PreparedSplit
 from attncore.ranking.asof import IndexedSlates
 from attncore.ranking.baselines import PersonalHabit, PopularLately
-from attncore.readers import TICKS
-from attncore.recipes import RECIPES, Recipe, recipe
-from attncore.runs import read_config
+from attncore.recipes import RECIPES, recipe
+from attncore.runs import read_config, replacing
 from attncore.serving import best
 
-SPLITS = {"leave-one-out": ac.leave_one_out, "time": ac.split_by_time}
-
-
 SHOWN = ("ndcg@10", "hr@10", "mrr", "coverage@10")
-
-
 SHOWN_OF_SLATES = ("ndcg@10", "recall@10", "gauc", "auc")
+USERS_AT_ONCE = 4096  # whose lists are made together
+PAIRS = 20_000_000  # training events up to which pairs of items are counted
 
 
-class Parser(ArgumentParser):
-    """An argument parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the command, and end with status 2."""
-        fail(message)
-
-
-def fail(message: str, status: int = 2) -> NoReturn:
-    """One line on stderr, and an exit status: 2 for a mistake, 130 for Ctrl-C."""
-    sys.stderr.write(f"attncore: {' '.join(message.split())}\n")
-    raise SystemExit(status)
+Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+File = Annotated[str, Parameter(metavar="FILE")]
+Folder = Annotated[str, Parameter(metavar="FOLDER")]
+Run = Annotated[str, Parameter(metavar="RUN")]
+SplitName = Literal["leave-one-out", "time"]
+Number = Annotated[int, Parameter(metavar="N")]
+Ids = Annotated[list[str], Parameter(metavar="ID ...")]
+Column = Annotated[str, Parameter(metavar="COLUMN")]
+Pairs = Annotated[tuple[str, ...], Parameter(metavar="NAME=VALUE ...")]
 
 
-def parser(defaults: Recipe) -> Parser:
-    """The whole command line.
+@dataclass(frozen=True)
+class Reading:
+    """How a log is read, if DATA is a file.
 
-    Options of training and model are made from their configurations.
+    Attributes:
+        user_column: the log's column of users.
+        item_column: its column of items.
+        time_column: its column of times.
+        in_order: there are no times: the rows are in order.
+        user_table: what is known of users, by the column of users.
+        item_table: what is known of items, by the column of items.
+        kinds: what attributes are, as price=number: number, category, categories or
+            words.
+        time_unit: unit of times that are numbers.
+        time_format: how dates are written that are not ISO 8601, as %d.%m.%Y.
+        separator: what stands between columns; by default what the file's ending says.
+        no_header: the first line names no columns; they are called 1, 2, 3.
+        no_quotes: quotes are letters, as in many .tsv.
+        tie: a column that orders events of the same time.
+        repeats: users take an item again and again, as groceries, so that lists show
+            what they had.
+        min_count: keep the users and items with so many events.
+    """
+
+    user_column: Column = "user"
+    item_column: Column = "item"
+    time_column: Column = "time"
+    in_order: Flag = False
+    user_table: File | None = None
+    item_table: File | None = None
+    kinds: Annotated[tuple[str, ...], Parameter(metavar="COLUMN=KIND ...")] = ()
+    time_unit: Literal["s", "ms", "us", "ns"] = "s"
+    time_format: Annotated[str | None, Parameter(metavar="FORMAT")] = None
+    separator: Annotated[str | None, Parameter(metavar="TEXT")] = None
+    no_header: Flag = False
+    no_quotes: Flag = False
+    tie: Column | None = None
+    repeats: Flag = False
+    min_count: Number = 1
+
+    def options(self) -> dict[str, Any]:
+        """What `read_interactions` and `prepare` both take."""
+        for pair in self.kinds:
+            if "=" not in pair:
+                raise DataError(
+                    f"--kinds {pair}: must be COLUMN=KIND, such as genres=categories"
+                )
+        given = {
+            "items": self.item_table,
+            "kinds": dict(pair.rsplit("=", 1) for pair in self.kinds),
+            "time_unit": self.time_unit,
+            "time_format": self.time_format,
+            "in_order": self.in_order,
+            "separator": self.separator,
+            "header": not self.no_header,
+            "quoted": not self.no_quotes,
+            "repeats": self.repeats,
+        }
+        return self.columns() | given
+
+    def columns(self) -> dict[str, str]:
+        """The columns' names."""
+        names = self.user_column, self.item_column, self.time_column
+        return dict(zip(("user", "item", "time"), names, strict=True))
+
+    def log(self, data: str) -> ac.Interactions:
+        """The log of that name, or in that file."""
+        names = [known.name for known in ac.datasets.available()]
+        if data in names:
+            self.refuse(data, but=("min_count",))
+            log = ac.datasets.load(data)
+        elif Path(data).exists():
+            more: dict[str, Any] = {"users": self.user_table, "tie": self.tie}
+            log = ac.read_interactions(data, **more, **self.options())
+        else:
+            raise DataError(
+                f"{data}: no such file or data set; the data sets are"
+                f" {', '.join(names)}"
+            )
+        return log.k_core(self.min_count) if self.min_count > 1 else log
+
+    def refuse(self, data: str, but: Sequence[str] = ()) -> None:
+        """Raise DataError for an option that means nothing for `data`."""
+        for one in fields(self):
+            if getattr(self, one.name) != one.default and one.name not in but:
+                option = one.name.replace("_", "-")
+                raise DataError(f"--{option}: means nothing for {data}; leave it out")
+
+
+READING, TRAINING, MODEL = Reading(), ac.TrainingConfig(), ac.RecommenderConfig()
+ReadingOptions = Annotated[
+    Reading, Parameter(name="*", group=Group.create_ordered("Reading the log"))
+]
+Training = Annotated[
+    ac.TrainingConfig, Parameter(name="*", group=Group.create_ordered("Training"))
+]
+Model = Annotated[
+    ac.RecommenderConfig, Parameter(name="*", group=Group.create_ordered("Model"))
+]
+
+
+def take_recipe(app: App, commands: tuple[str, ...], arguments: Any) -> None:
+    """Give the options that were left out what the recipe says.
+
+    Complete Journey has slates, which need settings of their own, so there its own
+    recipe is the default.
+    """
+    by_name = {argument.names[0]: argument for argument in arguments}
+    words = {
+        name: argument.tokens[0].value
+        for name, argument in by_name.items()
+        if argument.tokens and name in ("DATA", "--recipe")
+    }
+    own = "complete-journey" if words.get("DATA") == "complete-journey" else None
+    name = words.get("--recipe", own)
+    wanted: dict[str, Any] = {"epochs": 4} if commands == ("bench",) else {}
+    if commands == ("train",) and name in RECIPES:
+        chosen = recipe(name)
+        plain = asdict(MODEL) | asdict(TRAINING)
+        said = asdict(chosen.recommender) | asdict(chosen.training)
+        wanted = {key: said[key] for key in said if said[key] != plain[key]}
+    for key, value in wanted.items():
+        argument = by_name["--" + key.replace("_", "-")]
+        if not argument.tokens:
+            argument.append(Token(implicit_value=value, source=f"recipe {name}"))
+
+
+def histories_of(kind: Any, tokens: Sequence[Token]) -> list[list[str]]:
+    """The items after each `--history`."""
+    found: list[list[str]] = []
+    for token in tokens:
+        found += [[]] if token.index == 0 else []
+        found[-1].append(token.value)
+    return found
+
+
+PLAIN = Parameter(negative_iterable="", consume_multiple=True, allow_repeating=True)
+PER_HISTORY = Parameter(
+    metavar="ID ...", converter=histories_of, n_tokens=-1, accepts_keys=False
+)
+app = App(
+    name="python -m attncore",
+    help="Attention for recommender systems.",
+    version=ac.__version__,
+    config=take_recipe,
+    default_parameter=PLAIN,
+)
+
+
+@app.command
+def train(
+    data: str,
+    /,
+    *,
+    out: Run,
+    recipe: Annotated[str | None, Parameter(choices=tuple(RECIPES))] = None,
+    split: Literal["leave-one-out", "time", "session"] | None = None,
+    session: Column | None = None,
+    valid: File | None = None,
+    test: File | None = None,
+    resume: Flag = False,
+    overwrite: Flag = False,
+    on_all: Folder | None = None,
+    reading: ReadingOptions = READING,
+    training: Training = TRAINING,
+    recommender: Model = MODEL,
+) -> None:
+    """Train a recommender; shows validation metrics, never test.
 
     Args:
-        defaults: what `train` takes where an option is not given.
+        data: a data set's name (see `data`), or the path of a log or of a prepared
+            folder.
+        out: the run folder to write.
+        recipe: take all that no option says from this recipe.
+        split: how the log is divided; by time where it has slates, else leave-one-out.
+        session: of `--split session`: the column that tells a user's sessions apart, or
+            the seconds of silence that part them; by default each user is one session.
+        valid: the validation events, where the log is divided already.
+        test: the test events, where it is.
+        resume: go on from the run folder's newest checkpoint, if any.
+        overwrite: replace a finished run that the folder holds.
+        on_all: train once more, on all events, for the epochs that validation chose,
+            into another run folder: the one to serve.
     """
-
-    def command(name: str, run: Callable[[Namespace], None], text: str) -> Any:
-        dashes: Any = {"add_option_string_dash_variants": DashVariant.DASH}
-        sub = commands.add_parser(
-            name, help=text, description=text, allow_abbrev=False, **dashes
-        )
-        sub.set_defaults(run=run)
-        return sub
-
-    top = Parser(
-        prog="python -m attncore", description="Attention for recommender systems."
-    )
-    commands = top.add_subparsers(dest="command", required=True, parser_class=Parser)
-
-    sub = command(
-        "train", train, "Train a recommender; shows validation metrics, never test."
-    )
-    sub.add_argument(
-        "data",
-        help=(
-            "a data set's name (see `data`), or the path of a log or of a prepared"
-            " folder"
-        ),
-    )
-    sub.add_argument("--out", required=True, help="the run folder to write")
-    sub.add_argument(
-        "--recipe",
-        choices=list(RECIPES),
-        help="take all that no option says from this recipe",
-    )
-    sub.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on from the run folder's newest checkpoint, if any",
-    )
-    sub.add_argument(
-        "--split",
-        choices=list(SPLITS),
-        help="how the log is divided; by time where it has slates",
-    )
-    add_columns(sub)
-    sub.add_arguments(ac.TrainingConfig, dest="training", default=defaults.training)
-    sub.add_arguments(
-        ac.RecommenderConfig, dest="recommender", default=defaults.recommender
-    )
-
-    sub = command("evaluate", evaluate, "Evaluate a trained recommender.")
-    sub.add_argument("folder", metavar="RUN", help="a run folder")
-    sub.add_argument(
-        "--split",
-        choices=["test", "valid"],
-        default="test",
-        help="the questions to ask",
-    )
-    sub.add_argument(
-        "--data",
-        metavar="FOLDER",
-        help="ask all users of a prepared folder, not the run's own",
-    )
-    sub.add_argument("--device", default="auto", help="as for train")
-    sub.add_argument("--json", action="store_true", help="print one JSON object")
-
-    sub = command(
-        "recommend",
-        recommend,
-        "Recommend items to a user of the log, or after a history.",
-    )
-    sub.add_argument("folder", metavar="RUN", help="a run folder")
-    asked = sub.add_mutually_exclusive_group(required=True)
-    asked.add_argument("--user", nargs="+", metavar="ID", help="users of the log")
-    asked.add_argument("--history", nargs="+", metavar="ID", help="items, oldest first")
-    sub.add_argument(
-        "--candidates", nargs="+", metavar="ID", help="choose among these items only"
-    )
-    sub.add_argument(
-        "--exclude", nargs="+", metavar="ID", default=[], help="never show these items"
-    )
-    sub.add_argument(
-        "--only",
-        nargs="+",
-        metavar="ID",
-        help="show these items only, such as what is in stock",
-    )
-    about_asker = "the moment of asking, or who asks, by feature"
-    sub.add_argument(
-        "--situation", nargs="+", metavar="K=V", default=[], help=about_asker
-    )
-    sub.add_argument("-k", type=int, default=10, help="how many items")
-    sub.add_argument(
-        "--json",
-        action="store_true",
-        help="print one JSON object (a list for several users)",
-    )
-
-    sub = command(
-        "prepare",
-        prepare,
-        "Turn a log of any size into files that train reads instead of it.",
-    )
-    sub.add_argument("data", help="the path of a log")
-    sub.add_argument(
-        "--out", required=True, metavar="FOLDER", help="the folder to write"
-    )
-    sub.add_argument(
-        "--split",
-        choices=list(SPLITS),
-        default="leave-one-out",
-        help="how the log is divided",
-    )
-    sub.add_argument(
-        "--shards", type=int, help="at least as many as processes will train"
-    )
-    sub.add_argument(
-        "--memory",
-        default="1GB",
-        help="what the preparing may take, beside a few hundred MB",
-    )
-    sub.add_argument(
-        "--threads", type=int, help="cores that it may use; all by default"
-    )
-    add_columns(sub)
-
-    sub = command(
-        "export", export, "Write a trained recommender for use outside PyTorch."
-    )
-    sub.add_argument("folder", metavar="RUN", help="a run folder")
-    sub.add_argument("--to", choices=["onnx"], default="onnx", help="the format")
-    sub.add_argument(
-        "--out",
-        metavar="FILE",
-        help="the file to write; unless given, model.onnx in the run folder",
-    )
-
-    sub = command(
-        "bench", bench, "Measure training, evaluation and requests on this machine."
-    )
-    sub.add_argument(
-        "data",
-        nargs="?",
-        default="ml-100k",
-        help="a data set's name, or the path of a log",
-    )
-    add_columns(sub)
-    sub.add_argument("--json", action="store_true", help="print one JSON object")
-    sub.add_arguments(
-        ac.TrainingConfig, dest="training", default=ac.TrainingConfig(epochs=4)
-    )
-    sub.add_arguments(ac.RecommenderConfig, dest="recommender")
-
-    sub = command("data", data, "List the data sets, or fetch one.")
-    sub.add_argument("name", nargs="?", help="the data set to fetch")
-    return top
-
-
-def defaults_of(words: Sequence[str]) -> Recipe:
-    """What the options' defaults are.
-
-    Those of the recipe that the command names, if it names one. Complete Journey has
-    slates, which need settings of their own, so there its own recipe is the default.
-    """
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    # Without a name, the whole parser has the word.
-    first.add_argument("--recipe", nargs="?")
-    known, others = first.parse_known_args(words)
-    name = known.recipe or (
-        "complete-journey" if others[:2] == ["train", "complete-journey"] else None
-    )
-    if name not in RECIPES:
-        return Recipe("", ac.RecommenderConfig(), ac.TrainingConfig())
-    found = recipe(name)
-    return replace(found, recommender=ac.RecommenderConfig(**asdict(found.recommender)))
-
-
-def add_columns(sub: Any) -> None:
-    """Options that say how the log is read, if it is a file."""
-    for column in ("user", "item", "time"):
-        sub.add_argument(
-            f"--{column}-column",
-            default=column,
-            help=f"the log's {column} column, if data is a path",
-        )
-    for kind in ("user", "item"):
-        sub.add_argument(
-            f"--{kind}-table",
-            metavar="FILE",
-            help=f"what is known of its {kind}s, by {kind} column",
-        )
-    sub.add_argument(
-        "--time-unit",
-        choices=list(TICKS),
-        default="s",
-        help="unit of times that are numbers",
-    )
-    sub.add_argument(
-        "--kinds",
-        nargs="+",
-        metavar="COLUMN=KIND",
-        default=[],
-        help="attributes: number, category, …",
-    )
-
-
-def train(args: Namespace) -> None:
-    """Train, and show the result beside the baselines and for three users.
-
-    Under torchrun, the first process does.
-    """
-    with processes(args.training.device) as group:
-        if (Path(args.data) / "prepared.json").is_file():
-            prepared = Prepared.open(args.data)
-            split, summary = prepared.split(group.rank, group.size), prepared.summary
-            about = {
-                "data": {
-                    "name": args.data,
-                    "checksum": split.checksum,
-                    "split": split.valid.protocol["split"],
-                }
+    with processes(training.device) as group:
+        about: dict[str, Any] = {"recipe": recipe}
+        with group.agreed():
+            if (Path(data) / "prepared.json").is_file():
+                reading.refuse(f"{data}, which is prepared")
+                prepared = Prepared.open(data)
+                parts: ac.Split = prepared.split(group.rank, group.size)
+                summary, columns = prepared.summary, {}
+            else:
+                with group.rank_0_first():
+                    log = reading.log(data)
+                    others = [reading.log(file) for file in (valid, test) if file]
+                parts, summary = divided(log, others, split, session), log.summary
+                columns = {"columns": reading.columns(), "reading": asdict(reading)}
+            if group.is_rank_0 and summary.read:
+                print(f"{data}: {summary}", flush=True)
+            about["data"] = {
+                "name": data,
+                "checksum": parts.checksum,
+                **columns,
+                "split": parts.valid.protocol["split"],
             }
-        else:
-            with group.rank_0_first():
-                log, about = read_log(args)
-            how = args.split or ("leave-one-out" if log.slates is None else "time")
-            split, summary = SPLITS[how](log), log.summary
-            about["data"]["split"] = how
-        about["recipe"] = args.recipe
-        if group.is_rank_0 and summary.dropped:
-            print(f"{args.data}: {summary}", flush=True)
-        model: ac.Recommender | ac.Ranker
-        if split.slates is None:
-            model = ac.Recommender(args.recommender, split, args.training.seed)
-        else:
-            config = ranker_config(args.recommender, "attention" in args.given)
-            model = ac.Ranker(config, split, args.training.seed)
-        run = ac.fit(model, split, args.training, args.out, about, args.resume)
+            model = new_model(recommender, parts, training.seed)
+        run = ac.fit(model, parts, training, out, about, resume, overwrite=overwrite)
+        reports = beside_baselines(model, parts, parts.valid, group, run.valid)
         if group.is_rank_0:
-            show_training(model, split, run)
-            print(f"\nkept in {args.out}; next: python -m attncore evaluate {args.out}")
+            print(f"{parts.name}: {len(parts.items):,} items, {run}\n")
+            print(metrics_table(reports, "validation"))
+            show: Any = show_user if parts.slates is None else show_slate
+            for row in range(min(3, len(parts.valid))):
+                show(model, parts, row)
+        if on_all is not None:
+            ac.refit(model, run, on_all, about, overwrite=overwrite)
+        if group.is_rank_0:
+            print(f"\nkept in {out}; next: python -m attncore evaluate {out}")
+            if on_all is not None:
+                print(f"trained on all events, to be served: {on_all}")
 
 
-def ranker_config(config: ac.RecommenderConfig, chosen: bool) -> ac.RankerConfig:
-    """What the options say of a ranker; its attention is "target" unless one is chosen.
+def divided(
+    log: ac.Interactions,
+    others: Sequence[ac.Interactions],
+    split: str | None,
+    session: str | None,
+) -> ac.Split:
+    """A log as the options say; `others` are its validation and test, if it is."""
+    if session is not None and split != "session":
+        raise DataError("--session: needs --split session")
+    if others:
+        if len(others) < 2 or split is not None:
+            raise DataError("--valid and --test: give both, without --split")
+        return ac.presplit(log, others[0], others[1])
+    if split == "session":
+        seconds = float(session) if session and session.isdigit() else session
+        return ac.split_by_session(log, seconds)
+    by_time = split == "time" or (split is None and log.slates is not None)
+    return ac.split_by_time(log) if by_time else ac.leave_one_out(log)
+
+
+def new_model(
+    config: ac.RecommenderConfig, split: ac.Split, seed: int
+) -> ac.Recommender | ac.Ranker:
+    """A ranker where the log has slates, else a recommender.
 
     Raises:
         ValueError: an option that means nothing for slates.
     """
-    plain, known = ac.RecommenderConfig(), {one.name for one in fields(ac.RankerConfig)}
-    values = asdict(config) | ({} if chosen else {"attention": "target"})
-    if values["attention"] not in get_args(RankerAttention):
+    if split.slates is None:
+        return ac.Recommender(config, split, seed)
+    if config.attention not in get_args(RankerAttention):
         raise ValueError(
             f"attention={config.attention!r}: the log has slates, which are ranked by"
             " attention 'target' or 'mean'; choose one (--attention target)"
         )
+    known = {one.name for one in fields(ac.RankerConfig)}
+    values = asdict(config)
     for name, value in values.items():
-        if name not in known and value != getattr(plain, name):
+        if name not in known and value != getattr(MODEL, name):
             raise ValueError(
                 f"{name}={value!r}: means nothing for slates; leave it out"
             )
-    return ac.RankerConfig(**{name: values[name] for name in known})
+    return ac.Ranker(ac.RankerConfig(**{n: values[n] for n in known}), split, seed)
 
 
-def read_log(args: Namespace) -> tuple[ac.Interactions, dict[str, Any]]:
-    """The log that the command names, and what `config.json` says of it."""
-    columns = {
-        name: getattr(args, f"{name}_column") for name in ("user", "item", "time")
-    }
-    names = [known.name for known in ac.datasets.available()]
-    if args.data in names:
-        log = ac.datasets.load(args.data)
-    elif Path(args.data).exists():
-        how = {
-            "users": args.user_table,
-            "items": args.item_table,
-            "time_unit": args.time_unit,
-        }
-        log = ac.read_interactions(args.data, **columns, **how, kinds=kinds_of(args))
-    else:
-        raise DataError(
-            f"{args.data}: no such file or data set; the data sets are"
-            f" {', '.join(names)}"
-        )
-    return log, {
-        "data": {"name": args.data, "checksum": log.checksum, "columns": columns}
-    }
-
-
-def kinds_of(args: Namespace) -> dict[str, str]:
-    """The declared kinds of attributes, by column."""
-    for pair in args.kinds:
-        if "=" not in pair:
-            raise DataError(
-                f"--kinds {pair}: must be COLUMN=KIND, such as genres=categories"
-            )
-    return dict(pair.rsplit("=", 1) for pair in args.kinds)
-
-
-def prepare(args: Namespace) -> None:
-    """Prepare a log."""
-    columns = {
-        name: getattr(args, f"{name}_column") for name in ("user", "item", "time")
-    }
-    if args.user_table is not None:
-        raise DataError(
-            "--user-table: a prepared log has no table of users; leave it out"
-        )
-    how = {
-        "split": args.split,
-        "shards": args.shards,
-        "memory": args.memory,
-        "threads": args.threads,
-    }
-    how |= {
-        "time_unit": args.time_unit,
-        "items": args.item_table,
-        "kinds": kinds_of(args),
-    }
-    prepared = ac.prepare(args.data, args.out, **columns, **how)
-    print(f"{args.data}: {prepared.summary}")
-    print(
-        f"{args.out}: {len(prepared.items):,} items, {len(prepared.about['shards'])}"
-        " shards"
-    )
-    print(f"next: python -m attncore train {args.out} --out RUN")
-
-
-def show_training(model: Any, split: ac.Split, run: ac.Run) -> None:
-    """What was trained: beside the baselines on validation, and for three users."""
-    print(
-        f"{split.name}: {len(split.items):,} items, {split.train.lengths.sum():,}"
-        " training events"
-    )
-    print(
-        f"trained {run.positions_per_s:,.0f} positions/s; best epoch {run.best_epoch}"
-        f" of {len(run.epochs)}\n"
-    )
-    rivals: dict[str, Any] = {"popularity": ac.baselines.Popularity(split)}
-    # Whose pairs of items need not fit into memory.
-    if not isinstance(split, PreparedSplit):
-        rivals["Markov chain"] = ac.baselines.MarkovChain(split)
+def beside_baselines(
+    model: Any, split: ac.Split, questions: Any, group: Any, report: Any = None
+) -> dict[str, Report]:
+    """The reports of the baselines, and of the model as the last."""
+    rivals: dict[str, Any]
     if split.slates is not None:
         rivals = {
             "popular this week": PopularLately(split),
             "personal habit": PersonalHabit(split),
         }
-    reports = {name: ac.evaluate(rival, split.valid) for name, rival in rivals.items()}
-    assert run.valid is not None
-    reports[f"attention={model.config.attention}"] = run.valid
-    print(metrics_table(reports, f"validation, {run.valid.users:,} users"))
-    for row in range(min(3, len(split.valid))):
-        (
-            show_user(model, split, row)
-            if split.slates is None
-            else show_slate(model, split, row)
-        )
+    else:
+        rivals = {"popularity": ac.baselines.Popularity(split)}
+        # Whose pairs of items need not fit into memory.
+        if not isinstance(split, PreparedSplit) and len(split.train.items) <= PAIRS:
+            chain = ac.baselines.MarkovChain
+            rivals["Markov chain"] = chain(split)
+            rivals["Markov chain, shares"] = chain(split, normalize=True)
+    rivals.pop(name_of(model), None)
+    reports = {
+        name: ac.evaluate(rival, questions, group=group)
+        for name, rival in rivals.items()
+    }
+    is_trained = isinstance(model, ac.Recommender | ac.Ranker)
+    name = f"attention={name_of(model)}" if is_trained else name_of(model)
+    reports[name] = report or ac.evaluate(model, questions, group=group)
+    return reports
 
 
-def metrics_table(reports: dict[str, Report], title: str) -> str:
-    """A line per report: the shown metrics, and the 95 % interval of the first."""
+def metrics_table(reports: dict[str, Report], part: str) -> str:
+    """A line per report: some metrics, and the 95 % interval of the first.
+
+    Below it a remark, where the last does not win.
+    """
+    *others, own = reports
+    title = f"{part}, {reports[own].users:,} users"
+    is_next = all(SHOWN[1] in report.metrics for report in reports.values())
+    shown = SHOWN if is_next else SHOWN_OF_SLATES
     wide = max(len(name) for name in [title, *reports])
-    shown = (
-        SHOWN
-        if all(SHOWN[1] in report.metrics for report in reports.values())
-        else SHOWN_OF_SLATES
-    )
-    lines = [
-        f"{title:<{wide}}  "
-        + "  ".join(f"{name:>11}" for name in shown)
-        + f"  {shown[0]} 95 % interval"
-    ]
+    heads = "  ".join(f"{name:>11}" for name in shown)
+    lines = [f"{title:<{wide}}  {heads}  {shown[0]} 95 % interval"]
     for name, report in reports.items():
         low, high = report.interval[shown[0]]
         figures = "  ".join(f"{report.metrics[metric]:>11.4f}" for metric in shown)
         lines.append(f"{name:<{wide}}  {figures}  {low:.4f} to {high:.4f}")
+    if others:
+        rival = max(others, key=lambda name: reports[name].metrics[shown[0]])
+        found = ac.compare(reports[own], reports[rival], shown[0])
+        if found.difference <= 0:
+            lines.append(
+                f"{own} does not beat {rival}: {shown[0]} {found.difference:+.4f}"
+                f" ({found.interval[0]:+.4f} to {found.interval[1]:+.4f}); a longer"
+                f" training or another recipe may, else serve {rival}"
+            )
     return "\n".join(lines)
 
 
@@ -494,48 +429,88 @@ def show_slate(model: Any, split: ac.Split, row: int) -> None:
         print(f"taken too: {' | '.join(missed)}")
 
 
-def evaluate(args: Namespace) -> None:
-    """Evaluate a run on its test or validation questions."""
-    with processes(args.device) as group:
-        model = ac.load(args.folder, group.device)
-        if args.data is None:
-            questions = getattr(model.split, args.split)
+@app.command
+def evaluate(
+    run: Run,
+    /,
+    *,
+    split: Literal["test", "valid"] = "test",
+    data: Annotated[str | None, Parameter(metavar="DATA")] = None,
+    device: str = "auto",
+    json: Flag = False,
+) -> None:
+    """Evaluate a trained recommender, beside the baselines.
+
+    Args:
+        run: a run folder.
+        split: the questions to ask.
+        data: ask other users than the run's own: all those of a prepared folder, or
+            those of a newer log, for what came after the run's, and what has changed
+            since; it is read as the run's own was.
+        device: as for train.
+        json: print one JSON object; without baselines.
+    """
+    with processes(device) as group:
+        with group.agreed():
+            model: Any = ac.load(run, group.device)
+            about = read_config(run)
+            questions, changes = getattr(model.split, split), None
+            part: str = split
+            if data is not None and (Path(data) / "prepared.json").is_file():
+                prepared = Prepared.open(data)
+                if not np.array_equal(prepared.items.ids, model.split.items.ids):
+                    raise DataError(
+                        f"{data}: its catalogue is not that of {run}; give the log it"
+                        " trained on"
+                    )
+                questions = prepared.questions(split, group.rank, group.size)
+            elif data is not None:
+                kept = dict(about.get("data", {}).get("reading", {}), min_count=1)
+                newer = Reading(**kept).log(data)
+                questions, changes = after(model.split, newer)
+                part = "newer events"
+        if json:
+            reports = {name_of(model): ac.evaluate(model, questions, group=group)}
         else:
-            prepared = Prepared.open(args.data)
-            if not np.array_equal(prepared.items.ids, model.split.items.ids):
-                raise DataError(
-                    f"{args.data}: its catalogue is not that of {args.folder}; give the"
-                    " log it trained on"
-                )
-            questions = prepared.questions(args.split, group.rank, group.size)
-        report = ac.evaluate(model, questions, group=group)
-        if not group.is_rank_0:
-            return
-    config = read_config(args.folder)
-    if not args.json:
-        print(
-            metrics_table(
-                {name_of(model): report},
-                f"{args.split}, {report.users:,} users",
-            )
-        )
+            reports = beside_baselines(model, model.split, questions, group)
+    if not group.is_rank_0:
         return
+    report = list(reports.values())[-1]
+    if not json:
+        print(f"{changes}\n" * (changes is not None) + metrics_table(reports, part))
+        print(not_asked(model.split, questions))
+        return
+    is_module = isinstance(model, torch.nn.Module)
+    weights = model.parameters() if is_module else model.learned.values()
     result = {
-        "data": config.get("data", {}).get("name", model.split.name),
-        "split": args.split,
+        "data": data or about.get("data", {}).get("name", model.split.name),
+        "split": part,
         "users": report.users,
         "items": len(model.split.items),
         "attention": name_of(model),
-        "parameters": (
-            sum(p.numel() for p in model.parameters())
-            if isinstance(model, torch.nn.Module)
-            else sum(array.size for array in model.learned.values())
-        ),
+        "parameters": sum(math.prod(each.shape) for each in weights),
         "metrics": report.metrics,
         "interval": {name: list(ends) for name, ends in report.interval.items()},
         "protocol": report.protocol,
     }
-    print(json.dumps(result))
+    if changes is not None:
+        result["changes"] = asdict(changes)
+    print(dumps(result))
+
+
+def not_asked(split: ac.Split, questions: Any) -> str:
+    """Who is asked, and why the others are not."""
+    asked = np.unique(questions.users)
+    known, users = int((asked >= 0).sum()), len(split.users)
+    how = questions.protocol["split"]
+    fresh = questions.protocol.get("users_without_history", 0)
+    why = {
+        "leave-one-out": "the others have fewer than 3 events",
+        "time": f"{fresh:,} have nothing before the cut, the others nothing after it",
+        "newer events": f"and {(questions.users < 0).sum():,} new ones",
+    }
+    said = f"asked {known:,} of {users:,} users"
+    return f"{said}; {why[how]}" if how in why and known < users else said
 
 
 def name_of(model: Any) -> str:
@@ -544,79 +519,225 @@ def name_of(model: Any) -> str:
     return str(model.config.attention) if is_trained else type(model).__name__
 
 
-def recommend(args: Namespace) -> None:
-    """Recommend to users or after a history."""
-    model = ac.load(args.folder)
-    split = model.split
-    candidates = None if args.candidates is None else split.items.parse(args.candidates)
-    for pair in args.situation:
+@app.command
+def recommend(
+    run: Run,
+    /,
+    *,
+    user: Ids | None = None,
+    history: Annotated[list[list[str]] | None, PER_HISTORY] = None,
+    all: Flag = False,
+    out: File | None = None,
+    candidates: Ids | None = None,
+    exclude: Ids | None = None,
+    only: Ids | None = None,
+    situation: Pairs = (),
+    k: Annotated[int, Parameter(name="-k", metavar="N")] = 10,
+    json: Flag = False,
+) -> None:
+    """Recommend items to users of the log, or after histories.
+
+    Args:
+        run: a run folder.
+        user: users of the log.
+        history: items, oldest first; give it again for another history.
+        all: all users of the log, into the file that `--out` names.
+        out: of `--all`: .parquet, .csv or .jsonl, with user, rank, item and score.
+        candidates: choose among these items only.
+        exclude: never show these items.
+        only: show these items only, such as what is in stock.
+        situation: the moment of asking, or who asks, by feature.
+        k: how many items.
+        json: print one JSON object (a list for several users).
+    """
+    if (user is not None) + (history is not None) + all != 1:
+        raise DataError("one of --user, --history and --all is required")
+    if all != (out is not None):
+        raise DataError("--all and --out FILE: give both, or neither")
+    for pair in situation:
         if "=" not in pair:
             raise DataError(f"--situation {pair}: must be NAME=VALUE")
+    model: Any = ac.load(run)
+    split = model.split
+
+    def items(ids: list[str] | None) -> Any:
+        return None if ids is None else split.items.parse(ids)
+
     options = {
-        "k": args.k,
-        "candidates": candidates,
-        "situation": dict(p.split("=", 1) for p in args.situation),
-        "exclude": split.items.parse(args.exclude),
-        "only": None if args.only is None else split.items.parse(args.only),
+        "k": k,
+        "candidates": items(candidates),
+        "situation": dict(pair.split("=", 1) for pair in situation),
+        "exclude": items(exclude) or [],
+        "only": items(only),
     }
-    if args.user is not None:
-        found = model.recommend(users=split.users.parse(args.user), **options)
-    else:
-        found = model.recommend(histories=[split.items.parse(args.history)], **options)
-    if args.json:
-        objects = [{"items": picks.items, "scores": picks.scores} for picks in found]
-        print(json.dumps(objects[0] if len(objects) == 1 else objects))
+    if out is not None:
+        rows = write_lists(model, Path(out), options)
+        print(f"{out}: {rows:,} rows for {len(split.users):,} users")
         return
-    for name, picks in zip(args.user or ["history"], found, strict=True):
-        print(f"{'user ' + name if args.user else name}:")
+    if user is not None:
+        asked = [f"user {one}" for one in user]
+        users = split.users.parse(user)
+        split.users.encode(users)  # a typing error is told, not passed over
+        found = model.recommend(users=users, **options)
+    else:
+        asked = [f"after {' '.join(one)}" for one in history or []]
+        histories = [split.items.parse(one) for one in history or []]
+        for one in histories:
+            split.items.encode(one)
+        found = model.recommend(histories=histories, **options)
+    if json:
+        objects = [{"items": picks.items, "scores": picks.scores} for picks in found]
+        print(dumps(objects[0] if len(objects) == 1 else objects))
+        return
+    for name, picks in zip(asked, found, strict=True):
+        print(f"{name}:")
         for place, (item, score) in enumerate(
             zip(picks.items, picks.scores, strict=True), 1
         ):
-            print(
-                f"{place:>4}  {score:8.3f}  {item} "
-                f" {split.label(item) if split.titles is not None else ''}".rstrip()
+            title = "" if split.titles is None else f"  {split.label(item)}"
+            print(f"{place:>4}  {score:8.3f}  {item}{title}")
+
+
+def write_lists(model: Any, path: Path, options: dict[str, Any]) -> int:
+    """Write the lists of all users to a file; returns the number of rows."""
+    kinds = {".parquet": "to_parquet", ".csv": "to_csv", ".jsonl": "to_json"}
+    if path.suffix not in kinds:
+        raise DataError(f"{path}: its name must end in {', '.join(kinds)}")
+    parts: list[pd.DataFrame] = []
+    ids = model.split.users.ids
+    for start in range(0, len(ids), USERS_AT_ONCE):
+        users = ids[start : start + USERS_AT_ONCE].tolist()
+        found = model.recommend(users=users, **options)
+        parts += [
+            pd.DataFrame(
+                {
+                    "user": user,
+                    "rank": np.arange(1, len(picks.items) + 1),
+                    "item": picks.items,
+                    "score": picks.scores,
+                }
             )
+            for user, picks in zip(users, found, strict=True)
+        ]
+    table = pd.concat(parts, ignore_index=True)
+    how: dict[str, Any] = {"index": False}
+    if path.suffix == ".jsonl":
+        how = {"orient": "records", "lines": True}
+    with replacing(path) as fresh:
+        getattr(table, kinds[path.suffix])(fresh, **how)
+    return len(table)
 
 
-def export(args: Namespace) -> None:
-    """Write a run as an ONNX file."""
-    print(
-        f"kept in {to_onnx(args.folder, args.out)}; what it takes and gives: see"
-        " attncore.export"
-    )
+@app.command
+def prepare(
+    data: str,
+    /,
+    *,
+    out: Folder,
+    split: SplitName = "leave-one-out",
+    shards: Number | None = None,
+    memory: Annotated[str, Parameter(metavar="SIZE")] = "1GB",
+    threads: Number | None = None,
+    reading: ReadingOptions = READING,
+) -> None:
+    """Turn a log of any size into files that train reads instead of it.
+
+    Args:
+        data: the path of a log.
+        out: the folder to write.
+        split: how the log is divided.
+        shards: at least as many as processes will train.
+        memory: what the preparing may take, beside a few hundred MB.
+        threads: cores that it may use; all by default.
+    """
+    for option in "user_table", "tie", "min_count":
+        if getattr(reading, option) != getattr(READING, option):
+            option = option.replace("_", "-")
+            raise DataError(f"--{option}: a prepared log has none; leave it out")
+    how: dict[str, Any] = reading.options() | {"split": split, "shards": shards}
+    prepared = ac.prepare(data, out, memory=memory, threads=threads, **how)
+    print(f"{data}: {prepared.summary}")
+    written = len(prepared.about["shards"])
+    print(f"{out}: {len(prepared.items):,} items, {written} shards")
+    print(f"next: python -m attncore train {out} --out RUN")
 
 
-def bench(args: Namespace) -> None:
-    """Measure this machine on a log."""
-    found = measure(read_log(args)[0], args.recommender, args.training)
-    print(json.dumps(asdict(found)) if args.json else found)
+@app.command
+def export(
+    run: Run, /, *, to: Literal["onnx"] = "onnx", out: File | None = None
+) -> None:
+    """Write a trained recommender for use outside PyTorch.
+
+    Args:
+        run: a run folder.
+        to: the format.
+        out: the file to write; unless given, model.onnx in the run folder.
+    """
+    print(f"kept in {to_onnx(run, out)}; what it takes and gives: see attncore.export")
 
 
-def data(args: Namespace) -> None:
-    """List the data sets, or fetch one and say what it holds."""
-    if args.name is None:
-        for known in ac.datasets.available():
-            where = "cached" if known.cached else "to fetch"
-            print(f"{known.name:<18}{where:<10}{known.about}")
-    else:
-        print(ac.datasets.load(args.name))
+@app.command
+def bench(
+    data: str = "ml-100k",
+    /,
+    *,
+    json: Flag = False,
+    reading: ReadingOptions = READING,
+    training: Training = TRAINING,
+    recommender: Model = MODEL,
+) -> None:
+    """Measure training (4 epochs), evaluation and requests on this machine.
+
+    Args:
+        data: a data set's name, or the path of a log.
+        json: print one JSON object.
+    """
+    found = measure(reading.log(data), recommender, training)
+    print(dumps(asdict(found)) if json else found)
+
+
+@app.command
+def data(name: str | None = None, /) -> None:
+    """List the data sets, or fetch one and say what it holds.
+
+    Args:
+        name: the data set to fetch.
+    """
+    if name is not None:
+        print(ac.datasets.load(name))
+        return
+    for known in ac.datasets.available():
+        where = "cached" if known.cached else "to fetch"
+        print(f"{known.name:<18}{where:<10}{known.about}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    words = [
-        re.sub(r"^--no-", "--no", word)
-        for word in (sys.argv[1:] if argv is None else argv)
-    ]
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        args = parser(defaults_of(words)).parse_args(words)
-        args.given = {w.lstrip("-").split("=")[0] for w in words if w[:2] == "--"}
-        args.run(args)
-    except (ValueError, OSError, FloatingPointError) as error:
+        if not words:
+            raise DataError("a command is required: train, say; --help lists them")
+        command, given, _ = app.parse_args(
+            words, exit_on_error=False, print_error=False
+        )
+        command(*given.args, **given.kwargs)
+    except (CycloptsError, ValueError, OSError, FloatingPointError) as error:
         fail(str(error))
     except KeyboardInterrupt as stopped:
         fail(str(stopped) or "stopped", status=130)
+    if {"--help", "-h", "--version"} & set(words):
+        raise SystemExit(0)
+
+
+def fail(message: str, status: int = 2) -> NoReturn:
+    """One line on stderr, and an exit status: 2 for a mistake, 130 for Ctrl-C.
+
+    Of processes that torchrun started, the first says it.
+    """
+    if os.environ.get("RANK", "0") == "0":
+        sys.stderr.write(f"attncore: {' '.join(message.split())}\n")
+    raise SystemExit(status)
 
 
 if __name__ == "__main__":

@@ -117,28 +117,33 @@ class RunFolder:
         with alone(self.path):
             yield
 
-    def open(self, resume: bool) -> dict[str, Any] | None:
+    def open(self, resume: bool, overwrite: bool = True) -> dict[str, Any] | None:
         """Make the folder ready to be written.
 
         The newest state in it, if that is to be taken up.
 
         Raises:
             DataError: it cannot be written, holds an unfinished run that is not to be
-                resumed, or holds a checkpoint that is damaged or was made from
-                something else.
+                resumed, a finished one that is not to be replaced, or a checkpoint that
+                is damaged or was made from something else.
         """
         if self.path is None or not self.writes:
             return None
         prepare(self.path)
         if resume:
             return self._newest()
-        if self._checkpoints():
-            if not self._finished():
-                raise DataError(
-                    f"{self.path}: holds an unfinished run; add --resume, or give --out"
-                    " another folder"
-                )
-            shutil.rmtree(self.path / "checkpoints")
+        finished = self._finished()
+        if self._checkpoints() and not finished:
+            raise DataError(
+                f"{self.path}: holds an unfinished run; add --resume, or give --out"
+                " another folder"
+            )
+        if finished and not overwrite:
+            raise DataError(
+                f"{self.path}: holds a finished run; add --overwrite to replace it, or"
+                " give --out another folder"
+            )
+        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
         return None
 
     def keep(self, step: int, state: Mapping[str, Any]) -> None:
@@ -187,7 +192,7 @@ class RunFolder:
     def _finished(self) -> bool:
         assert self.path is not None
         try:
-            return bool(read_config(self.path).get("finished"))
+            return bool(read_config(self.path).get("finished", True))
         except DataError:
             return False
 

@@ -148,9 +148,28 @@ class Group:
         """
         if self.size > 1 and not self.is_rank_0:
             dist.barrier()
-        yield
-        if self.size > 1 and self.is_rank_0:
-            dist.barrier()
+        try:
+            yield
+        finally:
+            if self.size > 1 and self.is_rank_0:
+                dist.barrier()
+
+    @contextmanager
+    def agreed(self) -> Iterator[None]:
+        """A mistake that one process finds in the block is raised in all of them.
+
+        Without, the others would wait for it.
+        """
+        mistake: Exception | None = None
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            if self.size == 1:
+                raise
+            mistake = error
+        for found in self.gather(mistake):
+            if found is not None:
+                raise found
 
 
 @contextmanager

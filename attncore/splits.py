@@ -118,6 +118,21 @@ class Holdout:
                 " make the model of this split"
             )
 
+    def check_not_trained_on(self, scorer: Any) -> None:
+        """Raise DataError where a scorer that was trained on all events is asked them.
+
+        What came after them may be asked.
+        """
+        split = getattr(scorer, "split", None)
+        if split is None or "trained_on" not in split.valid.protocol:
+            return
+        known = np.append(split.train.lengths, 0)[self.users]
+        if (known > self.histories.lengths).any():
+            raise DataError(
+                f"{split.name}: the model was trained on all events, the answers to"
+                f" these {self.name} questions too; ask it about newer events (--data)"
+            )
+
     def first_of_users(self, most: int) -> Holdout:
         """A small part of the questions.
 
@@ -192,6 +207,16 @@ class Split:
         Entry j is item index j + 1.
         """
         return self.valid.item_counts
+
+    def with_all_in_training(self) -> Split:
+        """The same log, of which every event trains; nothing is left to be asked."""
+        counts = np.bincount(self.histories.items, minlength=len(self.items) + 1)[1:]
+        protocol = self.valid.protocol | {"trained_on": "all events"}
+        valid, test = (
+            replace(one, item_counts=counts.astype(np.int64), protocol=protocol)
+            for one in (self.valid, self.test)
+        )
+        return replace(self, train=self.histories, valid=valid, test=test)
 
     def label(self, item: Any) -> str:
         """An item's title where there is one, else its id."""

@@ -6,9 +6,11 @@ What is drawn comes from the model's sampler, so the loop is one for every kind 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,10 +23,13 @@ from attncore.batches import Sampler
 from attncore.checkpoints import RunFolder, origin_of, stop_requests
 from attncore.config import Loss, ModelConfig, TrainingConfig
 from attncore.distributed import Group, choose_precision, processes, tensor_float_32
+from attncore.errors import DataError
 from attncore.evaluation import Report, evaluate
+from attncore.features import FIRST, Feature, FeatureSet
+from attncore.interactions import Interactions
 from attncore.optim import LossOf, MovingAverage, adamw, backward, learning_rate, update
 from attncore.output import Criterion
-from attncore.splits import Split
+from attncore.splits import Split, leave_one_out, split_by_time
 
 logger = logging.getLogger(__name__)
 
@@ -73,11 +78,12 @@ class Trainable(Protocol):
         """Write the run folder."""
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
     """What training did.
 
     Attributes:
+        training: how it was trained.
         epochs: one entry an epoch: epoch, loss, positions_per_s, seconds, lr, and
             validation metrics.
         valid: the validation report of the weights that the model now has: those of the
@@ -85,6 +91,7 @@ class Run:
         seconds: time of this call of `fit`, validation included.
     """
 
+    training: TrainingConfig | None = None
     epochs: list[dict[str, Any]] = field(default_factory=list)
     valid: Report | None = None
     seconds: float = 0.0
@@ -106,6 +113,19 @@ class Run:
         """Median over epochs of real positions trained per second of training time."""
         return float(np.median([epoch["positions_per_s"] for epoch in self.epochs]))
 
+    def __repr__(self) -> str:
+        """What fits on a line or two; `epochs` has the rest."""
+        if not self.epochs:
+            return "no epoch trained"
+        said = f"{len(self.epochs)} epochs at {self.positions_per_s:,.0f} positions/s"
+        if self.valid is not None:
+            low, high = self.valid.interval.get("ndcg@10", (math.nan, math.nan))
+            said += (
+                f"; the best is epoch {self.best_epoch}, validation ndcg@10"
+                f" {self.valid.metrics['ndcg@10']:.4f} ({low:.4f} to {high:.4f})"
+            )
+        return said
+
 
 def fit(
     model: Trainable,
@@ -114,6 +134,9 @@ def fit(
     out: str | Path | None = None,
     about: dict[str, Any] | None = None,
     resume: bool = False,
+    *,
+    overwrite: bool = True,
+    on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Run:
     """Train the model in place on `split.train`.
 
@@ -138,6 +161,9 @@ def fit(
             came from.
         resume: go on from the newest checkpoint in `out`, to the weights that a run
             without a break has; where there is none, begin.
+        overwrite: replace a finished run that `out` holds; an unfinished one never is.
+        on_epoch: called with each line of `log.jsonl` as it is written, for a tracker
+            of experiments; of several processes, in the first.
 
     Returns:
         losses, speeds and validation metrics of every epoch.
@@ -160,17 +186,69 @@ def fit(
             (about or {}) | {"training": asdict(config)},
             writes=group.is_rank_0,
         )
-        with folder.held():
-            trainer = Trainer(model, split, config, group, folder)
-            if (state := group.from_rank_0(folder.open(resume))) is not None:
+        with ExitStack() as held:
+            with group.agreed():
+                held.enter_context(folder.held())
+                found = folder.open(resume, overwrite)
+            trainer = Trainer(model, split, config, group, folder, on_epoch)
+            if (state := group.from_rank_0(found)) is not None:
                 trainer.restore(state)
             return trainer.train()
+
+
+def refit(
+    model: Any,
+    run: Run,
+    out: str | Path | None = None,
+    about: dict[str, Any] | None = None,
+    *,
+    overwrite: bool = True,
+) -> Any:
+    """Train once more from the start, on all events, as long as validation chose.
+
+    Validation has said how many epochs are best; now its events and those of the test
+    may teach too. The learning rate takes the same course as in `run`. What comes out
+    is to be served, and can only be evaluated on newer events: `evaluate` refuses
+    questions whose answers it was trained on.
+
+    Args:
+        model: a `Recommender` trained by `fit`, which stays as it is.
+        run: what `fit` gave.
+        out: the run folder to write; None writes nothing.
+        about: more entries for its `config.json`.
+        overwrite: replace a finished run that `out` holds.
+
+    Returns:
+        a model of the same kind.
+
+    Raises:
+        DataError: the model ranks slates, is of a prepared log, or `run` is of no
+            training; or as for `fit`.
+    """
+    split, config = model.split, run.training
+    if split.slates is not None or split.sharded or config is None or not run.epochs:
+        raise DataError(
+            f"{split.name}: only a trained recommender of the next item, of a log in"
+            " memory, can be trained on all events"
+        )
+    whole = split.with_all_in_training()
+    fresh = type(model)(model.config, whole, config.seed, model.features)
+    with processes(config.device) as group:
+        about = dict(about or {}) | {"training": asdict(config), "on_all": True}
+        folder = RunFolder(out, {}, about, writes=group.is_rank_0)
+        with ExitStack() as held:
+            with group.agreed():
+                held.enter_context(folder.held())
+                folder.open(False, overwrite)
+            Trainer(fresh, whole, config, group, folder, only=run.best_epoch).train()
+    return fresh
 
 
 class Trainer:
     """All that changes while a model is trained, and the loop that changes it.
 
-    `fit` has the arguments' meaning.
+    `fit` has the arguments' meaning. With `only`, it trains for so many epochs and asks
+    no validation.
     """
 
     def __init__(
@@ -180,32 +258,36 @@ class Trainer:
         config: TrainingConfig,
         group: Group,
         folder: RunFolder,
+        on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
+        only: int | None = None,
     ) -> None:
         self.model, self.split, self.config, self.group = model, split, config, group
-        self.folder = folder
+        self.folder, self.on_epoch, self.only = folder, on_epoch, only
         self.dtype = choose_precision(config.precision, group.device)
         self.scaler = torch.amp.GradScaler(
             group.device.type, enabled=self.dtype == torch.float16
         )
         # Dropout differs between processes.
         torch.manual_seed(config.seed + 1_000_003 * group.rank)
-        split.valid.check_made_for(model, split.name)
-        model.check_training(config)
-        model.to(group.device)
-        self.sampler = model.sampler(split, config, group)
-        self.sampler.check(split.name)
+        with group.agreed():
+            split.valid.check_made_for(model, split.name)
+            model.check_training(config)
+            model.to(group.device)
+            self.sampler = model.sampler(split, config, group)
+            self.sampler.check(split.name)
+            loss_of = LossOf(model, self._criterion().to(group.device))
+        if config.compile:
+            loss_of.compile(dynamic=True)
+        self.loss_of = group.wrap(loss_of)
         self.questions = split.valid
         if split.slates is not None:
             self.questions = split.valid.first_of_users(SLATES_AN_EPOCH)
         self.steps_an_epoch = self.sampler.steps_an_epoch
-        self.steps = config.epochs * self.steps_an_epoch
-        loss_of = LossOf(model, self._criterion().to(group.device))
-        if config.compile:
-            loss_of.compile(dynamic=True)
-        self.loss_of = group.wrap(loss_of)
+        self.steps = config.epochs * self.steps_an_epoch  # of the learning rate's curve
+        self.last = self.steps if only is None else only * self.steps_an_epoch
         self.optimizer = adamw(model, config.lr, config.weight_decay)
         self.average = MovingAverage(model, config.ema)
-        self.run, self.best, self.step = Run(), dict[str, Tensor](), 0
+        self.run, self.best, self.step = Run(config), dict[str, Tensor](), 0
         # The summed loss of the epoch so far, and the first step that was not finite,
         # both not yet read.
         self.total = torch.zeros((), device=group.device)
@@ -234,13 +316,14 @@ class Trainer:
         started = self.began = time.perf_counter()
         shown = self.config.progress and self.group.is_rank_0
         bar = tqdm(
-            total=self.steps,
+            total=self.last,
             initial=self.step,
             unit="step",
             desc="training",
             disable=not shown,
         )
-        with bar, stop_requests(self.folder.path is not None) as stop_wanted:
+        resumable = self.folder.path is not None and self.only is None
+        with bar, stop_requests(resumable) as stop_wanted:
             self.model.train()
             for parts, positions in () if self._over() else self._batches():
                 self.train_step(parts, positions)
@@ -251,10 +334,10 @@ class Trainer:
         self.model.load_state_dict(self.best)
         self.model.eval()
         self.folder.save(self.model, finished=True)
-        self.run.valid = evaluate(self.model, self.split.valid, group=self.group)
+        if self.only is None:
+            self.run.valid = evaluate(self.model, self.split.valid, group=self.group)
         self.run.seconds = time.perf_counter() - started
-        epochs, best = len(self.run.epochs), self.run.best_epoch
-        logger.info("%d epochs; best validation NDCG@10 at epoch %d", epochs, best)
+        logger.info("%s", self.run)
         return self.run
 
     def _batches(self) -> Iterator[tuple[list[Any], int]]:
@@ -298,7 +381,7 @@ class Trainer:
             bar.set_postfix(self._shown())
             if epoch_ends:
                 self._end_epoch()
-            if keeps:
+            if keeps and self.only is None:
                 self.folder.keep(self.step, self.state())
             self.began = time.perf_counter()
         if stops:
@@ -319,18 +402,21 @@ class Trainer:
         failed = int(self.failed.item())
         if failed < 0 and self.scaler.get_scale() < 1:  # no scale makes it finite
             failed = self.step - 1
-        if failed < 0:
-            return
-        epoch, number = divmod(failed, self.steps_an_epoch)
-        rows = self.sampler.users_of(failed)[:5]
+        if failed >= 0:
+            raise self._not_finite(failed, "the loss or its gradient")
+
+    def _not_finite(self, step: int, what: str) -> FloatingPointError:
+        """What to raise when something of a step is not finite."""
+        epoch, number = divmod(step, self.steps_an_epoch)
+        rows = self.sampler.users_of(step)[:5]
         users = ", ".join(str(user) for user in self.split.users.ids[rows])
         kept = ""
         if self.folder.path:
             kept = f"; {self.folder.path} keeps what was saved before"
-        raise FloatingPointError(
-            f"epoch {epoch + 1}, step {number + 1}: the loss or its gradient is not"
-            f" finite, so the step was not taken; its users begin with {users}; lower"
-            f" --lr (now {self.config.lr:g}) or look at their events{kept}"
+        return FloatingPointError(
+            f"epoch {epoch + 1}, step {number + 1}: {what} is not finite, so the step"
+            f" was not taken; its users begin with {users}; lower --lr (now"
+            f" {self.config.lr:g}) or look at their events{kept}"
         )
 
     def _shown(self) -> dict[str, str]:
@@ -339,43 +425,63 @@ class Trainer:
             "loss": f"{self.total.item() / self.positions:.3f}",
             "positions": f"{self.positions / self.seconds:,.0f}/s",
         }
-        if self.run.epochs:
-            shown["ndcg"] = f"{self.run.epochs[-1]['ndcg@10']:.4f}"
+        if self.run.valid is not None:
+            shown["ndcg"] = f"{self.run.valid.metrics['ndcg@10']:.4f}"
         return shown
 
     def _end_epoch(self) -> None:
-        """Validate, and write the epoch down."""
+        """Validate, keep the weights if they are the best, and write the epoch down."""
         self.model.eval()
+        entry = {
+            "epoch": self.step // self.steps_an_epoch,
+            "loss": self.total.item() / self.positions,
+            "positions_per_s": self.positions / self.seconds,
+            "seconds": self.seconds,
+            "lr": self.optimizer.param_groups[0]["lr"],
+        }
         with self.average.applied():
-            valid = evaluate(self.model, self.questions, bootstrap=0, group=self.group)
-            entry = {
-                "epoch": self.step // self.steps_an_epoch,
-                "loss": self.total.item() / self.positions,
-                "positions_per_s": self.positions / self.seconds,
-                "seconds": self.seconds,
-                "lr": self.optimizer.param_groups[0]["lr"],
-                **{
-                    name: valid.metrics[name]
-                    for name in EPOCH_METRICS
-                    if name in valid.metrics
-                },
-            }
+            if self.only is None:
+                entry |= self._validated()
             self.run.epochs.append(entry)
-            if self.run.best_epoch == entry["epoch"]:
+            if self.only is not None or self.run.best_epoch == entry["epoch"]:
                 self.best = {
                     name: tensor.detach().clone()
                     for name, tensor in self.model.state_dict().items()
                 }
-                self.folder.save(self.model, only_weights=len(self.run.epochs) > 1)
+                if self.only is None:
+                    self.folder.save(self.model, only_weights=len(self.run.epochs) > 1)
         self.folder.write_log(self.run.epochs)
+        if self.on_epoch is not None and self.group.is_rank_0:
+            self.on_epoch(dict(entry))
         self.total.zero_()
         self.positions, self.seconds = 0, 0.0
         self.model.train()
 
+    def _validated(self) -> dict[str, float]:
+        """The validation metrics of the present weights.
+
+        Raises:
+            FloatingPointError: their scores are no numbers.
+        """
+        try:
+            report = evaluate(self.model, self.questions, bootstrap=0, group=self.group)
+        except ValueError as error:
+            if "NaN" not in str(error):
+                raise
+            raise self._not_finite(self.step - 1, "a score after it") from None
+        self.run.valid = report
+        return {
+            name: report.metrics[name]
+            for name in EPOCH_METRICS
+            if name in report.metrics
+        }
+
     def _over(self) -> bool:
         """True when there is nothing left to do."""
+        if self.step >= self.last or self.only is not None:
+            return self.step >= self.last
         since = len(self.run.epochs) - self.run.best_epoch
-        return self.step >= self.steps or 0 < self.config.patience <= since
+        return 0 < self.config.patience <= since
 
     def state(self) -> dict[str, Any]:
         """All that `restore` needs to go on from here.
@@ -420,3 +526,91 @@ class Trainer:
         torch.set_rng_state(random_state["cpu"])
         if "cuda" in random_state:
             torch.cuda.set_rng_state(random_state["cuda"], self.group.device)
+
+
+# One row an item, index 0 for padding: in a `Recommender`, and in a `Ranker`.
+ITEM_ROWS = {
+    "embedding.item.id.weight",
+    "transition.item.weight",
+    "output.bias",
+    "item.id.weight",
+    "bias",
+}
+
+
+def go_on(model: Any, log: Interactions | Split) -> Any:
+    """A model for a grown log, which knows what this one has learned: a warm start.
+
+    Whatever the old log held keeps its weights, whatever is new begins at the mean of
+    its kind: a new item at the mean of the items' own vectors and biases, to which its
+    attributes add theirs; a new category at the mean of its column's. Users need no
+    weights: their histories are those of the new log. Numbers are scaled as before.
+    `fit(grown, grown.split)` goes on from there, with its learning rate and the state
+    of its optimizer anew; a tenth of the epochs may do. This model stays as it is.
+
+    Args:
+        model: a `Recommender` or `Ranker`; a baseline is counted anew.
+        log: old and new events together, with the tables that the model reads; it is
+            split as the model's was, by time at the usual shares. Or a split of them.
+
+    Raises:
+        DataError: the model's split is of another kind than leave-one-out or time (give
+            a split), an attribute is of another kind than it was, or as for the split.
+    """
+    split = log if isinstance(log, Split) else _split_alike(log, model.split)
+    if not hasattr(model, "config"):
+        return type(model)(split, **model.options)
+    fresh = type(model)(model.config, split)
+    known = _grown_features(model.features, fresh.features)
+    grown = type(model)(model.config, split, features=known)
+    old, new = model.split.items, split.items
+    rows = torch.from_numpy(np.append(0, old.find(new.ids))).long()
+    learned, weights = model.state_dict(), grown.state_dict()
+    for name, made in weights.items():
+        was = learned.get(name)
+        if was is None or ".codes_" in name:
+            continue
+        if name in ITEM_ROWS:
+            mean, is_new = was[1:].mean(0), rows == 0
+            is_new[0] = False
+            weights[name] = was[rows]
+            weights[name][is_new] = mean
+        elif was.shape == made.shape:
+            weights[name] = was
+        else:  # vectors of a column's values, to which values were added
+            mean = was[FIRST:].mean(0) if len(was) > FIRST else torch.zeros_like(was[0])
+            weights[name] = torch.cat([was, mean.expand(len(made) - len(was), -1)])
+    grown.load_state_dict(weights)
+    return grown.to(model.device).train(model.training)
+
+
+def _split_alike(log: Interactions, split: Split) -> Split:
+    """A log divided as another was."""
+    how = split.valid.protocol["split"]
+    if how == "leave-one-out":
+        return leave_one_out(log)
+    if how == "time":
+        return split_by_time(log)
+    raise DataError(
+        f"{log.name}: the model's split is by {how}; give a split of the log"
+    )
+
+
+def _grown_features(old: FeatureSet, new: FeatureSet) -> FeatureSet:
+    """Features as learned before, with the values that are new behind their own."""
+
+    def grown(was: Feature, now: Feature) -> Feature:
+        if was.kind != now.kind:
+            raise DataError(
+                f"attribute '{was.name}': is {now.kind} in this log and was {was.kind};"
+                " make it alike"
+            )
+        known = set(was.values)
+        more = tuple(value for value in now.values if value not in known)
+        return replace(was, values=was.values + more)
+
+    parts = {}
+    for part in fields(old):
+        pairs = zip(getattr(old, part.name), getattr(new, part.name), strict=True)
+        parts[part.name] = tuple(grown(was, now) for was, now in pairs)
+    return FeatureSet(**parts)

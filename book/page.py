@@ -93,7 +93,7 @@ def ready(install: bool = False, project: Path = ROOT / "pyproject.toml") -> Non
 
 
 def module(requirement: str) -> str:
-    """The module of a requirement: "simple-parsing>=0.1.5" is `simple_parsing`."""
+    """The module of a requirement: "scikit-learn>=1.5" is `scikit_learn`."""
     from packaging.requirements import Requirement
 
     return Requirement(requirement).name.replace("-", "_")

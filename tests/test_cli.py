@@ -230,7 +230,10 @@ def test_data_lists_the_data_sets(capsys):
         (["train", "absent.csv", "--out", "x"], "absent.csv: no such file or data set"),
         (["train", "LOG", "--out", "x", "--device", "cuda"], "no CUDA device"),
         (["train", "LOG", "--out", "x", "--epochs", "0"], "epochs=0: must be"),
-        (["train", "LOG", "--out", "x", "--epochs", "many"], "argument --epochs"),
+        (
+            ["train", "LOG", "--out", "x", "--epochs", "many"],
+            "Invalid value for --epochs: unable to convert",
+        ),
         (["train", "LOG", "--out", "x", "--user-column", "who"], "who"),
         (
             ["train", "LOG", "--out", "LOG"],
@@ -242,10 +245,10 @@ def test_data_lists_the_data_sets(capsys):
         (["recommend", "RUN", "--user", "999"], "unknown user 999"),
         (["recommend", "RUN", "--history", "999"], "unknown item 999"),
         (["recommend", "RUN", "--history", "x"], "unknown item 'x'"),
-        (["recommend", "RUN"], "--user --history is required"),
+        (["recommend", "RUN"], "one of --user, --history and --all is required"),
         (["data", "nothing"], "nothing"),
-        (["trian"], "invalid choice: 'trian'"),
-        ([], "required: command"),
+        (["trian"], 'Unknown command "trian". Did you mean "train"?'),
+        ([], "a command is required"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_status_2(
@@ -292,7 +295,7 @@ def test_help_has_an_option_for_every_setting(capsys):
 def test_ctrl_c_is_one_line_that_says_how_to_go_on_and_status_130(
     log_file, tmp_path, monkeypatch, capsys
 ):
-    def stopped(*given):
+    def stopped(*given, **options):
         raise KeyboardInterrupt(
             "stopped in epoch 2; the same command with --resume goes on from run"
         )
@@ -377,7 +380,7 @@ def test_a_recipe_without_a_name_is_one_line(log_file, tmp_path, capsys):
     assert stopped.value.code == 2
     assert (
         capsys.readouterr().err
-        == "attncore: argument --recipe: expected one argument\n"
+        == 'attncore: Command "train" parameter --recipe requires an argument.\n'
     )
 
 
@@ -395,3 +398,159 @@ def test_an_unknown_recipe_names_those_there_are(log_file, tmp_path, capsys):
         )
     said_wrong = capsys.readouterr().err
     assert all(name in said_wrong for name in RECIPES)
+
+
+def test_the_table_shows_both_chains_and_who_was_not_asked(trained, log_file, capsys):
+    out = said(capsys, "evaluate", trained)
+    for part in (
+        "popularity",
+        "Markov chain",
+        "Markov chain, shares",
+        "attention=self",
+    ):
+        assert part in out
+    assert "asked 40 of 40 users" in out
+    model = ac.load(trained)
+    chain = ac.evaluate(ac.baselines.MarkovChain(model.split), model.split.test)
+    assert f"{chain.metrics['ndcg@10']:.4f}" in out
+    report = ac.evaluate(model, model.split.test)
+    loses = report.metrics["ndcg@10"] <= chain.metrics["ndcg@10"]
+    assert loses
+    assert "attention=self does not beat Markov chain" in out
+    assert not any("does not beat" in line for line in out.splitlines()[:5])
+
+
+def test_a_finished_run_is_replaced_only_where_that_is_said(log_file, tmp_path, capsys):
+    words = ["train", log_file, "--out", tmp_path / "run", *QUICK]
+    said(capsys, *words)
+    before = (tmp_path / "run" / "weights.safetensors").read_bytes()
+    with pytest.raises(SystemExit) as stop:
+        said(capsys, *words, "--seed", 1)
+    assert stop.value.code == 2
+    assert "holds a finished run; add --overwrite" in capsys.readouterr().err
+    assert (tmp_path / "run" / "weights.safetensors").read_bytes() == before
+    said(capsys, *words, "--seed", 1, "--overwrite")
+    assert (tmp_path / "run" / "weights.safetensors").read_bytes() != before
+
+
+def test_each_history_has_its_list(trained, capsys):
+    words = ["recommend", trained, "-k", 3, "--json"]
+    both = [*words, "--history", 500, 501, "--history", 507]
+    found = json.loads(said(capsys, *both))
+    model = ac.load(trained)
+    expected = model.recommend(histories=[[500, 501], [507]], k=3)
+    assert [one["items"] for one in found] == [one.items for one in expected]
+    assert "after 500 501:" in said(capsys, *both[:4], *both[5:])
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+def test_the_lists_of_all_users_are_written(trained, tmp_path, capsys, ending):
+    path = tmp_path / f"lists.{ending}"
+    out = said(capsys, "recommend", trained, "--all", "--out", path, "-k", 3)
+    assert out.startswith(f"{path}: ")
+    how = {"lines": True} if ending == "jsonl" else {}
+    table = getattr(pd, f"read_{ending.removesuffix('l')}")(path, **how)
+    assert list(table) == ["user", "rank", "item", "score"]
+    model = ac.load(trained)
+    assert out.endswith(f" {len(table)} rows for 40 users\n")
+    assert table["user"].nunique() == 40
+    for user, part in table.groupby("user"):
+        picks = model.recommend(users=[user], k=3)[0]
+        assert part["item"].tolist() == picks.items
+        assert part["rank"].tolist() == [1, 2, 3][: len(picks.items)]
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["recommend", "RUN", "--all"], "--all and --out FILE: give both"),
+        (["train", "LOG", "--out", "x", "--valid", "LOG"], "--valid and --test: give"),
+        (["train", "LOG", "--out", "x", "--session", "9"], "needs --split session"),
+        (["recommend", "RUN", "--all", "--out", "x.xls"], "must end in .parquet"),
+        (["recommend", "RUN", "--all", "--user", "1"], "one of --user, --history"),
+        (["train", "planted", "--out", "x", "--repeats"], "--repeats: means nothing"),
+        (["train", "LOG", "--out", "x", "--width", "8", "--heads", "3"], "heads=3"),
+        (["train", "LOG", "--out", "x", "--kinds", "a"], "must be COLUMN=KIND"),
+        (
+            ["prepare", "LOG", "--out", "x", "--min-count", "2"],
+            "--min-count: a prepared",
+        ),
+    ],
+)
+def test_options_that_do_not_go_together_are_one_line(
+    words, hint, log_file, trained, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    known = {"LOG": str(log_file), "RUN": str(trained)}
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main([known.get(word, word) for word in words])
+    shown = capsys.readouterr()
+    assert stop.value.code == 2
+    assert shown.err.count("\n") == 1
+    assert hint in shown.err
+
+
+def test_a_log_without_header_quotes_and_usual_separator_is_read(tmp_path, capsys):
+    events = rhythm_log().events
+    when = pd.to_datetime(1_600_000_000 + events["time"], unit="s")
+    written = when.dt.strftime("%d.%m.%Y %H:%M:%S")
+    columns = zip(events["user"], events["item"], written, strict=True)
+    lines = [f'"{user}::{item}::{time}\n' for user, item, time in columns]
+    (tmp_path / "log.dat").write_text(
+        "".join(lines) + '"z::rare::01.01.2021 00:00:00\n'
+    )
+    words = ["train", tmp_path / "log.dat", "--out", tmp_path / "run", *QUICK]
+    columns = ["--user-column", 1, "--item-column", 2, "--time-column", 3]
+    how = ["--separator", "::", "--no-header", "--no-quotes", "--repeats"]
+    when = ["--time-format", "%d.%m.%Y %H:%M:%S", "--min-count", 2]
+    out = said(capsys, *words, *columns, *how, *when)
+    assert f"{len(events) + 1} rows read" in out
+    about = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert about["data"]["reading"]["separator"] == "::"
+    model = ac.load(tmp_path / "run")
+    assert model.split.users.ids[0] == '"100'
+    assert not model.split.test.exclude_seen
+    assert len(model.split.items) == 12
+
+
+def test_a_log_in_three_files_and_whole_sessions_are_trained(tmp_path, capsys):
+    events = rhythm_log().events.sort_values("time", kind="stable")
+    place = events.groupby("user").cumcount()
+    parts = {"train": place < 6, "valid": place.between(6, 7), "test": place > 7}
+    for name, rows in parts.items():
+        events[rows].to_csv(tmp_path / f"{name}.csv", index=False)
+    words = ["--valid", tmp_path / "valid.csv", "--test", tmp_path / "test.csv"]
+    out = tmp_path / "run"
+    said(capsys, "train", tmp_path / "train.csv", "--out", out, *words, *QUICK)
+    found = json.loads(said(capsys, "evaluate", out, "--json"))
+    assert (found["protocol"]["split"], found["users"]) == ("presplit", 40)
+    events.to_csv(tmp_path / "log.csv", index=False)
+    how = ["--split", "session", "--session", "1000", "--overwrite"]
+    with pytest.raises(SystemExit):  # all of a user's events are one session
+        said(capsys, "train", tmp_path / "log.csv", "--out", out, *how, *QUICK)
+    assert "leaves no user for" in capsys.readouterr().err
+
+
+def test_a_training_on_all_events_is_kept_beside_and_asked_about_newer_ones_alone(
+    log_file, tmp_path, capsys
+):
+    run, served = tmp_path / "run", tmp_path / "served"
+    words = ["train", log_file, "--out", run, *QUICK, "--on-all", served]
+    assert f"to be served: {served}" in said(capsys, *words)
+    model = ac.load(served)
+    assert model.split.train.lengths.tolist() == model.split.histories.lengths.tolist()
+    assert model.recommend(users=[100], k=3)[0].items
+    with pytest.raises(SystemExit):
+        said(capsys, "evaluate", served)
+    assert "was trained on all events" in capsys.readouterr().err
+    assert json.loads(said(capsys, "evaluate", run, "--json"))["users"] == 40
+
+
+def test_the_page_of_the_command_line_has_the_options_as_they_are():
+    import options
+
+    assert options.PAGE.read_text(encoding="utf-8") == options.page()
+    for config in (ac.TrainingConfig, ac.RecommenderConfig):
+        for setting in dataclasses.fields(config):
+            assert f"`--{setting.name.replace('_', '-')}" in options.page()

@@ -366,3 +366,20 @@ def test_tf32_is_allowed_or_forbidden_for_cuda_and_only_within_the_block(monkeyp
             assert lstm == (allowed or device == "cpu")
         assert torch.get_float32_matmul_precision() == "highest"
         assert torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.parametrize("place", ["nowhere.csv", "log.csv"])
+def test_a_mistake_under_torchrun_is_said_once_in_one_line(torchrun, tmp_path, place):
+    rhythm_log(users=41).events.to_csv(tmp_path / "log.csv", index=False)
+    (tmp_path / "run").write_text(
+        "a file, which only the first process finds in its way"
+    )
+    done = torchrun("train", place, "--out", "run", "--device", "cpu", "--epochs", "1")
+    assert done.returncode
+    # What torchrun itself reports comes after it.
+    said = [line for line in done.stderr.splitlines() if line.startswith("attncore: ")]
+    assert len(said) == 1
+    assert ("no such file" if place == "nowhere.csv" else "cannot be written") in said[
+        0
+    ]
+    assert not re.search(r"DataError|RuntimeError|NotADirectory", done.stderr)

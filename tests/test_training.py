@@ -3,7 +3,7 @@ import json
 import math
 import shutil
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -218,7 +218,7 @@ def test_the_average_takes_in_the_weights_after_every_step(split, small, monkeyp
 
 def trainer(split, recommender, **options):
     model = ac.Recommender(recommender, split)
-    config = ac.TrainingConfig(progress=False, **options)
+    config = ac.TrainingConfig(**{"progress": False} | options)
     return training.Trainer(
         model,
         split,
@@ -510,3 +510,49 @@ def test_a_split_of_other_items_or_users_is_refused(
         ac.evaluate(model, shorter.test)
     same = ac.leave_one_out(ac.Interactions.from_frame(log.events, name="again"))
     assert ac.evaluate(model, same.test, bootstrap=0).users == len(split.test)
+
+
+def test_the_tracker_gets_each_line_of_the_log(split, small, quick, tmp_path):
+    seen = []
+    model = ac.Recommender(small, split)
+    run = ac.fit(model, split, quick, out=tmp_path, on_epoch=seen.append)
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert seen == run.epochs == [json.loads(line) for line in lines]
+
+
+def test_a_run_is_shown_in_a_line(split, small, quick):
+    run = ac.fit(ac.Recommender(small, split), split, quick)
+    assert str(run) == repr(run)
+    assert f"{len(run.epochs)} epochs at" in str(run)
+    assert f"{run.valid.metrics['ndcg@10']:.4f}" in str(run)
+    assert len(str(run)) < 160
+
+
+def test_a_learning_rate_that_is_far_too_high_is_named(split, small, quick):
+    config = replace(quick, lr=1e30, batch_size=40, epochs=3)
+    with pytest.raises(FloatingPointError, match=r"not finite.*--lr \(now 1e\+30\)"):
+        ac.fit(ac.Recommender(small, split), split, config)
+
+
+def test_refit_learns_from_all_events_as_long_as_validation_chose(split, small, quick):
+    model = ac.Recommender(small, split)
+    run = ac.fit(model, split, replace(quick, epochs=6, patience=0, lr=1e-2))
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    final = ac.refit(model, run)
+    assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
+    everything = split.with_all_in_training()
+    assert everything.item_counts.sum() == len(split.histories.items)
+    # Steps of a training on all events, as many, with the learning rate as it was.
+    loop = trainer(everything, small, **asdict(run.training))
+    loop.model.train()
+    for parts, positions in loop.sampler.steps(0):
+        if loop.step == run.best_epoch * loop.steps_an_epoch:
+            break
+        loop.train_step(parts, positions)
+    assert loop.step > 0
+    for a, b in zip(final.parameters(), loop.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    with pytest.raises(ac.DataError, match="trained on all events, the answers"):
+        ac.evaluate(final, split.test)
+    with pytest.raises(ac.DataError, match="only a trained recommender"):
+        ac.refit(model, ac.Run())

@@ -76,7 +76,7 @@ from attncore.training import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 WHEELS = ROOT / "build" / "wheels"
-CARRIED = ("docstring-parser", "platformdirs", "simple-parsing", "typing-extensions")
+CARRIED = ("platformdirs",)
 BUDGET = 350  # seconds: six minutes, less the start of this process
 KINDS = ("self", "target", "lstm", "mean", "slates")
 PRECISIONS = ("float32", "bfloat16")
