@@ -51,6 +51,7 @@ LINES = {".jsonl": ".jsonl", ".ndjson": ".jsonl"}
 ENDINGS = ".csv, .tsv or .jsonl (each also .gz), or .parquet"
 SIGNS = ("::", "\t", ";", "|", ",", " ")  # what separates the cells of other files
 ROWS = 1 << 16  # of a chunk
+NO_TEXT = "is no file of text; leave separator, header and quoted out"
 UNIT = "\x1f"  # stands for a separator of several characters
 
 
@@ -556,8 +557,10 @@ def read_table(
     """
     if isinstance(source, pd.DataFrame):
         frame, where = source, Source("frame")
+        if layout not in (None, Layout()):
+            raise DataError(f"{where.name}: {NO_TEXT}")
     else:
-        frame, where = _read(Path(source), exact, layout or Layout())
+        frame, where = _read(Path(source), exact, layout)
     check_names(frame, where)
     return frame, where
 
@@ -640,14 +643,15 @@ def _is_date(text: str) -> bool:
 def _is_time(name: Any, values: pd.Series) -> bool:
     """Whether a column looks like times, by its name and first value."""
     first, text = values.iloc[0], str(values.iloc[0])
-    if isinstance(first, datetime.date | np.datetime64):
+    spoken = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", str(name)).lower()
+    if isinstance(first, datetime.date | np.datetime64) or spoken == "time":
         return True
-    if re.fullmatch(NUMBER, text):
+    if re.search(r"(?:^|[^a-z])(?:date|datetime|timestamp|ts)$", spoken):
+        return True
+    if re.fullmatch(NUMBER, text):  # such as a time that somebody watched
         number = float(text)
         return any(RECENT * many <= number <= LATEST * many for many in TICKS.values())
-    spoken = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", str(name)).lower()
-    named = re.search(r"(?:^|[^a-z])(?:date|time|datetime|timestamp|at|ts)$", spoken)
-    return _is_date(text) or bool(named and isinstance(first, str) and text.strip())
+    return _is_date(text) or bool(re.search(r"(?:^|[^a-z])(?:time|at)$", spoken))
 
 
 def columns_of(frame: pd.DataFrame) -> str:
@@ -778,30 +782,31 @@ def read_known(
     return known.set_axis(pd.Index(values, name=role))
 
 
-def file_kind(path: Path, layout: Layout) -> tuple[str, bool]:
+def file_kind(path: Path, layout: Layout | None) -> tuple[str, bool]:
     """The kind of a file by its ending, and whether it is gzipped.
 
     It is ".csv", ".tsv", ".jsonl" or ".parquet". A folder is ".parquet": the parts of
-    one table. With a separator, any other ending is ".csv".
+    one table. With a separator, any other ending is ".csv"; a table beside the log has
+    no layout.
 
     Raises:
         DataError: there is no such file, or its ending is another.
     """
     if not path.exists():
         raise DataError(f"{path}: no such file; check the path")
-    if path.is_dir():
-        return ".parquet", False
     name = path.name.lower()
-    packed = name.endswith(".gz")
+    packed = name.endswith(".gz") and not path.is_dir()
     ending = Path(name.removesuffix(".gz")).suffix
-    kind = LINES.get(ending, ending)
-    if kind == ".parquet" and not packed:
+    kind = ".parquet" if path.is_dir() else LINES.get(ending, ending)
+    if kind == ".jsonl" or (kind == ".parquet" and not packed):
+        if layout not in (None, Layout()):
+            raise DataError(f"{path}: {NO_TEXT}")
         return kind, packed
-    if layout.separator is not None and kind not in (".jsonl", ".parquet"):
+    if layout is not None and layout.separator is not None and kind != ".parquet":
         return ".csv", packed
-    if kind not in (*SEPARATORS, ".jsonl"):
+    if kind not in SEPARATORS:
         mend = f"write {ENDINGS}"
-        if ending in (".txt", ".dat"):
+        if ending in (".txt", ".dat") and layout is not None:
             mend += ", or say what separates its cells: separator= (--separator)"
             damaged = contextlib.suppress(OSError, EOFError, zlib.error, UnicodeError)
             with damaged, _opened(path, packed) as file:
@@ -836,7 +841,7 @@ def parquet_parts(path: Path) -> list[Path]:
 
 
 def _read(
-    path: Path, exact: Collection[str | None], layout: Layout
+    path: Path, exact: Collection[str | None], layout: Layout | None
 ) -> tuple[pd.DataFrame, Source]:
     kind, packed = file_kind(path, layout)
     if kind == ".parquet":

@@ -527,9 +527,18 @@ def test_numbers_may_name_columns_where_they_count_them(tmp_path):
     assert events(log) == [("u1", 5, T)]
 
 
-def test_a_separator_that_cannot_be_is_one_line(tmp_path):
+def test_a_layout_that_cannot_be_is_one_line(tmp_path):
     path = write(tmp_path, "user,item\n1,2\n")
     assert "separator is ''" in fault(path, separator="")
+    rows = write(tmp_path, '{"user": 1, "item": 2}\n', "log.jsonl")
+    part(tmp_path, "log.parquet", user=[1], item=[2])
+    table = pd.DataFrame({"user": [1], "item": [2]})
+    for source in (rows, tmp_path / "log.parquet", table):
+        for how in ({"separator": ";"}, {"header": False}, {"quoted": False}):
+            assert "is no file of text; leave separator" in fault(source, **how)
+    films = write(tmp_path, "item::title\n2::Heat\n", "films.dat")
+    line = fault(path, items=films)
+    assert line.endswith("(each also .gz), or .parquet")
 
 
 @pytest.mark.parametrize(
@@ -539,6 +548,8 @@ def test_a_separator_that_cannot_be_is_one_line(tmp_path):
         ("happened at", "2024-01-31 12:00"),
         ("order_date", "31/01/2024"),
         ("eventTime", "Jan 5, 2024"),
+        ("Time", "7"),
+        ("date", "20240131"),
         ("ms", 1000 * T),
     ],
 )
@@ -553,7 +564,9 @@ def test_a_time_column_of_another_name_is_never_passed_over(tmp_path, column, va
         assert log.events["time"].tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("column", ["rating", "runtime", "candidate", "lifetime value"])
+@pytest.mark.parametrize(
+    "column", ["rating", "runtime", "candidate", "lifetime value", "watch_time"]
+)
 def test_rows_are_in_order_where_nothing_looks_like_a_time_and_it_is_said(
     tmp_path, column
 ):
