@@ -460,6 +460,14 @@ def _refuse_slates(log: Interactions, split: str) -> None:
         )
 
 
+def _require_times(log: Interactions) -> None:
+    if not log.has_time:
+        raise DataError(
+            f"{log.name}: has no time column, so it cannot be split by time; use"
+            " leave_one_out"
+        )
+
+
 def leave_one_out(log: Interactions) -> Split:
     """Each user's last event tests, the one before validates, the rest train.
 
@@ -513,7 +521,8 @@ def split_by_time(
         DataError: the log has no time, a share or a fold is out of range, or a period
             asks nobody.
     """
-    _require_shares(log, valid, test)
+    _require_times(log)
+    require_shares(valid, test)
     if not (0 <= fold < folds and valid + folds * test < 1):
         raise DataError(
             f"fold={fold}, folds={folds}: need 0 <= fold < folds, and room for as many"
@@ -558,12 +567,8 @@ def split_by_time(
     return _split_log(log, indexed, before_valid, questions, protocol)
 
 
-def _require_shares(log: Interactions, valid: float, test: float) -> None:
-    if not log.has_time:
-        raise DataError(
-            f"{log.name}: has no time column, so it cannot be split by time; use"
-            " leave_one_out"
-        )
+def require_shares(valid: float, test: float) -> None:
+    """Raise DataError where a share is out of range."""
     if not (0 < valid < 1 and 0 < test < 1 and valid + test < 1):
         raise DataError(
             f"valid={valid} and test={test}: shares must be above 0 and sum to less"
@@ -593,11 +598,15 @@ def split_by_session(
         valid, test: shares of sessions, where each user is one.
 
     Raises:
-        DataError: the log has no time or has slates, a share is out of range, there is
-            no such column, or no session is left to ask.
+        DataError: the log has slates, or no time that sessions could be told by; a
+            share is out of range, there is no such column, or no session is left.
     """
     _refuse_slates(log, "split_by_session")
-    _require_shares(log, valid, test)
+    if not isinstance(session, str):
+        _require_times(log)
+        if session is not None and not session > 0:
+            raise DataError(f"session is {session}; give seconds, more than 0")
+    require_shares(valid, test)
     indexed = index_log(log)
     histories = indexed[2]
     starts, lengths, times = histories.offsets[:-1], histories.lengths, histories.times
@@ -624,16 +633,15 @@ def split_by_session(
         else:
             new = np.append(True, np.diff(times) > session)
         new[starts] = True
-        # Where each session begins, and which is each user's first.
+        # Where each session begins, and which comes after each user's last.
         at = np.append(np.flatnonzero(new), len(new))
         last = np.searchsorted(at, histories.offsets[1:])
         enough = np.diff(np.append(0, last)) >= 3
         rows = np.flatnonzero(enough)
-        ends = [lengths.copy() for _ in range(3)]
-        for back in (1, 2):
-            ends[back][rows] = at[last[rows] - back] - starts[rows]
-        stops = ends[2]
-        ranges = [(rows, ends[2], ends[1]), (rows, ends[1], ends[0])]
+        stops, until = lengths.copy(), lengths.copy()
+        stops[rows] = at[last[rows] - 2] - starts[rows]
+        until[rows] = at[last[rows] - 1] - starts[rows]
+        ranges = [(rows, stops, until), (rows, until, lengths)]
     questions = {
         name: _each_event(*range_)
         for name, range_ in zip(("valid", "test"), ranges, strict=True)
