@@ -363,7 +363,10 @@ def split_at(
         if len(rows) == 0:
             mend = "use a longer log"
             if protocol["split"] == "time":
-                mend += ", or split_by_session where each user is one session"
+                mend += (
+                    ", or where each user is one session split_by_session (--split"
+                    " session)"
+                )
             raise DataError(
                 f"{name}: the {protocol['split']} split leaves no user for {part};"
                 f" {mend}"
@@ -423,12 +426,7 @@ def _split_log(
 ) -> Split:
     """`split_at` of a log, with the protocol's fixed part and the items' titles."""
     users, items, histories = indexed
-    titles = None
-    if log.items is not None and "title" in log.items.columns:
-        known = log.items["title"].reindex(items.ids)
-        given = known.notna() & (known.astype(str).str.strip() != "")
-        ids = pd.Series(items.ids, index=items.ids).astype(str)
-        titles = known.where(given, ids).to_numpy(object)
+    titles = titles_of(log.items, items)
     protocol, slates = protocol_of(protocol, log.repeats), None
     if log.slates is not None:
         slates = log.slates.indexed(users, items, histories)
@@ -440,6 +438,16 @@ def _split_log(
     return split_at(
         log.name, log.checksum, users, items, histories, *how, slates=slates
     )
+
+
+def titles_of(table: pd.DataFrame | None, items: Vocabulary) -> np.ndarray | None:
+    """The titles of all items, if any; in place of a missing or empty one the id."""
+    if table is None or "title" not in table.columns:
+        return None
+    known = table["title"].reindex(items.ids)
+    given = known.notna() & (known.astype(str).str.strip() != "")
+    ids = pd.Series(items.ids, index=items.ids).astype(str)
+    return known.where(given, ids).to_numpy(object)
 
 
 def protocol_of(split: dict[str, Any], repeats: bool) -> dict[str, Any]:

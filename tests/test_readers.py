@@ -490,7 +490,9 @@ def test_rows_that_quotes_join_are_counted_and_the_first_is_named(tmp_path):
     text = f'user,item,time\nu1,a,{T}\nu1,"Heroes,{T}\nu2,Low",{T}\nu3,"x\ny",{T}\n'
     log = read_interactions(write(tmp_path, text))
     assert log.events["item"].tolist() == ["a", f"Heroes,{T}\nu2,Low", "x\ny"]
-    assert "; 2 rows hold a line break in quotes (row 3;" in str(log.summary)
+    told = "2 rows hold a line break in quotes (row 3; quoted=False, --no-quotes, if"
+    assert f"; {told}" in str(log.summary)
+    assert f"\n  {told}" in str(log)
 
 
 @pytest.mark.parametrize(

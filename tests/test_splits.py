@@ -107,7 +107,7 @@ def test_what_cannot_be_split_by_sessions_is_one_line():
         ac.split_by_session(log, 0)
     with pytest.raises(ac.DataError, match="has no time column"):
         ac.split_by_session(ac.read_interactions(clicks(), in_order=True))
-    with pytest.raises(ac.DataError, match="or split_by_session where each user"):
+    with pytest.raises(ac.DataError, match="or where each user is one session"):
         ac.split_by_time(log)
 
 
