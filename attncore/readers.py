@@ -627,7 +627,7 @@ def _headless(frame: pd.DataFrame, where: Source) -> str:
     numbered = [list(map(str, range(n, n + len(names)))) for n in (0, 1)]
     if where.layout is None or not where.layout.header or names in numbered[:1]:
         return ""
-    values = [name for name in names if re.fullmatch(NUMBER, name) or _is_date(name)]
+    values = [name for name in names if _is_value(name)]
     if not values:
         return ""
     return (
@@ -638,6 +638,10 @@ def _headless(frame: pd.DataFrame, where: Source) -> str:
 
 def _is_date(text: str) -> bool:
     return bool(re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text))
+
+
+def _is_value(text: str) -> bool:
+    return bool(re.fullmatch(NUMBER, text)) or _is_date(text)
 
 
 def _is_time(name: Any, values: pd.Series) -> bool:
@@ -918,48 +922,76 @@ def text_frames(path: Path, where: Source, rows: int) -> Iterator[pd.DataFrame]:
     kind, packed = file_kind(path, layout)
     separator = SEPARATORS[kind] if layout.separator is None else layout.separator
     names: list[str] | None = None
-    broken: list[int] = []
-    before, breaks, given, ended = 0, 0, False, False
+    top: list[list[str]] = []
+    given = False
     with one_line_errors(path), _opened(path, packed) as file:
         reader = _csv_reader(file, separator, layout.quoted)
-        while not ended:
-            chunk: list[list[str]] = []
-            try:
-                chunk.extend(itertools.islice(reader, rows))
-            except csv.Error as error:  # of the row after those that are in the list
-                row = where.row(before + len(chunk) + 1)
-                raise DataError(f"{row}: {_csv_fault(error, layout)}") from None
-            ended = len(chunk) < rows
-            first, before = before + 1, before + len(chunk)
-            if reader.line_num > before + breaks:
-                breaks = reader.line_num - before
-                broken += [
-                    number
-                    for number, cells in enumerate(chunk, first)
-                    if any("\n" in cell or "\r" in cell for cell in cells)
-                ]
+        for first, chunk in _chunks(reader, rows, where, layout):
+            if not layout.header and len(top) < 2:
+                top += chunk[: 2 - len(top)]
+                _require_no_header(top, path)
             if names is None:
-                if not chunk:
-                    raise DataError(
-                        f"{path} is empty; it needs a header row and events"
-                    )
                 names = [str(number) for number in range(1, len(chunk[0]) + 1)]
                 if layout.header:
                     names, first = chunk.pop(0), 2
             _even_out(chunk, names, first, path)
             # Editors leave empty lines.
             full = [any(cells) for cells in chunk]
-            if ended and broken:
-                holds = "row holds" if len(broken) == 1 else "rows hold"
-                where.notes.append(
-                    f"{len(broken):,} {holds} a line break in quotes (row {broken[0]};"
-                    " quoted=False, --no-quotes, if its quotes are letters)"
-                )
-            if any(full) or (ended and not given):
+            if any(full):
                 filled = list(itertools.compress(chunk, full))
                 index = pd.RangeIndex(first, first + len(chunk))[full]
                 yield pd.DataFrame(filled, index, names, dtype="str")
                 given = True
+    if not given:
+        yield pd.DataFrame(columns=names, dtype="str")
+
+
+def _chunks(
+    reader: Any, rows: int, where: Source, layout: Layout
+) -> Iterator[tuple[int, list[list[str]]]]:
+    """Rows of cells, at most so many at once, and the number of the first."""
+    read, breaks, ended = 0, 0, False
+    broken: list[int] = []
+    fault: DataError | None = None
+    while not ended:
+        first = read + 1
+        chunk: list[list[str]] = []
+        try:
+            chunk.extend(itertools.islice(reader, rows))
+        except csv.Error as error:  # of the row after those that are in the list
+            row = where.row(first + len(chunk))
+            fault = DataError(f"{row}: {_csv_fault(error, layout)}")
+        read, ended = read + len(chunk), len(chunk) < rows
+        if reader.line_num > read + breaks:
+            breaks = reader.line_num - read
+            broken += [
+                number
+                for number, cells in enumerate(chunk, first)
+                if any("\n" in cell or "\r" in cell for cell in cells)
+            ]
+        if ended and broken:
+            holds = "row holds" if len(broken) == 1 else "rows hold"
+            where.notes.append(
+                f"{len(broken):,} {holds} a line break in quotes (row {broken[0]};"
+                " quoted=False, --no-quotes, if its quotes are letters)"
+            )
+        if chunk:
+            yield first, chunk
+        if fault is not None:
+            raise fault
+    if not read:
+        raise DataError(f"{where.name} is empty; it needs a header row and events")
+
+
+def _require_no_header(top: list[list[str]], path: Path) -> None:
+    """Refuse text alone above a row with numbers, which would become an event."""
+    if len(top) == 2 and not any(map(_is_value, top[0])):
+        pairs = zip(*top, strict=False)
+        if names := [name for name, cell in pairs if name and _is_value(cell)]:
+            raise DataError(
+                f"{path}: row 1 ('{names[0]}') seems to name the columns; leave"
+                " header=False (--no-header) out"
+            )
 
 
 def _csv_reader(file: IO[bytes], separator: str, quoted: bool) -> Any:

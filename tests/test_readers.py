@@ -523,6 +523,15 @@ def test_a_file_without_a_header_is_told_and_read_by_position(
     assert log.events["3"].tolist() == [5, 5]
 
 
+def test_a_header_where_there_is_said_to_be_none_is_no_event(tmp_path):
+    path = write(tmp_path, "user,item\nu1,5\nu2,6\n")
+    line = fault(path, "1", "2", header=False)
+    assert "row 1 ('item') seems to name the columns; leave header=False" in line
+    path = write(tmp_path, "Ann,\nBob,6\nAnn,7\n")
+    log = read_interactions(path, "1", "2", header=False)
+    assert events(log) == [("Bob", 6, 0), ("Ann", 7, 1)]
+
+
 def test_numbers_may_name_columns_where_they_count_them(tmp_path):
     path = write(tmp_path, f"0,1,2\nu1,5,{T}\n")
     log = read_interactions(path, "0", "1", "2")
