@@ -264,7 +264,8 @@ def test_a_users_mistake_is_one_line_and_status_2(
         main(words)
     shown = capsys.readouterr()
     assert stop.value.code == 2
-    assert shown.out == ""
+    # What was read is said as soon as it is read.
+    assert all(line.startswith(f"{log_file}: ") for line in shown.out.splitlines())
     assert shown.err.count("\n") == 1
     assert hint in shown.err
     assert not (tmp_path / "x").exists()
