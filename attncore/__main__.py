@@ -266,7 +266,6 @@ def train(
         if group.is_rank_0:
             print(f"{parts.name}: {len(parts.items):,} items, {run}\n")
             print(metrics_table(reports, "validation"))
-            show: Any = show_user if parts.slates is None else show_slate
             for row in range(min(3, len(parts.valid))):
                 show(model, parts, row)
         if on_all is not None:
@@ -378,55 +377,33 @@ def metrics_table(reports: dict[str, Report], part: str) -> str:
     return "\n".join(lines)
 
 
-def show_user(model: ac.Recommender, split: ac.Split, row: int) -> None:
-    """A user's last items, what is recommended, and what came next, by title."""
-    known = split.items.decode(split.valid.histories[row]).tolist()
-    came = split.items.decode(split.valid.targets[row : row + 1])[0]
-    situation = {name: column[[row]] for name, column in split.valid.attributes.items()}
-    history, user = (
-        split.valid.histories.take(np.array([row])),
-        split.valid.users[[row]],
-    )
-    picks = best(model, history, user, situation=situation)[0].items
-    print(
-        f"\nuser {split.users.ids[split.valid.users[row]]}, after {len(known)} items,"
-        " the last of them"
-    )
-    print("   " + " | ".join(split.label(item) for item in known[-5:]))
+def show(model: Any, split: ac.Split, row: int) -> None:
+    """What a user did or was shown, the ten best items, and what came, by title."""
+    asked, user = split.valid, split.users.ids[split.valid.users[row]]
+    if isinstance(asked.slates, IndexedSlates):
+        slates, where = asked.slates, asked.slates.list_of(row)
+        ids = split.items.decode(slates.items[where]).tolist()
+        came = [ids[at] for at in slates.clicked_of(row)]
+        scores = model.score_slate(slates, row)
+        picks = [ids[at] for at in np.argsort(-scores, kind="stable")[:10]]
+        place = slates.situation.iloc[slates.lists[row]].items()
+        told = ", ".join(f"{name} {value}" for name, value in place)
+        print(f"\nuser {user}, {told}: {len(ids):,} candidates")
+        note = "taken"
+    else:
+        one = np.array([row])
+        known = split.items.decode(asked.histories[row]).tolist()
+        came = split.items.decode(asked.targets[one]).tolist()
+        situation = {name: column[one] for name, column in asked.attributes.items()}
+        history = asked.histories.take(one)
+        picks = best(model, history, asked.users[one], situation=situation)[0].items
+        print(f"\nuser {user}, after {len(known)} items, the last of them")
+        print("   " + " | ".join(map(split.label, known[-5:])))
+        note = "came next"
     for place, item in enumerate(picks, 1):
-        print(
-            f"{place:>4} "
-            f" {split.label(item)}{'   <- came next' if item == came else ''}"
-        )
-    if came not in picks:
-        print(f"came next: {split.label(came)}")
-
-
-def show_slate(model: Any, split: ac.Split, row: int) -> None:
-    """What a user was shown, the ten best of it, and what was taken, by title."""
-    slates = split.valid.slates
-    assert isinstance(slates, IndexedSlates)
-    scores, where = model.score_slate(slates, row), slates.list_of(row)
-    ids = split.items.decode(slates.items[where])
-    taken, place = (
-        set(slates.clicked_of(row).tolist()),
-        slates.situation.iloc[slates.lists[row]],
-    )
-    told = ", ".join(f"{name} {value}" for name, value in place.items())
-    print(
-        f"\nuser {split.users.ids[slates.users[row]]}, {told}: {len(ids):,} candidates,"
-        f" {len(taken)} of them taken"
-    )
-    for number, at in enumerate(np.argsort(-scores, kind="stable")[:10].tolist(), 1):
-        print(
-            f"{number:>4}  {split.label(ids[at])}{'   <- taken' if at in taken else ''}"
-        )
-    missed = [
-        split.label(ids[at])
-        for at in taken - set(np.argsort(-scores, kind="stable")[:10].tolist())
-    ]
-    if missed:
-        print(f"taken too: {' | '.join(missed)}")
+        print(f"{place:>4}  {split.label(item)}{f'   <- {note}' * (item in came)}")
+    if missed := [split.label(item) for item in came if item not in picks]:
+        print(f"{note}: {' | '.join(missed)}")
 
 
 @app.command
