@@ -18,10 +18,10 @@ from attncore.evaluation import Report, compare, evaluate
 from attncore.interactions import Interactions, read_interactions
 from attncore.large.prepared import Prepared
 from attncore.large.preparing import prepare
-from attncore.loading import load
 from attncore.ranking.ranker import Ranker
 from attncore.ranking.slates import Slates
 from attncore.recommender import Recommender
+from attncore.runs import load
 from attncore.serving import Recommendation
 from attncore.splits import (
     Split,

@@ -30,11 +30,12 @@ from attncore.drift import after
 from attncore.errors import DataError
 from attncore.evaluation import Report
 from attncore.export import to_onnx
+from attncore.files import prepare as ready
+from attncore.files import read_config, replacing
 from attncore.large.prepared import Prepared, PreparedSplit
 from attncore.ranking.asof import IndexedSlates
 from attncore.ranking.baselines import PersonalHabit, PopularLately
 from attncore.recipes import RECIPES, recipe
-from attncore.runs import read_config, replacing
 from attncore.serving import best
 
 SHOWN = ("ndcg@10", "hr@10", "mrr", "coverage@10")
@@ -252,6 +253,8 @@ def train(
                     others = [reading.log(file) for file in (valid, test) if file]
                 parts, summary = divided(log, others, split, session), log.summary
                 columns = {"columns": reading.columns(), "reading": asdict(reading)}
+            if group.is_rank_0:
+                ready(Path(out), clear=False)
             if group.is_rank_0 and summary.read:
                 print(f"{data}: {summary}", flush=True)
             about["data"] = {

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,13 +22,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from attncore.batches import Sampler
-from attncore.checkpoints import RunFolder, origin_of, stop_requests
 from attncore.config import Loss, ModelConfig, TrainingConfig
 from attncore.distributed import Group, choose_precision, processes, tensor_float_32
 from attncore.errors import DataError
 from attncore.evaluation import Report, evaluate
 from attncore.optim import LossOf, MovingAverage, adamw, backward, learning_rate, update
 from attncore.output import Criterion
+from attncore.runs import RunFolder, origin_of
 from attncore.splits import Split
 
 logger = logging.getLogger(__name__)
@@ -524,3 +526,32 @@ class Trainer:
         torch.set_rng_state(random_state["cpu"])
         if "cuda" in random_state:
             torch.cuda.set_rng_state(random_state["cuda"], self.group.device)
+
+
+@contextmanager
+def stop_requests(caught: bool) -> Iterator[Callable[[], bool]]:
+    """Within the block Ctrl-C and SIGTERM only set a flag.
+
+    The yielded function reads it. A second Ctrl-C acts.
+
+    Args:
+        caught: False leaves the signals alone, as does a thread that may not handle
+            them.
+    """
+    wanted = threading.Event()
+    if not caught or threading.current_thread() is not threading.main_thread():
+        yield wanted.is_set
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        wanted.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {
+        number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield wanted.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -8,8 +8,8 @@ from gpu import strictly
 from shop import shop_log
 
 import attncore as ac
-from attncore.checkpoints import RunFolder
 from attncore.distributed import Group
+from attncore.runs import RunFolder
 from attncore.training import Trainer
 
 pytestmark = pytest.mark.gpu

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from attncore.errors import DataError, one_line
+from attncore.files import UNFINISHED
 from attncore.interactions import ReadSummary
 from attncore.large.prepared import PARTS, Prepared, mapped
 from attncore.readers import (
@@ -47,7 +48,6 @@ from attncore.readers import (
     text_frames,
     written,
 )
-from attncore.runs import UNFINISHED
 from attncore.splits import protocol_of
 
 ROWS = 1 << 16  # of a chunk

@@ -31,6 +31,7 @@ from attncore.embedding import (
 from attncore.encoders import TargetAttention
 from attncore.errors import DataError
 from attncore.features import FIRST, FeatureSet
+from attncore.files import save_model, take_weights
 from attncore.layers import Dropout, evaluating, seeded
 from attncore.output import Criterion, slate_softmax
 from attncore.ranking import serving
@@ -44,7 +45,6 @@ from attncore.ranking.batches import (
 )
 from attncore.ranking.encoders import MatchBias, MeanOfPast
 from attncore.ranking.serving import Asked, Question
-from attncore.runs import save_model, take_weights
 from attncore.serving import Recommendation
 from attncore.splits import Split
 
