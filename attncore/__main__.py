@@ -26,7 +26,6 @@ import attncore as ac
 from attncore.benchmark import measure
 from attncore.config import RankerAttention
 from attncore.distributed import processes
-from attncore.drift import after
 from attncore.errors import DataError
 from attncore.evaluation import Report
 from attncore.export import to_onnx
@@ -36,6 +35,8 @@ from attncore.large.prepared import Prepared, PreparedSplit
 from attncore.ranking.asof import IndexedSlates
 from attncore.ranking.baselines import PersonalHabit, PopularLately
 from attncore.recipes import RECIPES, recipe
+from attncore.renewal import after
+from attncore.sequences import Vocabulary
 from attncore.serving import best
 
 SHOWN = ("ndcg@10", "hr@10", "mrr", "coverage@10")
@@ -217,6 +218,7 @@ def train(
     test: File | None = None,
     resume: Flag = False,
     overwrite: Flag = False,
+    go_on: Run | None = None,
     on_all: Folder | None = None,
     reading: ReadingOptions = READING,
     training: Training = TRAINING,
@@ -236,6 +238,7 @@ def train(
         test: the test events, where it is.
         resume: go on from the run folder's newest checkpoint, if any.
         overwrite: replace a finished run that the folder holds.
+        go_on: begin with what that run has learned from an earlier, smaller log.
         on_all: train once more, on all events, for the epochs that validation chose,
             into another run folder: the one to serve.
     """
@@ -263,7 +266,12 @@ def train(
                 **columns,
                 "split": parts.valid.protocol["split"],
             }
-            model = new_model(recommender, parts, training.seed)
+            if go_on is None:
+                model: Any = new_model(recommender, parts, training.seed)
+            elif recommender != MODEL:
+                raise DataError(f"--go-on: the model is that of {go_on}; give no other")
+            else:
+                model = ac.go_on(ac.load(go_on), parts)
         run = ac.fit(model, parts, training, out, about, resume, overwrite=overwrite)
         reports = beside_baselines(model, parts, parts.valid, group, run.valid)
         if group.is_rank_0:
@@ -506,6 +514,8 @@ def recommend(
     *,
     user: Ids | None = None,
     history: Annotated[list[list[str]] | None, PER_HISTORY] = None,
+    events: Annotated[list[list[str]] | None, PER_HISTORY] = None,
+    time: Annotated[str | None, Parameter(metavar="WHEN")] = None,
     all: Flag = False,
     out: File | None = None,
     candidates: Ids | None = None,
@@ -521,6 +531,8 @@ def recommend(
         run: a run folder.
         user: users of the log.
         history: items, oldest first; give it again for another history.
+        events: what a user did since the log ended; again for each of several users.
+        time: the moment of asking, as 2026-05-01T12:00 or in seconds.
         all: all users of the log, into the file that `--out` names.
         out: of `--all`: .parquet, .csv or .jsonl, with user, rank, item and score.
         candidates: choose among these items only.
@@ -554,12 +566,18 @@ def recommend(
         rows = write_lists(model, Path(out), options)
         print(f"{out}: {rows:,} rows for {len(split.users):,} users")
         return
+    if (events or time) and split.slates is not None:
+        raise DataError("--events and --time: mean nothing for slates; leave them out")
+    if time is not None:
+        options["time"] = int(time) if time.isdigit() else time
+    if events is not None:
+        options["events"] = [checked(split.items, one) for one in events]
     if user is not None:
         asked = [f"user {one}" for one in user]
-        found = model.recommend(users=split.users.parse(user), **options)
+        found = model.recommend(users=checked(split.users, user), **options)
     else:
         asked = [f"after {' '.join(one)}" for one in history or []]
-        histories = [split.items.parse(one) for one in history or []]
+        histories = [checked(split.items, one) for one in history or []]
         found = model.recommend(histories=histories, **options)
     if json:
         objects = [{"items": picks.items, "scores": picks.scores} for picks in found]
@@ -572,6 +590,13 @@ def recommend(
         ):
             title = "" if split.titles is None else f"  {split.label(item)}"
             print(f"{place:>4}  {score:8.3f}  {item}{title}")
+
+
+def checked(ids: Vocabulary, words: list[str]) -> list[Any]:
+    """Ids that were typed; a typing error is told, not passed over."""
+    found = ids.parse(words)
+    ids.encode(found)
+    return found
 
 
 def write_lists(model: Any, path: Path, options: dict[str, Any]) -> int:

@@ -122,11 +122,7 @@ def attend(
     """
     length, context = query.shape[-2], key.shape[-2]
     if keep is not None:
-        keep = (
-            keep.expand(*keep.shape[:-2], length, context)
-            if keep.dim() > 1
-            else keep.expand(length, context)
-        )
+        keep = keep.expand(*keep.shape[:-2], length, context)
         looked_at = keep.any(-2).unsqueeze(-1)
         key, value = torch.where(looked_at, key, 0), torch.where(looked_at, value, 0)
     fused = score is scaled_dot_product and normalize and not need_weights
@@ -175,17 +171,12 @@ def _kernel(
     mask: Tensor | None = None,
     causal: bool = False,
 ) -> Tensor:
-    """PyTorch's fused kernel, which gets float32 on a CPU.
-
-    There its backward pass in bfloat16 takes 2 (200 events) to 8 times as long (25
-    events; PyTorch 2.13, Zen 4).
-    """
-    dtype = query.dtype
-    wide = (
-        torch.promote_types(dtype, torch.float32)
-        if query.device.type == "cpu"
-        else dtype
-    )
+    """PyTorch's fused kernel."""
+    dtype = wide = query.dtype
+    # On a CPU it gets float32: in bfloat16 its backward pass takes 2 (200 events) to 8
+    # times as long (25 events; PyTorch 2.13, Zen 4).
+    if query.device.type == "cpu":
+        wide = torch.promote_types(dtype, torch.float32)
     if mask is not None and mask.is_floating_point():
         mask = mask.to(wide)
     with torch.autocast("cpu", enabled=False):
@@ -196,13 +187,13 @@ def _kernel(
 
 
 class AdditiveScore(nn.Module):
-    """Score by a small network: v · tanh(W_q q + W_k k + b). Source: Bahdanau et al.
-
-    2015, §A.1.2.
+    """Score by a small network: v · tanh(W_q q + W_k k + b).
 
     Args:
         width: size of queries and keys.
         units: hidden units of the network.
+
+    Source: Bahdanau et al. 2015, §A.1.2.
     """
 
     def __init__(self, width: int, units: int) -> None:
@@ -252,11 +243,8 @@ class MultiHeadAttention(nn.Module):
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
         self.out_proj = nn.Linear(width, width)
-        self.additive = (
-            AdditiveScore(width // heads, width // heads)
-            if score == "additive"
-            else None
-        )
+        each = width // heads
+        self.additive = AdditiveScore(each, each) if score == "additive" else None
 
     def forward(
         self,
@@ -282,9 +270,8 @@ class MultiHeadAttention(nn.Module):
             keep = keep[:, None, None, :] if keep.dim() == 2 else keep
             # A padded event may hold anything, NaN included, so it is cleared before
             # the linear maps.
-            context_BKD = torch.where(
-                keep.any(-2).any(-2).unsqueeze(-1), context_BKD, 0
-            )
+            looked_at_BK1 = keep.any(-2).any(-2).unsqueeze(-1)
+            context_BKD = torch.where(looked_at_BK1, context_BKD, 0)
         attended_BHLE, weights_BHLK = attend(
             self._split(self.query(query_BLD)),
             self._split(self.key(context_BKD)),
@@ -298,11 +285,9 @@ class MultiHeadAttention(nn.Module):
             need_weights=need_weights,
         )
         attended_BLD = self.out_proj(attended_BHLE.transpose(1, 2).flatten(2))
-        # A query that may look nowhere gets zeros, not the last map's bias.
-        if keep is not None:
-            attended_BLD = torch.where(
-                keep.any(-1).any(-2).unsqueeze(-1), attended_BLD, 0
-            )
+        if keep is not None:  # what may look nowhere gets zeros, not the map's bias
+            asks_BL1 = keep.any(-1).any(-2).unsqueeze(-1)
+            attended_BLD = torch.where(asks_BL1, attended_BLD, 0)
         return attended_BLD, weights_BHLK
 
     def _split(self, x_BLD: Tensor) -> Tensor:
@@ -313,9 +298,8 @@ class MultiHeadAttention(nn.Module):
 class RelativeBias(nn.Module):
     """What is added to a pair's score for how far apart its events are.
 
-    In events, and in time. One learned number per head and bucket of distance; with
-    `time_buckets`, one more per bucket of time difference. All start at 0, so an
-    untrained model equals the one without.
+    One learned number per head and bucket of distance; with `time_buckets`, one more
+    per bucket of time difference. All start at 0: untrained, it changes nothing.
 
     Args:
         heads: attention heads H.
@@ -324,11 +308,7 @@ class RelativeBias(nn.Module):
             `farthest` events on.
         time_buckets: bucket 0 holds the same second, bucket n from 2ⁿ⁻¹ to 2ⁿ - 1
             seconds, the last all beyond (32 buckets: 34 years); 0 leaves time out.
-        farthest: see `position_buckets`.
-
-    Raises:
-        ValueError: fewer than 2 position buckets, or more exact distances than
-            `farthest`.
+        farthest: see `position_buckets`, of which there are at most twice as many.
 
     Source: Raffel et al. 2020, §2.1 (buckets of distance); Zhai et al. 2024 (HSTU) for
     buckets of time.
@@ -346,24 +326,21 @@ class RelativeBias(nn.Module):
     ) -> None:
         super().__init__()
         exact = position_buckets // 2
-        if exact < 1 or farthest <= exact:
-            raise ValueError(
-                f"{position_buckets} buckets up to {farthest} events: use from 2 to"
-                f" {2 * farthest - 1}"
-            )
+        if not 1 <= exact < farthest:
+            asked = f"{position_buckets} buckets up to {farthest} events"
+            raise ValueError(f"{asked}: use from 2 to {2 * farthest - 1}")
         wide = position_buckets - exact
-        edges = [
-            *range(1, exact),
-            *(round(exact * (farthest / exact) ** (n / wide)) for n in range(wide)),
+        widening = [
+            round(exact * (farthest / exact) ** (n / wide)) for n in range(wide)
         ]
-        self.register_buffer("position_edges", torch.tensor(edges), persistent=False)
-        self.register_buffer(
-            "time_edges", 2 ** torch.arange(max(time_buckets - 1, 0)), persistent=False
-        )
+        edges = torch.tensor([*range(1, exact), *widening])
+        self.register_buffer("position_edges", edges, persistent=False)
+        edges = 2 ** torch.arange(max(time_buckets - 1, 0))
+        self.register_buffer("time_edges", edges, persistent=False)
         self.position_SH = nn.Parameter(torch.zeros(position_buckets, heads))
-        self.time_SH = (
-            nn.Parameter(torch.zeros(time_buckets, heads)) if time_buckets else None
-        )
+        self.time_SH = None
+        if time_buckets:
+            self.time_SH = nn.Parameter(torch.zeros(time_buckets, heads))
 
     def forward(self, length: int, times_BT: Tensor | None = None) -> Tensor:
         """The bias (1, H, T, T), or (B, H, T, T) with time.
@@ -430,9 +407,8 @@ class SelfAttentionBlock(nn.Module):
             nn.GELU(),
             nn.Linear(feedforward * width, width),
         )
-        self.gates = (
-            nn.ModuleList(nn.Linear(width, width) for _ in range(2)) if gated else None
-        )
+        gates = [nn.Linear(width, width) for _ in range(2)] if gated else None
+        self.gates = None if gates is None else nn.ModuleList(gates)
         self.dropout = Dropout(dropout)
 
     def forward(
@@ -449,26 +425,17 @@ class SelfAttentionBlock(nn.Module):
         """
         query_BTD = normed_BTD = self.norm_attention(x_BTD)
         if at_B is not None:
-            row_B, step_T = (
-                torch.arange(size, device=x_BTD.device) for size in x_BTD.shape[:2]
-            )
+            row_B = torch.arange(len(x_BTD), device=x_BTD.device)
+            step_T = torch.arange(x_BTD.shape[1], device=x_BTD.device)
             hidden_B11T = (step_T > at_B[:, None])[:, None, None]
+            seen = x_BTD.new_zeros(())
             if bias is not None:
-                bias = bias.expand(len(row_B), -1, -1, -1)[row_B, :, at_B][:, :, None]
-            bias = torch.where(
-                hidden_B11T, -torch.inf, x_BTD.new_zeros(()) if bias is None else bias
-            )
-            x_BTD, query_BTD = (
-                x_BTD[row_B, at_B][:, None],
-                normed_BTD[row_B, at_B][:, None],
-            )
-        attended_BTD, weights_BHTT = self.attention(
-            query_BTD,
-            normed_BTD,
-            causal=at_B is None,
-            bias=bias,
-            need_weights=need_weights,
-        )
+                seen = bias.expand(len(row_B), -1, -1, -1)[row_B, :, at_B][:, :, None]
+            bias = torch.where(hidden_B11T, -torch.inf, seen)
+            x_BTD = x_BTD[row_B, at_B][:, None]
+            query_BTD = normed_BTD[row_B, at_B][:, None]
+        how = {"causal": at_B is None, "bias": bias, "need_weights": need_weights}
+        attended_BTD, weights_BHTT = self.attention(query_BTD, normed_BTD, **how)
         x_BTD = x_BTD + self._branch(attended_BTD, query_BTD, 0)
         normed_BTD = self.norm_network(x_BTD)
         x_BTD = x_BTD + self._branch(self.network(normed_BTD), normed_BTD, 1)

@@ -22,14 +22,11 @@ from attncore import serving
 from attncore.features import FeatureSet
 from attncore.files import save_baseline
 from attncore.sequences import Histories, spans
-from attncore.serving import Asked, Recommendation
 from attncore.splits import Split
 
 Learned = Mapping[str, np.ndarray]  # arrays by name: a baseline's weights
 
 CELLS = 4_000_000  # scores worked on at a time: holds working memory near 150 MB
-
-
 # lcm(1..10) = 2520 keeps every sum exact for logs up to a thousand million events.
 MAX_LAGS = 10
 
@@ -77,16 +74,12 @@ class Baseline:
     ) -> None:
         self.split, self.options, self.learned = split, dict(options), dict(learned)
         self.item_counts = np.asarray(split.item_counts, np.int64)
-        sizes = {
-            "V": len(split.items),
-            "W": len(split.items) + 1,
-            "U": len(split.train) + 1,
-        }
+        items, users = len(split.items), len(split.train)
+        sizes = {"V": items, "W": items + 1, "U": users + 1}
         for name, axes in self.AXES.items():
             shape = learned[name].shape
-            wanted = tuple(
-                sizes.get(axis, size) for axis, size in zip(axes, shape, strict=False)
-            )
+            pairs = zip(axes, shape, strict=False)
+            wanted = tuple(sizes.get(axis, size) for axis, size in pairs)
             if len(shape) != len(axes) or wanted != shape:
                 raise ValueError(f"{name} has the shape {shape}")
 
@@ -94,23 +87,7 @@ class Baseline:
         """Scores of the whole catalogue, float32 (rows, V)."""
         raise NotImplementedError
 
-    def recommend(
-        self,
-        users: Sequence[Any] | None = None,
-        histories: Asked | None = None,
-        k: int = 10,
-        candidates: Sequence[Any] | None = None,
-        exclude_seen: bool | None = None,
-        situation: Mapping[str, Any] | None = None,
-        exclude: Sequence[Any] = (),
-        only: Sequence[Any] | None = None,
-    ) -> list[Recommendation]:
-        """The k best next items for each user or history.
-
-        As `Recommender.recommend`; but a baseline reads no situation and refuses one.
-        """
-        how = (k, candidates, exclude_seen, situation, exclude, only)
-        return serving.recommend(self, users, histories, *how)
+    recommend = serving.recommend
 
     def save(self, folder: str | Path, about: Mapping[str, Any] | None = None) -> None:
         """Write the run folder that `load` reads; see `Recommender.save`."""
@@ -124,9 +101,8 @@ class Baseline:
         situation: Mapping[str, Any] | None = None,
     ) -> Questions:
         """Groups of histories, as `serving.recommend` asks about them."""
-        return Questions(
-            histories, users, max(1, CELLS // max(len(self.split.items), 1))
-        )
+        most = max(1, CELLS // max(len(self.split.items), 1))
+        return Questions(histories, users, most)
 
     def scorer(self, batch: Questions) -> Callable[[slice | Tensor], Tensor]:
         """What gives the scores (rows, n) of some n items after each history."""
@@ -147,9 +123,7 @@ class Popularity(Baseline):
         super().__init__(split, {}, learned or {})
         self._row = torch.from_numpy(self.item_counts.astype(np.float32))
 
-    def score(
-        self, histories: Histories, users: np.ndarray | None = None
-    ) -> torch.Tensor:
+    def score(self, histories: Histories, users: np.ndarray | None = None) -> Tensor:
         """Scores of the whole catalogue, float32 (rows, V): the same for every row."""
         return self._row.repeat(len(histories), 1)
 
@@ -175,10 +149,8 @@ class RecentPopularity(Baseline):
     ):
         """Count the newest training events of `split`."""
         if not 0 < window <= 1:
-            raise ValueError(
-                f"window={window} must be a share of the training events, above 0 and"
-                " at most 1"
-            )
+            what = "must be a share of the training events, above 0 and at most 1"
+            raise ValueError(f"window={window} {what}")
         if learned is None:
             items, times = split.train.items, split.train.times
             if len(times):
@@ -190,17 +162,15 @@ class RecentPopularity(Baseline):
         self.recent_counts = learned["recent_counts"]
         self._row = _joined(self.recent_counts[None], _places(self.item_counts))[0]
 
-    def score(
-        self, histories: Histories, users: np.ndarray | None = None
-    ) -> torch.Tensor:
+    def score(self, histories: Histories, users: np.ndarray | None = None) -> Tensor:
         """Places of the whole catalogue, float32 (rows, V): the same for every row."""
         return self._row.repeat(len(histories), 1)
 
 
 class ProfilePopularity(Baseline):
-    """Popularity among the training users of like profile.
+    """Popularity among the training users of like profile; few lean on larger groups.
 
-    Where there are few, it leans on larger groups. Users alike in the first column are
+    Users alike in the first column are
     a group, those alike in the second too a smaller group within it, and so on:
 
         share(item | group) = (count(item, group) + smoothing * share(item | around)) /
@@ -237,10 +207,8 @@ class ProfilePopularity(Baseline):
     ):
         """Group the users, and keep what they took in training."""
         if not (0 < smoothing < math.inf and bands >= 1):
-            raise ValueError(
-                f"smoothing={smoothing} must be above 0 and finite, and bands={bands}"
-                " at least 1"
-            )
+            why = "must be above 0 and finite, and bands at least 1"
+            raise ValueError(f"smoothing={smoothing}, bands={bands}: smoothing {why}")
         if learned is None:
             learned = {"groups": self._groups(split, columns, bands)}
         options = {"columns": list(columns), "smoothing": smoothing, "bands": bands}
@@ -258,62 +226,42 @@ class ProfilePopularity(Baseline):
         features = FeatureSet.fit(split, user=columns)
         users = len(split.train) + 1
         group, levels = np.zeros(users, np.int64), [np.zeros((0, users), np.int64)]
-        for feature, codes in zip(
-            features.user, features.table_codes(split, "user"), strict=True
-        ):
-            if codes.ndim > 1 or (
-                feature.kind == "number" and feature.transform != "quantile"
-            ):
-                how = "quantile" if feature.kind == "number" else "category"
-                raise ValueError(
-                    f"columns: {feature.name!r} makes no groups; ask for"
-                    f" '{feature.name}:{how}'"
-                )
+        coded = features.table_codes(split, "user")
+        for feature, codes in zip(features.user, coded, strict=True):
+            name, is_number = feature.name, feature.kind == "number"
+            if codes.ndim > 1 or (is_number and feature.transform != "quantile"):
+                mend = f"'{name}:{'quantile' if is_number else 'category'}'"
+                raise ValueError(f"columns: {name!r} makes no groups; ask for {mend}")
             # Of categories: padding, which is not there, and unknown are below 0.
             value = codes - 2.0
-            if feature.kind == "number":
-                value = np.nan_to_num(
-                    ((codes + 1) / 2 * bands).clip(0, bands - 1), nan=-1
-                )
+            if is_number:
+                band = ((codes + 1) / 2 * bands).clip(0, bands - 1)
+                value = np.nan_to_num(band, nan=-1)
             value = np.roll(np.floor(value).astype(np.int64), -1)
             known = (group >= 0) & (value >= 0)
-            group = np.where(
-                known,
-                np.unique(group * (value.max() + 1) + value, return_inverse=True)[1],
-                -1,
-            )
+            pair = group * (value.max() + 1) + value
+            group = np.where(known, np.unique(pair, return_inverse=True)[1], -1)
             levels.append(group[None])
         return np.concatenate(levels)
 
-    def score(
-        self, histories: Histories, users: np.ndarray | None = None
-    ) -> torch.Tensor:
-        """Shares of the whole catalogue, float32 (rows, V).
-
-        The same for all users of a group.
-        """
+    def score(self, histories: Histories, users: np.ndarray | None = None) -> Tensor:
+        """Shares of the catalogue, float32 (rows, V), the same for all of a group."""
         rows = np.full(len(histories), -1) if users is None else np.asarray(users)
-        paths = (
-            np.stack([level[rows] for level in self._levels], 1)
-            if self._levels
-            else np.zeros((len(rows), 0))
-        )
-        scores, everybody = (
-            torch.empty(len(rows), len(self.item_counts)),
-            self.item_counts,
-        )
+        paths = np.zeros((len(rows), len(self._levels)), np.int64)
+        for place, level in enumerate(self._levels):
+            paths[:, place] = level[rows]
+        everybody = self.item_counts
+        scores = torch.empty(len(rows), len(everybody))
         for path in np.unique(paths, axis=0):
             share = everybody / max(everybody.sum(), 1)
             for level, group in zip(self._levels, path, strict=True):
                 if group >= 0:
                     taken = self._items[level[self._owner] == group]
                     counts = np.bincount(taken, minlength=len(share))
-                    share = (counts + self.smoothing * share) / (
-                        len(taken) + self.smoothing
-                    )
-            scores[torch.from_numpy((paths == path).all(1))] = torch.from_numpy(
-                share
-            ).float()
+                    leant = counts + self.smoothing * share
+                    share = leant / (len(taken) + self.smoothing)
+            alike = torch.from_numpy((paths == path).all(1))
+            scores[alike] = torch.from_numpy(share).float()
         return scores
 
 
@@ -324,9 +272,7 @@ class _Personal(Baseline):
         super().__init__(split, options, learned)
         self._popularity = _places(self.item_counts)
 
-    def score(
-        self, histories: Histories, users: np.ndarray | None = None
-    ) -> torch.Tensor:
+    def score(self, histories: Histories, users: np.ndarray | None = None) -> Tensor:
         """Places of the whole catalogue, float32 (rows, V).
 
         0 is the lowest, ties share a place.
@@ -334,22 +280,15 @@ class _Personal(Baseline):
         Raises:
             ValueError: a history with an item outside 1..V.
         """
-        items = len(self.item_counts)
-        if (
-            len(histories.items)
-            and not 1 <= histories.items.min() <= histories.items.max() <= items
-        ):
+        items, taken = len(self.item_counts), histories.items
+        if len(taken) and not 1 <= taken.min() <= taken.max() <= items:
             raise ValueError(
-                "a history holds an item outside the catalogue, whose indices are"
-                f" 1..{items}"
+                f"a history holds an item outside the catalogue 1..{items}"
             )
         scores = torch.empty(len(histories), items)
-        at_once = max(1, CELLS // max(items, 1))
-        for start in range(0, len(histories), at_once):
-            rows = np.arange(start, min(start + at_once, len(histories)))
-            scores[start : start + at_once] = _joined(
-                self._counts(histories.take(rows)), self._popularity
-            )
+        for rows in self.windows(histories).by_length(0):
+            counts = self._counts(histories.take(rows))
+            scores[torch.from_numpy(rows)] = _joined(counts, self._popularity)
         return scores
 
     def _counts(self, histories: Histories) -> np.ndarray:
@@ -372,9 +311,8 @@ class PersonalFrequency(_Personal):
 
     def _counts(self, histories: Histories) -> np.ndarray:
         rows, items = len(histories), len(self.item_counts)
-        cells = (
-            np.repeat(np.arange(rows) * items, histories.lengths) + histories.items - 1
-        )
+        first = np.repeat(np.arange(rows) * items, histories.lengths)
+        cells = first + histories.items - 1
         return np.bincount(cells, minlength=rows * items).reshape(rows, items)
 
 
@@ -418,12 +356,10 @@ class MarkovChain(_Personal):
         self._starts, self._follower, self._entries = (
             learned[name] for name in ("starts", "followers", "entries")
         )
-        many = len(self._follower)
-        if (
-            (self._starts[-1], len(self._entries)) != (many, many)
-            or not self._follower.min(initial=0) >= 0
-            or not self._follower.max(initial=0) < len(split.items)
-        ):
+        many, followers = len(self._follower), self._follower
+        fits = self._starts[-1] == len(self._entries) == many
+        lowest, highest = followers.min(initial=0), followers.max(initial=0)
+        if not (fits and lowest >= 0 and highest < len(split.items)):
             raise ValueError("starts, followers and entries do not fit together")
 
     @staticmethod
@@ -436,13 +372,9 @@ class MarkovChain(_Personal):
         weights: list[np.ndarray] = [np.zeros(0)]
         for lag in range(1, lags + 1):
             together = rows[lag:] == rows[:-lag]
-            before, after = (
-                train.items[:-lag][together] - 1,
-                train.items[lag:][together] - 1,
-            )
-            cell, times = np.unique(
-                before.astype(np.int64) * size + after, return_counts=True
-            )
+            before = train.items[:-lag][together].astype(np.int64) - 1
+            after = train.items[lag:][together] - 1
+            cell, times = np.unique(before * size + after, return_counts=True)
             cells.append(cell)
             weights.append(times * (unit / lag))
         cell, which = np.unique(np.concatenate(cells), return_inverse=True)
@@ -462,23 +394,18 @@ class MarkovChain(_Personal):
         for back in range(1, self.lags + 1):
             row = np.flatnonzero(lengths >= back)
             item = histories.items[histories.offsets[row + 1] - back] - 1
-            begin, many = (
-                self._starts[item],
-                self._starts[item + 1] - self._starts[item],
-            )
+            begin, many = self._starts[item], np.diff(self._starts)[item]
             entry = spans(begin, many)
             cells.append(np.repeat(row * items, many) + self._follower[entry])
             weights.append(self._entries[entry] * (self._unit // back))
-        total = np.bincount(
-            np.concatenate(cells), np.concatenate(weights), rows * items
-        )
+        found = np.concatenate(cells), np.concatenate(weights)
+        total = np.bincount(*found, rows * items)
         return total.astype(np.int64).reshape(rows, items)
 
 
 class EASE(Baseline):
-    """Which items go with which.
+    """Which items go with which: each regressed on all others, in closed form.
 
-    Each item regressed on all others, over whole training histories, in closed form.
     With X the users × items matrix of 0 and 1 and P = (XᵀX + penalty · I)⁻¹, item j
     weighs -P[j, i] / P[i, i] for item i, and nothing for itself; an item's score is the
     sum over the history. The order of events is of no account.
@@ -519,34 +446,24 @@ class EASE(Baseline):
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(together))
         return (inverse / -inverse.diagonal()).fill_diagonal_(0).numpy()
 
-    def score(
-        self, histories: Histories, users: np.ndarray | None = None
-    ) -> torch.Tensor:
-        """Scores of the whole catalogue, float32 (rows, V).
-
-        An empty history scores 0 throughout.
-        """
+    def score(self, histories: Histories, users: np.ndarray | None = None) -> Tensor:
+        """Scores of the catalogue, float32 (rows, V); of an empty history all 0."""
         return self._taken(histories) @ self._weights
 
-    def _taken(self, histories: Histories) -> torch.Tensor:
+    def _taken(self, histories: Histories) -> Tensor:
         """1 where an item is in the history, else 0, (rows, V)."""
         taken_RV = torch.zeros(len(histories), self.items)
-        taken_RV[
-            np.repeat(np.arange(len(histories)), histories.lengths),
-            histories.items.astype(np.int64) - 1,
-        ] = 1
+        row = np.repeat(np.arange(len(histories)), histories.lengths)
+        taken_RV[row, histories.items.astype(np.int64) - 1] = 1
         return taken_RV
 
 
 def _places(counts: np.ndarray) -> np.ndarray:
-    """Place of each count among the different counts, from 0.
-
-    Equal counts share a place.
-    """
+    """Place of each count among the different counts, from 0; equal ones share it."""
     return np.unique(counts, return_inverse=True)[1].astype(np.int64)
 
 
-def _joined(counts: np.ndarray, popularity: np.ndarray) -> torch.Tensor:
+def _joined(counts: np.ndarray, popularity: np.ndarray) -> Tensor:
     """Place of each (count, popularity) pair within its row, counts first.
 
     The pair becomes one whole number, count * P + popularity with popularity < P, whose

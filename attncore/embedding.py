@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -54,8 +54,6 @@ class FeatureVector(nn.Module):
     def start_from(self, vectors: Mapping[str, Sequence[float] | np.ndarray]) -> int:
         """Begin with vectors that were learned elsewhere (word2vec, GloVe).
 
-        Training goes on from them.
-
         Args:
             vectors: of each value by its text, words in lower case; what the feature
                 does not know is passed over.
@@ -68,29 +66,22 @@ class FeatureVector(nn.Module):
                 number.
         """
         if self.kind == "number":
-            raise ValueError(
-                "a number has no values to begin with; vectors are for categories and"
-                " words"
-            )
+            raise ValueError("a number has no values; vectors are for those that have")
         table, known = self.value.weight, self.code_of.keys() & vectors.keys()
         for text in sorted(known):
             vector = torch.as_tensor(vectors[text], dtype=table.dtype)
             if vector.shape != table.shape[1:] or not vector.isfinite().all():
-                shape, width = tuple(vector.shape), table.shape[1]
-                raise ValueError(
-                    f"vector of {text!r}, shape {shape}: must be {width} finite"
-                    " numbers, the model's width"
-                )
+                wanted = f"must be {table.shape[1]} finite numbers, the model's width"
+                shape = tuple(vector.shape)
+                raise ValueError(f"vector of {text!r}, shape {shape}: {wanted}")
             table[self.code_of[text]] = vector.to(table.device)
         return len(known)
 
     def forward(self, codes: Tensor) -> Tensor:
         """Vectors (..., D) of codes (...), or (..., M) where there are many."""
         if self.kind == "number":
-            missing = codes.isnan()[..., None]
-            return torch.where(
-                missing, self.missing, codes.nan_to_num()[..., None] * self.direction
-            )
+            stretched = codes.nan_to_num()[..., None] * self.direction
+            return torch.where(codes.isnan()[..., None], self.missing, stretched)
         vectors = self.value(codes)
         if self.kind == "category":
             return vectors
@@ -104,10 +95,8 @@ class FeatureVector(nn.Module):
             return codes.masked_fill(hide, torch.nan)
         if self.kind == "category":
             return codes.masked_fill(hide, UNKNOWN)
-        unknown = (torch.arange(codes.shape[-1], device=codes.device) == 0).to(
-            codes.dtype
-        ) * UNKNOWN
-        return torch.where(hide[..., None], unknown, codes)
+        first = torch.arange(codes.shape[-1], device=codes.device) == 0
+        return torch.where(hide[..., None], first.to(codes.dtype) * UNKNOWN, codes)
 
 
 class FeatureEmbedding(nn.Module):
@@ -125,37 +114,26 @@ class FeatureEmbedding(nn.Module):
     ) -> None:
         super().__init__()
         self.names, self.hide = [feature.name for feature in features], hide
-        self.vectors = nn.ModuleList(
-            FeatureVector(feature, width) for feature in features
-        )
+        self.vectors = nn.ModuleList(FeatureVector(one, width) for one in features)
 
     def __getitem__(self, name: str) -> FeatureVector:
         """The vectors of one feature."""
-        found = self.vectors[self.names.index(name)]
-        assert isinstance(found, FeatureVector)
-        return found
+        return cast(FeatureVector, self.vectors[self.names.index(name)])
 
     def forward(self, codes: Sequence[Tensor]) -> Tensor:
         """Vectors (..., D) of one tensor of codes per feature."""
-        vectors = [v for v in self.vectors if isinstance(v, FeatureVector)]
+        pairs: Any = list(zip(self.vectors, codes, strict=True))
         if self.training and self.hide:
-            shape = codes[0].shape[
-                : codes[0].ndim - (vectors[0].kind in ("categories", "words"))
-            ]
-            hide = torch.rand(shape, device=codes[0].device) < self.hide
-            codes = [
-                vector.hidden(code, hide)
-                for vector, code in zip(vectors, codes, strict=True)
-            ]
-        return torch.stack(
-            [vector(code) for vector, code in zip(vectors, codes, strict=True)]
-        ).sum(0)
+            vector, code = pairs[0]
+            has_many = vector.kind in ("categories", "words")
+            shape = code.shape[: code.ndim - has_many]
+            hide = torch.rand(shape, device=code.device) < self.hide
+            pairs = [(vector, vector.hidden(code, hide)) for vector, code in pairs]
+        return torch.stack([vector(code) for vector, code in pairs]).sum(0)
 
 
 class FeatureTable(nn.Module):
-    """The features of every item or every user.
-
-    Codes that are kept with the weights, and their vectors.
+    """The features of every item or user: codes, kept with the weights, and vectors.
 
     Args:
         features: one or more.
@@ -183,9 +161,8 @@ class FeatureTable(nn.Module):
 
     def forward(self, rows: Tensor | None = None) -> Tensor:
         """Vectors (..., D) of row numbers (...); of all rows, (R, D), when None."""
-        return self.embedding(
-            [codes if rows is None else codes[rows] for codes in self.codes()]
-        )
+        codes = self.codes()
+        return self.embedding(codes if rows is None else [c[rows] for c in codes])
 
 
 def feature_table(
@@ -229,10 +206,8 @@ class ItemEmbedding(nn.Module):
     ) -> None:
         super().__init__()
         if id_dropout and features is None:
-            raise ValueError(
-                f"id_dropout={id_dropout}: would leave nothing of an item; name"
-                " item_features as well"
-            )
+            what = "would leave nothing of an item; name item_features as well"
+            raise ValueError(f"id_dropout={id_dropout}: {what}")
         self.id = nn.Embedding(items + 1, width, padding_idx=0)
         nn.init.normal_(self.id.weight, std=0.02)
         with torch.no_grad():
@@ -245,12 +220,8 @@ class ItemEmbedding(nn.Module):
         if self.features is None:
             return own
         if self.training and self.id_dropout:
-            own = (
-                own
-                * (torch.rand(items.shape, device=items.device) >= self.id_dropout)[
-                    ..., None
-                ]
-            )
+            kept = torch.rand(items.shape, device=items.device) >= self.id_dropout
+            own = own * kept[..., None]
         # Many items repeat: the whole table, once, is then less work. In an exported
         # graph it is a constant.
         few = not torch.compiler.is_compiling() and items.numel() < len(self.id.weight)
@@ -258,15 +229,9 @@ class ItemEmbedding(nn.Module):
         return own + torch.where(items[..., None] > 0, vectors, 0)
 
     def catalogue(self) -> Tensor:
-        """Vectors of all items, (V, D), without the padding row.
-
-        Row j is item index j + 1.
-        """
-        return (
-            self.id.weight[1:]
-            if self.features is None
-            else self.id.weight[1:] + self.features()[1:]
-        )
+        """Vectors of all items, (V, D): row j is item index j + 1."""
+        own = self.id.weight[1:]
+        return own if self.features is None else own + self.features()[1:]
 
 
 class PositionEmbedding(nn.Module):
@@ -328,16 +293,13 @@ class EventEmbedding(nn.Module):
         if self.position is not None:
             context_BTD = context_BTD + self.position(batch)
         if self.features is not None:
-            context_BTD = context_BTD + self.features(
-                [batch.attributes[name] for name in self.features.names]
-            )
+            codes = [batch.attributes[name] for name in self.features.names]
+            context_BTD = context_BTD + self.features(codes)
         return torch.where(batch.keep_BT[..., None], self.dropout(context_BTD), 0)
 
 
 class UserSide(nn.Module):
-    """What asks beside the history.
-
-    The user's profile plus the situation of the moment.
+    """What asks beside the history: the user's profile plus the situation.
 
     Args:
         profile: what is known of the users; its row 0 is the unknown user. A batch's

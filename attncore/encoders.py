@@ -1,6 +1,6 @@
-"""Stage 3 in the model.
+"""Stage 3 in the model: how a history's context vectors become attended vectors.
 
-Four ways to turn a history's context vectors into attended vectors. "self", "lstm" and
+"self", "lstm" and
 "mean" give one attended vector per position, made from that position and its past.
 "target" gives one per candidate: the candidate itself is the query. Every kind can show
 its weights.
@@ -46,22 +46,15 @@ class SelfAttention(nn.Module):
 
     def __init__(self, config: RecommenderConfig) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(
-            SelfAttentionBlock(
-                config.width,
-                config.heads,
-                config.dropout,
-                config.attention_dropout,
-                config.feedforward,
-                config.gated,
-            )
-            for _ in range(config.blocks)
-        )
-        self.norm = nn.LayerNorm(config.width)
+        c = config
+        block = (c.width, c.heads, c.dropout, c.attention_dropout, c.feedforward)
+        blocks = [SelfAttentionBlock(*block, c.gated) for _ in range(c.blocks)]
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.LayerNorm(c.width)
         self.relative = None
-        if config.relative != "none":
-            buckets = 32 if config.relative == "time" else 0
-            self.relative = RelativeBias(config.heads, time_buckets=buckets)
+        if c.relative != "none":
+            buckets = 32 if c.relative == "time" else 0
+            self.relative = RelativeBias(c.heads, time_buckets=buckets)
 
     def forward(
         self,
@@ -83,12 +76,9 @@ class SelfAttention(nn.Module):
             at_B: in the last block only the event at this place of each row asks: the
                 result is (B, 1, D).
         """
-        x_BTD, layers = context_BTD, []
-        bias = (
-            None
-            if self.relative is None
-            else self.relative(context_BTD.shape[1], times_BT)
-        )
+        x_BTD, bias, layers = context_BTD, None, []
+        if self.relative is not None:
+            bias = self.relative(context_BTD.shape[1], times_BT)
         for number, block in enumerate(self.blocks, 1):
             at = at_B if number == len(self.blocks) else None
             x_BTD, weights_BHTT = block(x_BTD, bias, need_weights, at)
@@ -97,10 +87,7 @@ class SelfAttention(nn.Module):
 
 
 class MeanPooling(nn.Module):
-    """Attention's simplest rival: the plain mean of the history up to each event.
-
-    Equal weights for all.
-    """
+    """Attention's simplest rival: the plain mean of the history up to each event."""
 
     def forward(
         self,
@@ -112,22 +99,20 @@ class MeanPooling(nn.Module):
 
         Times do not matter.
         """
-        steps = context_BTD.shape[1]
-        count_T1 = torch.arange(
-            1, steps + 1, device=context_BTD.device, dtype=context_BTD.dtype
-        )[:, None]
-        layers = []
+        steps, device = context_BTD.shape[1], context_BTD.device
+        count_T = torch.arange(1, steps + 1, device=device, dtype=context_BTD.dtype)
+        count_T1, layers = count_T[:, None], []
         if need_weights:
-            past_TT = causal_keep(steps, steps, context_BTD.device)
+            past_TT = causal_keep(steps, steps, device)
             layers = [(past_TT / count_T1).expand(len(context_BTD), 1, -1, -1)]
         return context_BTD.cumsum(1) / count_T1, layers
 
 
 def xavier(module: nn.Module) -> None:
-    """Draw the matrices of linear maps and LSTMs by Xavier's rule.
+    """Draw the matrices of linear maps and LSTMs by Xavier's rule; their biases are 0.
 
-    Their biases become 0; norms stay as they are. An LSTM keeps the matrices of its
-    four gates in one parameter: each is drawn for its own size.
+    An LSTM keeps the matrices of its four gates in one parameter: each is drawn for its
+    own size.
 
     Source: Glorot and Bengio 2010, eq. 16.
     """
@@ -165,29 +150,21 @@ class Transition(nn.Module):
         nn.init.normal_(self.item.weight, std=0.02)
         with torch.no_grad():
             self.item.weight[0] = 0
-        self.lag_SD = nn.Parameter(
-            (1 / torch.arange(1, lags + 1))[:, None].repeat(1, width)
-        )
+        lag_S1 = (1 / torch.arange(1, lags + 1))[:, None]
+        self.lag_SD = nn.Parameter(lag_S1.repeat(1, width))
 
     def forward(self, items_BT: Tensor) -> Tensor:
         """What is added to the state after each event, (B, T, D)."""
         vectors_BTD, steps = self.item(items_BT), items_BT.shape[1]
         # A history's first events look at zeros.
         past_BTD = F.pad(vectors_BTD, (0, 0, len(self.lag_SD) - 1, 0))
-        later = range(len(self.lag_SD) - 1, -1, -1)
-        return sum(
-            (
-                past_BTD[:, at : at + steps] * lag_D
-                for at, lag_D in zip(later, self.lag_SD, strict=True)
-            ),
-            0,
-        )
+        later = reversed(range(len(self.lag_SD)))
+        pairs = zip(later, self.lag_SD, strict=True)
+        return sum((past_BTD[:, at : at + steps] * lag_D for at, lag_D in pairs), 0)
 
 
 class LSTMAttention(nn.Module):
-    """The classic recipe.
-
-    An LSTM reads the history, then its states attend to its past.
+    """The classic recipe: an LSTM reads the history, its states attend to their past.
 
     Args:
         config: its width D of the context vectors and of the result, hidden (size of
@@ -224,9 +201,8 @@ class LSTMAttention(nn.Module):
             states_BTH, states_BTH, causal=True, need_weights=need_weights
         )
         joined = torch.cat([states_BTH, attended_BTH], -1)
-        return self.widen(self.dropout(joined)), (
-            [] if weights_B1TT is None else [weights_B1TT]
-        )
+        layers = [] if weights_B1TT is None else [weights_B1TT]
+        return self.widen(self.dropout(joined)), layers
 
 
 class TargetAttention(nn.Module):
@@ -267,13 +243,9 @@ class TargetAttention(nn.Module):
             need_weights: return the weights too.
             bias: added to the scores, broadcastable to (B, H, L, K).
         """
-        query_BLD, context_BKD = (
-            self.norm_query(query_BLD),
-            self.norm_context(context_BKD),
-        )
+        asking, known = self.norm_query(query_BLD), self.norm_context(context_BKD)
         attended_BLD, weights_BHLK = self.attention(
-            query_BLD, context_BKD, keep, bias=bias, need_weights=need_weights
+            asking, known, keep, bias=bias, need_weights=need_weights
         )
-        return self.dropout(attended_BLD), (
-            [] if weights_BHLK is None else [weights_BHLK]
-        )
+        layers = [] if weights_BHLK is None else [weights_BHLK]
+        return self.dropout(attended_BLD), layers

@@ -7,18 +7,28 @@ constant scorer earns k over the number of candidates.
 
 from __future__ import annotations
 
+import logging
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from attncore.distributed import Group
+from attncore.features import FIRST, FeatureSet
 from attncore.sequences import Histories
-from attncore.splits import Holdout
+from attncore.splits import Holdout, Split
+
+CELLS = 2**23  # scores of one batch where none is given: 32 MiB, a few times over
+MANY = 0.1  # a larger share of hidden targets is told
+ORDER = ("new", "light", "heavy", "head", "tail")  # of segments
+
+logger = logging.getLogger(__name__)
 
 
 class Scorer(Protocol):
@@ -50,10 +60,8 @@ def ranks(
     wanted = scores.gather(1, column)
     higher, level = scores > wanted, scores == wanted
     if excluded is not None:
-        higher, level = (
-            higher & ~excluded,
-            (level & ~excluded).scatter_(1, column, True),
-        )
+        higher, level = higher & ~excluded, level & ~excluded
+        level.scatter_(1, column, True)
     return higher.sum(1), level.sum(1)
 
 
@@ -73,9 +81,8 @@ def rank_metrics(
     reciprocal = np.concatenate(([0.0], np.cumsum(1 / place)))
     metrics = {f"hr@{c}": np.clip((c - above) / tied, 0.0, 1.0) for c in _cutoffs(k)}
     for c in _cutoffs(k):
-        metrics[f"ndcg@{c}"] = (
-            gain[np.minimum(last, c)] - gain[np.minimum(above, c)]
-        ) / tied
+        gained = gain[np.minimum(last, c)] - gain[np.minimum(above, c)]
+        metrics[f"ndcg@{c}"] = gained / tied
     return metrics | {"mrr": (reciprocal[last] - reciprocal[above]) / tied}
 
 
@@ -87,16 +94,15 @@ def pooled_auc(scores: np.ndarray, clicked: np.ndarray) -> float:
         clicked: True where one was clicked.
     """
     others, wanted = np.sort(scores[~clicked]), scores[clicked]
-    below, level = (
-        np.searchsorted(others, wanted, side=side) for side in ("left", "right")
-    )
+    below = np.searchsorted(others, wanted, side="left")
+    level = np.searchsorted(others, wanted, side="right")
     return float((below + level).mean() / 2 / len(others))
 
 
 def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k highest scores of each row, best first.
+    """The k highest scores of each row, best first, equal ones by their column.
 
-    Equal scores in order of their column. `torch.topk` alone returns ties in any order
+    `torch.topk` alone returns ties in any order
     and, at the k-th place, any of the tied columns.
 
     Args:
@@ -107,10 +113,7 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         values and int64 columns, both (rows, min(k, V)).
     """
     if scores.ndim != 2 or k < 1:
-        raise ValueError(
-            f"top_k takes scores (rows, V) and k >= 1, not {tuple(scores.shape)} and"
-            f" k={k}"
-        )
+        raise ValueError(f"top_k takes (rows, V), k >= 1, not {scores.shape}, {k}")
     items, k, block = scores.shape[1], min(k, scores.shape[1]), 128
     # No item of the top k lies outside the k blocks with the highest maxima.
     if items > 4 * k * block:
@@ -119,12 +122,10 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         if whole < items:
             highest = torch.cat([highest, scores[:, whole:].amax(1, keepdim=True)], 1)
         blocks = top_k(highest, k)[1].sort(dim=1).values
-        within = (
-            blocks[:, :, None] * block + torch.arange(block, device=scores.device)
-        ).flatten(1)
-        candidates = scores.gather(1, within.clamp(max=items - 1)).masked_fill_(
-            within >= items, -torch.inf
-        )
+        column = torch.arange(block, device=scores.device)
+        within = (blocks[:, :, None] * block + column).flatten(1)
+        candidates = scores.gather(1, within.clamp(max=items - 1))
+        candidates.masked_fill_(within >= items, -torch.inf)
         values, place = top_k(candidates, k)
         return values, within.gather(1, place)
     values, columns = scores.topk(k)
@@ -136,16 +137,12 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     # That score also stands outside.
     crowded = ((scores == last).sum(1, keepdim=True) > level).nonzero()[:, 0]
     if len(crowded):
-        tied = torch.where(
-            scores[crowded] == last[crowded],
-            torch.arange(items, device=scores.device),
-            items,
-        )
+        column = torch.arange(items, device=scores.device)
+        tied = torch.where(scores[crowded] == last[crowded], column, items)
         lowest = tied.topk(k, largest=False).values
-        place = torch.arange(k, device=scores.device) - (k - level[crowded])
-        columns[crowded] = torch.where(
-            place < 0, columns[crowded], lowest.gather(1, place.clamp(0))
-        )
+        place = column[:k] - (k - level[crowded])
+        chosen = lowest.gather(1, place.clamp(0))
+        columns[crowded] = torch.where(place < 0, columns[crowded], chosen)
     columns = columns.sort(dim=1).values
     values, order = scores.gather(1, columns).sort(dim=1, descending=True, stable=True)
     return values, columns.gather(1, order)
@@ -181,32 +178,32 @@ def evaluate(
     scorer: Any,
     holdout: Holdout,
     k: int | Sequence[int] = (1, 5, 10, 20),
-    batch_size: int = 1024,
+    batch_size: int | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
     group: Group | None = None,
 ) -> Report:
     """Rank the whole catalogue for every question of the holdout.
 
-    Items anywhere in a row's history are no candidates when `holdout.exclude_seen`, the
-    target excepted; an item scored -inf is never shown. "hr@1" is accuracy. "novelty@k"
-    is the mean self-information, in bits, of the k items shown: -log2(count / total) in
-    training, where an item never seen counts as seen once. "loss", for a scorer whose
-    `scores_are_logits` is true, is the mean -log softmax at the target over the whole
-    catalogue, nothing excluded.
+    What is measured is what is served: where `holdout.exclude_seen`, items anywhere in
+    a row's history are no candidates, and a target among them scores 0, as does one
+    whose score is -inf; the protocol counts such questions as "targets_hidden". "hr@1"
+    is accuracy. "novelty@k" is the mean self-information, in bits, of the k items
+    shown: -log2(count / total) in training, where an item never seen counts as seen
+    once. "loss", for a scorer whose `scores_are_logits` is true, is the mean -log
+    softmax at the target over the whole catalogue, nothing excluded.
 
     Where the holdout holds slates, each slate is ranked instead, all its candidates,
     with the metrics of `slate_metrics`, "logloss" where scores are logits, and "auc",
     which pools all slates. Per-user figures are then means over the slates of a user,
-    in order of `np.unique(holdout.users)`, so every user counts alike.
+    in ascending order of user rows.
 
     Args:
-        scorer: see `Scorer`, or `SlateScorer` for slates; its scores may be on any
-            device.
-        holdout: the questions, `split.valid` or `split.test`.
-        k: lengths of the list.
-        batch_size: rows scored at a time, which bounds memory to a few batch_size x V
-            floats.
+        scorer: what is evaluated; for slates a `SlateScorer`.
+        holdout: `split.valid` or `split.test`.
+        k: one cutoff or several.
+        batch_size: questions ranked at a time, which bounds memory to a few batch_size
+            x V floats; None takes up to 1024, fewer for a large catalogue.
         bootstrap, seed: resamples for the 95 % intervals (0 leaves them out) and their
             seed.
         group: processes that share the questions, each of which calls this; every one
@@ -217,97 +214,116 @@ def evaluate(
         DataError: the holdout's items or users are not those of the scorer's `split`.
         ValueError: an empty holdout, scores of a wrong shape, or NaN among them.
     """
+    if not isinstance(holdout, Holdout):
+        found = type(holdout).__name__
+        raise ValueError(f"cannot ask a {found}: give split.test or split.valid")
     cutoffs, rows, items = _cutoffs(k), len(holdout), len(holdout.item_counts)
-    if (rows == 0 and not holdout.sharded) or batch_size < 1:
+    if batch_size is None:
+        batch_size = min(1024, max(1, CELLS // items))
+    if (rows == 0 and not holdout.sharded) or batch_size < 1 or bootstrap < 0:
         raise ValueError(
-            f"cannot rank {rows} questions of {holdout.name}, {batch_size} at a time;"
-            " both must be >= 1"
+            f"cannot rank {rows} questions of {holdout.name}, {batch_size} at a time,"
+            f" with {bootstrap} resamples"
         )
     holdout.check_made_for(scorer, holdout.name)
     holdout.check_not_trained_on(scorer)
+    own = np.arange(rows)
+    if group is not None and not holdout.sharded:
+        own = group.share(own)
     if holdout.slates is not None:
-        return _evaluate_slates(scorer, holdout, cutoffs, bootstrap, seed, group)
-    counts = np.asarray(holdout.item_counts, np.float64)
-    # The last stands for no item.
-    bits = np.append(np.log2(max(counts.sum(), 1.0) / np.maximum(counts, 1.0)), 0.0)
-    shown = np.zeros((len(cutoffs), items + 1), bool)
-    batches: list[dict[str, np.ndarray]] = []
-    own = (
-        np.arange(rows)
-        if group is None or holdout.sharded
-        else group.share(np.arange(rows))
-    )
-    for start in range(0, len(own), batch_size):
-        batch = own[start : start + batch_size]
-        histories = holdout.histories.take(batch)
-        known: dict[str, Any] = {}
-        if getattr(scorer, "reads_situation", False):
-            known["situation"] = {
-                name: column[batch] for name, column in holdout.attributes.items()
-            }
-        scores = _checked(
-            scorer.score(histories, holdout.users[batch], **known),
-            len(batch),
-            items,
-            scorer,
-        )
-        targets = torch.as_tensor(holdout.targets[batch], dtype=torch.int64).to(
-            scores.device
-        )
-        per_row: dict[str, np.ndarray] = {"row": batch}
-        if getattr(scorer, "scores_are_logits", False):
-            loss = torch.nn.functional.cross_entropy(
-                scores, targets - 1, reduction="none"
-            )
-            per_row["loss"] = loss.cpu().numpy().astype(np.float64)
-        excluded = _seen(histories, targets, items) if holdout.exclude_seen else None
-        above, tied = ranks(scores, targets, excluded)
-        per_row |= rank_metrics(above.cpu().numpy(), tied.cpu().numpy(), cutoffs)
-        allowed = (
-            scores if excluded is None else scores.masked_fill(excluded, -torch.inf)
-        )
-        values, columns = top_k(allowed, cutoffs[-1])
-        listed = columns.masked_fill_(values == -torch.inf, items).cpu().numpy()
-        for ever, c in zip(shown, cutoffs, strict=True):
-            ever[listed[:, :c]] = True
-            per_row[f"novelty@{c}"] = bits[listed[:, :c]].sum(1) / np.maximum(
-                (listed[:, :c] < items).sum(1), 1
-            )
-        batches.append(per_row)
-
+        return _evaluate_slates(scorer, holdout, own, cutoffs, bootstrap, seed, group)
+    batches = [own[at : at + batch_size] for at in range(0, len(own), batch_size)]
+    ranked = [_ranked(scorer, holdout, batch, cutoffs) for batch in batches]
     asked = _checksum(holdout)
     if group is not None:
-        parts = group.gather((batches, shown, rows, asked))
+        parts = group.gather((ranked, rows, asked))
         if holdout.sharded:
-            firsts = np.cumsum([0, *(count for *_, count, _ in parts)])
+            firsts = np.cumsum([0, *(count for _, count, _ in parts)])
             for first, (part, *_) in zip(firsts, parts, strict=False):
                 for per_row in part:
                     per_row["row"] = per_row["row"] + first
-            rows, asked = (
-                int(firsts[-1]),
-                zlib.crc32(repr([checksum for *_, checksum in parts]).encode()),
-            )
-        batches = [per_row for part, *_ in parts for per_row in part]
-        shown = np.any([ever for _, ever, *_ in parts], axis=0)
-    if not batches:
+            asked = zlib.crc32(repr([checksum for *_, checksum in parts]).encode())
+        ranked = [per_row for part, *_ in parts for per_row in part]
+    if not ranked:
         raise ValueError(f"cannot rank {holdout.name}: no process has a question")
-    per_user = {
-        name: np.concatenate([per_row[name] for per_row in batches])
-        for name in batches[0]
-    }
-    order = np.argsort(per_user.pop("row"))
-    per_user = {name: figures[order] for name, figures in per_user.items()}
-    coverage = {
-        f"coverage@{c}": float(ever[:items].mean())
-        for ever, c in zip(shown, cutoffs, strict=True)
-    }
-    return _report(per_user, coverage, holdout, asked, bootstrap, seed)
+    found = {name: np.concatenate([one[name] for one in ranked]) for name in ranked[0]}
+    order = np.argsort(found.pop("row"))
+    found = {name: figures[order] for name, figures in found.items()}
+    lists, hidden = found.pop("lists"), found.pop("hidden")
+    counts = np.asarray(holdout.item_counts, np.float64)
+    bits = np.log2(max(counts.sum(), 1.0) / np.maximum(counts, 1.0))
+    bits, coverage = np.append(0.0, bits), {}  # the first stands for no item
+    for c in cutoffs:
+        listed = lists[:, :c]
+        coverage[f"coverage@{c}"] = (np.unique(np.append(0, listed)).size - 1) / items
+        many = np.maximum((listed > 0).sum(1), 1)
+        found[f"novelty@{c}"] = bits[listed].sum(1) / many
+    how = {"targets_hidden": int(hidden.sum())}
+    if bootstrap and hidden.mean() > MANY:
+        logger.warning(
+            "%s: %d of %d targets are hidden from lists and score 0; if people take"
+            " things again, read the log with repeats=True",
+            holdout.name,
+            hidden.sum(),
+            len(hidden),
+        )
+    report = _report(found, coverage, holdout, asked, bootstrap, seed)
+    return replace(report, protocol=report.protocol | how, lists=lists)
+
+
+def _ranked(
+    scorer: Any, holdout: Holdout, rows: np.ndarray, cutoffs: list[int]
+) -> dict[str, np.ndarray]:
+    """Figures of some questions, their "lists" of item indices, and who is "hidden"."""
+    histories, known = holdout.histories.take(rows), {}
+    if getattr(scorer, "reads_situation", False):
+        asked = holdout.attributes.items()
+        known["situation"] = {name: column[rows] for name, column in asked}
+    shape, who = (len(rows), len(holdout.item_counts)), type(scorer).__name__
+    if not hasattr(scorer, "score"):
+        raise ValueError(f"cannot evaluate a {who}: it has no score(histories, users)")
+    scores = scorer.score(histories, holdout.users[rows], **known)
+    if not isinstance(scores, Tensor) or scores.shape != shape:
+        got = f"{type(scores).__name__} of shape {tuple(getattr(scores, 'shape', ()))}"
+        raise ValueError(
+            f"{who}.score returned a {got}; it must be a tensor of shape {shape}"
+        )
+    if scores.isnan().any():
+        raise ValueError(f"{who}.score returned NaN; a ranking needs numbers (or -inf)")
+    scores = scores.float()
+    targets_B = torch.as_tensor(holdout.targets[rows], dtype=torch.int64)
+    targets_B = targets_B.to(scores.device)
+    per_row: dict[str, np.ndarray] = {"row": rows}
+    if getattr(scorer, "scores_are_logits", False):
+        loss_B = F.cross_entropy(scores, targets_B - 1, reduction="none")
+        per_row["loss"] = loss_B.cpu().numpy().astype(np.float64)
+    allowed, seen = scores, None
+    if holdout.exclude_seen:
+        seen = _seen(histories, scores)
+        allowed = scores.masked_fill(seen, -torch.inf)
+    above, tied = ranks(scores, targets_B, seen)
+    metrics = rank_metrics(above.cpu().numpy(), tied.cpu().numpy(), cutoffs)
+    hidden = (allowed.gather(1, targets_B[:, None] - 1) == -torch.inf)[:, 0]
+    per_row["hidden"] = hidden.cpu().numpy()
+    per_row |= {name: x * ~per_row["hidden"] for name, x in metrics.items()}
+    values, columns = top_k(allowed, cutoffs[-1])
+    lists = (columns + 1).masked_fill_(values == -torch.inf, 0)
+    return per_row | {"lists": lists.cpu().numpy().astype(np.int32)}
+
+
+def _seen(histories: Histories, scores: Tensor) -> Tensor:
+    """True where an item stands anywhere in the row's history, (rows, V)."""
+    rows, items = scores.shape
+    places = np.repeat(np.arange(rows) * items, histories.lengths)
+    cells = torch.from_numpy(places + histories.items - 1).to(scores.device)
+    seen = torch.zeros(rows, items, dtype=torch.bool, device=scores.device)
+    seen.view(-1)[cells] = True
+    return seen
 
 
 def _checksum(holdout: Holdout) -> int:
-    return zlib.crc32(
-        np.stack([holdout.users, holdout.targets]).astype("<i8").tobytes()
-    )
+    asked = np.stack([holdout.users, holdout.targets])
+    return zlib.crc32(asked.astype("<i8").tobytes())
 
 
 def _report(
@@ -320,29 +336,22 @@ def _report(
 ) -> Report:
     interval = {}
     if bootstrap:
-        bounds = bootstrap_interval(
-            np.stack(list(per_user.values()), axis=1), bootstrap, seed
-        )
-        interval = {
-            name: (float(low), float(high))
-            for name, low, high in zip(per_user, *bounds, strict=True)
-        }
-    how = {
-        "questions": f"{asked:08x}",
-        "bootstrap": {"resamples": bootstrap, "seed": seed},
-    }
-    metrics = {
-        name: float(figures.mean()) for name, figures in per_user.items()
-    } | others
+        figures = np.stack(list(per_user.values()), axis=1)
+        bounds = zip(*bootstrap_interval(figures, bootstrap, seed), strict=True)
+        pairs = zip(per_user, bounds, strict=True)
+        interval = {name: (float(low), float(high)) for name, (low, high) in pairs}
+    resampled = {"resamples": bootstrap, "seed": seed}
+    how = {"questions": f"{asked:08x}", "bootstrap": resampled}
+    means = {name: float(figures.mean()) for name, figures in per_user.items()}
     users, items = len(next(iter(per_user.values()))), len(holdout.item_counts)
-    return Report(
-        metrics, interval, per_user, users, items, holdout.name, holdout.protocol | how
-    )
+    made = users, items, holdout.name, holdout.protocol | how
+    return Report(means | others, interval, per_user, *made)
 
 
 def _evaluate_slates(
     scorer: Any,
     holdout: Holdout,
+    own: np.ndarray,
     cutoffs: list[int],
     bootstrap: int,
     seed: int,
@@ -350,11 +359,6 @@ def _evaluate_slates(
 ) -> Report:
     slates = holdout.slates
     assert slates is not None
-    own = (
-        np.arange(len(holdout))
-        if group is None
-        else group.share(np.arange(len(holdout)))
-    )
     part = own, *slates.figures(scorer, own, cutoffs)
     parts = [part] if group is None else group.gather(part)
     parts = [part for part in parts if len(part[0])]
@@ -364,46 +368,19 @@ def _evaluate_slates(
     for name in parts[0][1]:
         figures = np.concatenate([part[1][name] for part in parts])
         per_user[name] = np.bincount(user, figures) / np.bincount(user)
-    auc = pooled_auc(
-        *(np.concatenate([part[place] for part in parts]) for place in (2, 3))
-    )
-    return _report(per_user, {"auc": auc}, holdout, _checksum(holdout), bootstrap, seed)
+    scores, clicked = (np.concatenate([part[at] for part in parts]) for at in (2, 3))
+    others, asked = {"auc": pooled_auc(scores, clicked)}, _checksum(holdout)
+    return _report(per_user, others, holdout, asked, bootstrap, seed)
 
 
-def _cutoffs(k: int | Sequence[int]) -> list[int]:
-    cutoffs = sorted({int(c) for c in np.atleast_1d(k)})
-    if not cutoffs or cutoffs[0] < 1:
-        raise ValueError(f"k={k} must be one or more whole numbers from 1 up")
-    return cutoffs
-
-
-def _checked(scores: Tensor, rows: int, items: int, scorer: object) -> Tensor:
-    name = type(scorer).__name__
-    if not isinstance(scores, Tensor) or scores.shape != (rows, items):
-        found = (
-            f"{type(scores).__name__} of shape {tuple(getattr(scores, 'shape', ()))}"
-        )
-        raise ValueError(
-            f"{name}.score returned a {found}; it must be a tensor of shape ({rows},"
-            f" {items})"
-        )
-    if scores.isnan().any():
-        raise ValueError(
-            f"{name}.score returned NaN; a ranking needs numbers (or -inf)"
-        )
-    return scores.float()
-
-
-def _seen(histories: Histories, targets: Tensor, items: int) -> Tensor:
-    """True where an item stands anywhere in the row's history and is not its target."""
-    cells = (
-        np.repeat(np.arange(len(histories)) * items, histories.lengths)
-        + histories.items
-        - 1
-    )
-    seen = torch.zeros(len(histories), items, dtype=torch.bool, device=targets.device)
-    seen.view(-1)[torch.from_numpy(cells).to(targets.device)] = True
-    return seen.scatter_(1, targets[:, None] - 1, False)
+def _cutoffs(k: Any) -> list[int]:
+    given = list(k) if isinstance(k, Iterable) and not isinstance(k, str) else [k]
+    for c in given:
+        if isinstance(c, bool) or not isinstance(c, int | np.integer) or c < 1:
+            given = []
+    if not given:
+        raise ValueError(f"k={k!r}: must be one or more whole numbers from 1 up")
+    return sorted({int(c) for c in given})
 
 
 @dataclass(frozen=True, eq=False)
@@ -420,28 +397,25 @@ class Report:
     split: str  # "valid" or "test"
     # How the questions were made; "questions" is a checksum of which they were.
     protocol: dict[str, Any]
+    # Item indices shown to each row, best first, 0 for none; None where slates are.
+    lists: np.ndarray | None = None
 
     def __str__(self) -> str:
         """One line per metric, with its interval."""
         lines = [f"{self.split}: {self.users:,} users, {self.items:,} items"]
         for name, value in self.metrics.items():
-            bounds = (
-                " [{:.4f}, {:.4f}]".format(*self.interval[name])
-                if name in self.interval
-                else ""
-            )
-            lines.append(f"{name:<12}{value:.4f}{bounds}")
+            line = f"{name:<12}{value:.4f}"
+            if name in self.interval:
+                line += " [{:.4f}, {:.4f}]".format(*self.interval[name])
+            lines.append(line)
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain Python values, without the per-user figures."""
-        report = {
-            name: getattr(self, name)
-            for name in ("split", "users", "items", "metrics", "protocol")
-        }
-        return report | {
-            "interval": {name: list(bounds) for name, bounds in self.interval.items()}
-        }
+        kept = ("split", "users", "items", "metrics", "protocol")
+        report = {name: getattr(self, name) for name in kept}
+        interval = {name: list(bounds) for name, bounds in self.interval.items()}
+        return report | {"interval": interval}
 
 
 Reports = Report | Sequence[Report]  # one, or one per seed
@@ -462,14 +436,10 @@ class Comparison:
     def __str__(self) -> str:
         """One line; fewer than three seeds on both sides is called a tendency."""
         (low, high), (a, b) = self.interval, self.seeds
-        note = (
-            f"{self.users:,} users, {a} against {b}"
-            f" seeds{', a tendency' if max(a, b) < 3 else ''}"
-        )
-        return (
-            f"{self.metric}: {self.difference:+.4f} [{low:+.4f}, {high:+.4f}], p ="
-            f" {self.p_value:.4f} ({note})"
-        )
+        note = f"{self.users:,} users, {a} against {b} seeds"
+        note += ", a tendency" if max(a, b) < 3 else ""
+        found = f"{self.difference:+.4f} [{low:+.4f}, {high:+.4f}]"
+        return f"{self.metric}: {found}, p = {self.p_value:.4f} ({note})"
 
 
 def bootstrap_interval(
@@ -485,18 +455,15 @@ def bootstrap_interval(
     Returns:
         low and high, shaped like `values` without its users.
     """
-    low, high = np.quantile(
-        _resampled_means(values, resamples, seed), [0.025, 0.975], axis=0
-    )
+    means = _resampled_means(values, resamples, seed)
+    low, high = np.quantile(means, [0.025, 0.975], axis=0)
     return low, high
 
 
 def by_group(
     report: Report, groups: Sequence[Any], metric: str = "ndcg@10"
 ) -> dict[Any, tuple[float, float, float]]:
-    """A metric of a report for each group of its users.
-
-    The mean, and its 95 % bootstrap interval.
+    """A metric's mean and 95 % bootstrap interval for each group of a report's users.
 
     Args:
         report: what `evaluate` gave.
@@ -506,17 +473,131 @@ def by_group(
     Raises:
         ValueError: no such metric, or not one group per user.
     """
-    if metric not in report.per_user or len(groups) != report.users:
-        raise ValueError(
-            f"{len(groups)} groups and {metric!r}: need one group for each of"
-            f" {report.users} users"
-        )
+    _has_metric(report, metric)
+    if len(groups) != report.users:
+        many = f"one group for each of {report.users} users"
+        raise ValueError(f"{len(groups)} groups and {metric!r}: need {many}")
     names, found = np.asarray(groups, dtype=object), {}
     for name in sorted(set(groups), key=str):
         figures = report.per_user[metric][names == name]
         low, high = bootstrap_interval(figures)
         found[name] = (float(figures.mean()), float(low), float(high))
     return found
+
+
+def segments(
+    report: Report,
+    split: Split,
+    metric: str = "ndcg@10",
+    few: int = 5,
+    head: float = 0.2,
+) -> pd.DataFrame:
+    """Whom a recommender serves: a metric by kind of user, and by kind of target.
+
+    Users are "new" with fewer than `few` events known when they were asked; of the
+    others those up to the median are "light", those above it "heavy". Items are "new"
+    when training never shows them, "head" when they are among the share `head` of the
+    catalogue that training shows most, else "tail".
+
+    Args:
+        report: what `evaluate` found on a part of `split`.
+        split: tells what was known of users and items.
+        metric: any per-user metric.
+        few, head: where new users end, and where the head does.
+
+    Returns:
+        a row per segment that has users: columns by ("user" or "item"), segment, users,
+        mean, low and high (95 % bootstrap).
+
+    Raises:
+        ValueError: the report is of slates or of another split, or has no such metric.
+    """
+    holdout = _asked(report, split)
+    known = holdout.histories.lengths
+    median = np.median(known[known >= few]) if (known >= few).any() else few
+    of_user = np.where(known > median, "heavy", np.where(known < few, "new", "light"))
+    counts = np.asarray(holdout.item_counts)
+    last = np.sort(counts)[::-1][max(int(head * len(counts)), 1) - 1]
+    often = counts[holdout.targets - 1]
+    of_item = np.where(often == 0, "new", np.where(often >= last, "head", "tail"))
+    rows = []
+    for by, of in ("user", of_user), ("item", of_item):
+        found = by_group(report, of.tolist(), metric)
+        for name in (name for name in ORDER if name in found):
+            rows.append((by, name, int((of == name).sum()), *found[name]))
+    return pd.DataFrame(rows, columns=["by", "segment", "users", "mean", "low", "high"])
+
+
+def list_metrics(report: Report, split: Split, column: str, k: int = 10) -> Report:
+    """A report with what its lists are like, by a column of the table of items.
+
+    "diversity@k" is the mean over the pairs of a list of 1 - the share of categories
+    that the two have in common (Jaccard), from 0 (all alike) to 1; "calibration@k" is
+    the divergence of the list's mix of categories from that of the history, 0 where
+    they are alike, in nats, and less is better. Items without a category do not count;
+    a figure that none is left for is 0. Both can be compared like any other metric.
+
+    Args:
+        report: what `evaluate` found on a part of `split`, with a `k` as large.
+        split: with the log, whose table of items has the column.
+        column: categories, one or several an item.
+        k: how many items of each list.
+
+    Raises:
+        DataError: no table of items, or no such column; ValueError: the report is of
+            slates or of another split, or its lists are shorter than `k`.
+
+    Source: Ziegler et al. 2005 for diversity inside a list; Steck 2018, eq. 3 and 4,
+    for calibration (smoothed by .01).
+    """
+    holdout = _asked(report, split)
+    assert report.lists is not None
+    length = report.lists.shape[1]
+    if length < min(k, report.items):
+        raise ValueError(f"k={k}: the report's lists have {length} items")
+    known = FeatureSet.fit(split, item=[f"{column}:categories"])
+    (codes,) = known.table_codes(split, "item")
+    (feature,) = known.item
+    has = np.zeros((len(codes), feature.size), np.float64)  # (V + 1, categories)
+    has[np.arange(len(codes))[:, None], codes] = 1
+    has[:, :FIRST] = 0  # what is padding, or unknown, is no category
+    share = has / np.maximum(has.sum(1, keepdims=True), 1)
+    diversity, calibration = np.zeros((2, report.users))
+    for row, listed in enumerate(report.lists[:, :k]):
+        shown = listed[has[listed].any(1)]
+        own = has[shown]
+        common, size = own @ own.T, own.sum(1)
+        if len(shown) > 1:
+            alike = common / (size[:, None] + size - common)
+            above = np.triu_indices(len(shown), 1)
+            diversity[row] = 1 - alike[above].mean()
+        past = share[holdout.histories[row]].sum(0)
+        if len(shown) and past.any():
+            p, q = past / past.sum(), share[shown].sum(0) / len(shown)
+            mixed, there = 0.99 * q + 0.01 * p, p > 0
+            calibration[row] = (p[there] * np.log(p[there] / mixed[there])).sum()
+    more = {f"diversity@{k}": diversity, f"calibration@{k}": calibration}
+    bounds = zip(*bootstrap_interval(np.stack([*more.values()], axis=1)), strict=True)
+    pairs = zip(more, bounds, strict=True)
+    interval = {name: (float(low), float(high)) for name, (low, high) in pairs}
+    return replace(
+        report,
+        metrics=report.metrics | {name: float(x.mean()) for name, x in more.items()},
+        interval=report.interval | interval,
+        per_user=report.per_user | more,
+    )
+
+
+def _asked(report: Report, split: Split) -> Holdout:
+    """The part of a split that a report is of."""
+    if not isinstance(split, Split) or not isinstance(report, Report):
+        raise ValueError("give a report of evaluate, and the split that it is of")
+    holdout = split.valid if report.split == "valid" else split.test
+    if report.lists is None:
+        raise ValueError("a report of slates has no lists of the catalogue")
+    if report.protocol["questions"] != f"{_checksum(holdout):08x}":
+        raise ValueError(f"the report answers other questions than {split.name}'s")
+    return holdout
 
 
 def compare(
@@ -536,57 +617,40 @@ def compare(
     Raises:
         ValueError: no such metric, or reports that answer different questions.
     """
-    sides = [[side] if isinstance(side, Report) else list(side) for side in (a, b)]
-    if not all(sides):
-        raise ValueError("compare needs at least one report on either side")
+    sides = [[side] if isinstance(side, Report) else side for side in (a, b)]
+    for side in sides:
+        if not (isinstance(side, list | tuple) and side):
+            raise ValueError("compare needs at least one report on either side")
     first = sides[0][0]
-    for report in sides[0] + sides[1]:
-        if metric not in report.per_user:
-            raise ValueError(
-                f"no per-user metric {metric!r} in a report; it has"
-                f" {', '.join(report.per_user)}"
-            )
+    for report in [*sides[0], *sides[1]]:
+        _has_metric(report, metric)
         if _questions(report) != _questions(first):
-            pair = " and ".join(
-                f"{r.split} of {r.users:,} users" for r in (first, report)
-            )
+            pair = [f"{r.split} of {r.users:,} users" for r in (first, report)]
             raise ValueError(
-                f"reports answer different questions ({pair}); evaluate both on one"
-                " holdout"
+                f"reports answer different questions ({' and '.join(pair)}); evaluate"
+                " both on one holdout"
             )
-    mean_a, mean_b = (
-        np.mean([report.per_user[metric] for report in side], axis=0) for side in sides
-    )
-    difference = mean_a - mean_b
+    each = [np.mean([one.per_user[metric] for one in side], axis=0) for side in sides]
+    difference = each[0] - each[1]
     means = _resampled_means(difference, resamples, seed)
     low, high = np.quantile(means, [0.025, 0.975]).tolist()
     tail = int(min((means <= 0).sum(), (means >= 0).sum())) + 1
-    p_value = 2 * tail / (resamples + 1)
-    seeds = (len(sides[0]), len(sides[1]))
-    return Comparison(
-        metric,
-        float(difference.mean()),
-        (low, high),
-        min(1.0, p_value),
-        first.users,
-        seeds,
-    )
+    p_value = min(1.0, 2 * tail / (resamples + 1))
+    seeds = len(sides[0]), len(sides[1])
+    mean = float(difference.mean())
+    return Comparison(metric, mean, (low, high), p_value, first.users, seeds)
 
 
 def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Means of `values` over users drawn with replacement, (resamples, ...)."""
     users = len(values)
     if users == 0 or resamples < 1:
-        raise ValueError(
-            f"a bootstrap of {users} users, {resamples} times; both must be 1 or more"
-        )
+        many = f"{users} users, {resamples} times"
+        raise ValueError(f"a bootstrap of {many}; both must be 1 or more")
     # PyTorch multiplies, since NumPy's own threads would wait for PyTorch's, which are
     # still spinning.
-    figures, generator, means = (
-        torch.as_tensor(values, dtype=torch.float64),
-        np.random.default_rng(seed),
-        [],
-    )
+    figures = torch.as_tensor(values, dtype=torch.float64)
+    generator, means = np.random.default_rng(seed), []
     at_once = max(1, 200_000 // users)  # resamples whose counts fit a cache
     for start in range(0, resamples, at_once):
         row = np.arange(min(at_once, resamples - start))[:, None]
@@ -597,7 +661,14 @@ def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarra
 
 
 def _questions(report: Report) -> tuple[Any, ...]:
-    protocol = {
-        name: value for name, value in report.protocol.items() if name != "bootstrap"
-    }
-    return report.split, report.users, report.items, protocol
+    own = ("bootstrap", "targets_hidden")  # of the scorer, not of the questions
+    kept = {name: x for name, x in report.protocol.items() if name not in own}
+    return report.split, report.users, report.items, kept
+
+
+def _has_metric(report: Any, metric: str) -> None:
+    if not isinstance(report, Report):
+        raise ValueError(f"a {type(report).__name__} is no report; see evaluate")
+    if metric not in report.per_user:
+        names = ", ".join(report.per_user)
+        raise ValueError(f"no per-user metric {metric!r} in a report; it has {names}")

@@ -57,14 +57,12 @@ class Output(nn.Module):
         None for "attended".
         """
         if self.combine == "pooled":
-            count_T1 = torch.arange(
-                1, context_BTD.shape[1] + 1, device=context_BTD.device
-            )[:, None]
-            return self.pooled(context_BTD.cumsum(1) / count_T1)
+            steps = context_BTD.shape[1]
+            count_T = torch.arange(1, steps + 1, device=context_BTD.device)
+            return self.pooled(context_BTD.cumsum(1) / count_T[:, None])
         if self.combine == "whole":
-            past_BDT = F.pad(
-                context_BTD.transpose(1, 2), (self.whole.kernel_size[0] - 1, 0)
-            )
+            before = self.whole.kernel_size[0] - 1
+            past_BDT = F.pad(context_BTD.transpose(1, 2), (before, 0))
             return self.whole(past_BDT).transpose(1, 2)
         return None
 
@@ -73,15 +71,10 @@ class Output(nn.Module):
         return attended if connected is None else self.attended(attended) + connected
 
     def scaled(self, x: Tensor) -> Tensor:
-        """States or item vectors (..., D) whose dot products are scores.
-
-        As they are, or of length 1/√temperature.
-        """
-        return (
-            F.normalize(x, dim=-1) / math.sqrt(self.temperature)
-            if self.temperature
-            else x
-        )
+        """States or item vectors (..., D), as they are or of length 1/√temperature."""
+        if not self.temperature:
+            return x
+        return F.normalize(x, dim=-1) / math.sqrt(self.temperature)
 
     def catalogue_bias(self) -> Tensor | None:
         """Biases of all items, (V,), without padding."""
@@ -91,10 +84,7 @@ class Output(nn.Module):
 def catalogue_scores(
     state_ND: Tensor, catalogue_VD: Tensor, bias_V: Tensor | None
 ) -> Tensor:
-    """Score of every item for every state, (N, V).
-
-    Their dot product, plus the item's bias.
-    """
+    """Score of every item for every state, (N, V): dot product plus item bias."""
     scores_NV = state_ND @ catalogue_VD.T
     return scores_NV if bias_V is None else scores_NV + bias_V
 
@@ -102,10 +92,10 @@ def catalogue_scores(
 def cross_entropy(
     state_ND: Tensor, catalogue_VD: Tensor, bias_V: Tensor | None, target_N: Tensor
 ) -> Tensor:
-    """Full cross-entropy, summed over N.
+    """The summed -log of the softmax over the whole catalogue at each target.
 
-    -log of the softmax over the whole catalogue at each target. Holds all N × V scores;
-    `lean_cross_entropy` gives the same value and gradients without.
+    Holds all N × V scores; `lean_cross_entropy` gives the same value and gradients
+    without.
 
     Args:
         state_ND: states.
@@ -113,9 +103,8 @@ def cross_entropy(
         bias_V: item biases or None.
         target_N: item indices 1..V.
     """
-    return F.cross_entropy(
-        catalogue_scores(state_ND, catalogue_VD, bias_V), target_N - 1, reduction="sum"
-    )
+    scores_NV = catalogue_scores(state_ND, catalogue_VD, bias_V)
+    return F.cross_entropy(scores_NV, target_N - 1, reduction="sum")
 
 
 def lean_cross_entropy(
@@ -126,9 +115,9 @@ def lean_cross_entropy(
     chunk: int = 256,
     smoothing: float = 0.0,
 ) -> Tensor:
-    """`cross_entropy` in chunks of rows.
+    """`cross_entropy` in chunks of rows, so that only `chunk` × V scores exist.
 
-    No more than `chunk` × V scores exist at any time. A chunk's gradient is a
+    A chunk's gradient is a
     by-product of its softmax, so both are made at once and nothing of size N × V waits
     for the backward pass. Under autocast the matrix products run in its dtype, the
     softmax in float32.
@@ -141,9 +130,8 @@ def lean_cross_entropy(
     """
     if bias_V is None:
         bias_V = catalogue_VD.new_zeros(len(catalogue_VD))
-    return _LeanCrossEntropy.apply(
-        state_ND, catalogue_VD, bias_V, target_N, chunk, smoothing
-    )
+    given = (state_ND, catalogue_VD, bias_V, target_N, chunk, smoothing)
+    return _LeanCrossEntropy.apply(*given)
 
 
 class _LeanCrossEntropy(torch.autograd.Function):
@@ -159,33 +147,25 @@ class _LeanCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         dtype = (state_ND[:0] @ catalogue_VD[:0].T).dtype  # autocast's, where it is on
         wide = torch.promote_types(torch.float32, dtype)
-        state, catalogue, bias = (
-            state_ND.to(dtype),
-            catalogue_VD.to(dtype),
-            bias_V.to(wide),
-        )
-        target_N1, loss = (
-            target_N[:, None] - 1,
-            torch.zeros((), dtype=wide, device=state_ND.device),
-        )
+        state, catalogue = state_ND.to(dtype), catalogue_VD.to(dtype)
+        bias, target_N1 = bias_V.to(wide), target_N[:, None] - 1
+        loss = torch.zeros((), dtype=wide, device=state_ND.device)
         grad_state = torch.empty_like(state_ND)
         grad_catalogue = torch.zeros_like(catalogue_VD, dtype=wide)
         grad_bias = torch.zeros_like(bias)
-        for start in range(
-            0, len(state_ND), chunk
-        ):  # of the argument: PyTorch 2.11 cannot compile a cast one's
+        # The length of the argument: PyTorch 2.11 cannot compile that of a cast.
+        for start in range(0, len(state_ND), chunk):
             rows = slice(start, start + chunk)
             target_n1 = target_N1[rows]
             scores_nV = (state[rows] @ catalogue.T).to(wide).add_(bias)
             error_nV = scores_nV.softmax(-1)
             # The largest weight is exp(largest score) / total, so it tells the total
             # without one more exponential.
-            log_total_n1 = (
-                scores_nV.amax(-1, keepdim=True) - error_nV.amax(-1, keepdim=True).log()
+            largest_n1, weight_n1 = (
+                x.amax(-1, keepdim=True) for x in (scores_nV, error_nV)
             )
-            loss += (
-                log_total_n1 - (1 - smoothing) * scores_nV.gather(1, target_n1)
-            ).sum()
+            wanted_n1 = (1 - smoothing) * scores_nV.gather(1, target_n1)
+            loss += (largest_n1 - weight_n1.log() - wanted_n1).sum()
             if smoothing:
                 loss -= smoothing * scores_nV.mean(1).sum()
                 error_nV -= smoothing / scores_nV.shape[1]
@@ -194,11 +174,8 @@ class _LeanCrossEntropy(torch.autograd.Function):
             error_nV = error_nV.to(dtype)
             grad_state[rows] = error_nV @ catalogue
             grad_catalogue += error_nV.T @ state[rows]
-        ctx.save_for_backward(
-            grad_state,
-            grad_catalogue.to(catalogue_VD.dtype),
-            grad_bias.to(bias_V.dtype),
-        )
+        grad_catalogue = grad_catalogue.to(catalogue_VD.dtype)
+        ctx.save_for_backward(grad_state, grad_catalogue, grad_bias.to(bias_V.dtype))
         return loss
 
     @staticmethod
@@ -236,10 +213,7 @@ class NegativeSampler(nn.Module):
         return torch.searchsorted(self.bounds, draw, right=True) + 1
 
     def log_expected(self, items: Tensor, count: int) -> Tensor:
-        """Log of how often each of `items` is expected among `count` draws.
-
-        The logQ correction.
-        """
+        """Log of how often each of `items` is expected among `count` draws: logQ."""
         return self.log_share[items - 1] + math.log(count)
 
 
@@ -272,9 +246,7 @@ def sampled_softmax(
 def binary_cross_entropy(
     positive_N: Tensor, negative_NM: Tensor, hit_NM: Tensor
 ) -> Tensor:
-    """Each candidate judged alone.
-
-    Taken or not clicked? One loss per position, (N,), negatives averaged.
+    """Each candidate judged alone: one loss per position, (N,), negatives averaged.
 
     Args:
         positive_N, negative_NM, hit_NM: as for `sampled_softmax`.
@@ -282,9 +254,8 @@ def binary_cross_entropy(
     Source: Kang and McAuley 2018, eq. 6 (with one negative).
     """
     negative_NM = F.softplus(negative_NM.float()).masked_fill(hit_NM, 0)
-    return F.softplus(-positive_N.float()) + negative_NM.sum(1) / (~hit_NM).sum(
-        1
-    ).clamp_min(1)
+    count_N = (~hit_NM).sum(1).clamp_min(1)
+    return F.softplus(-positive_N.float()) + negative_NM.sum(1) / count_N
 
 
 def generalized_bce(
@@ -294,9 +265,7 @@ def generalized_bce(
     catalogue: int,
     calibration: float = 0.75,
 ) -> Tensor:
-    """gBCE: binary cross-entropy with the positive's probability raised to a power.
-
-    The power undoes overconfidence.
+    """gBCE: the positive's probability is raised to a power that undoes overconfidence.
 
     Args:
         positive_N, negative_NM, hit_NM: as for `sampled_softmax`.
@@ -312,9 +281,9 @@ def generalized_bce(
 
 
 def slate_softmax(scores_BN: Tensor, clicked_BN: Tensor, real_BN: Tensor) -> Tensor:
-    """How far clicked candidates stand from the top of their slates.
+    """How far clicked candidates stand from the top of their slates, summed.
 
-    The summed cross-entropy of each against others. Each clicked candidate is the right
+    Each clicked candidate is the right
     answer of a softmax over itself and those candidates of its slate that were not
     clicked. A slate with nothing clicked, or with nothing else, adds 0.
 
@@ -326,9 +295,8 @@ def slate_softmax(scores_BN: Tensor, clicked_BN: Tensor, real_BN: Tensor) -> Ten
     Source: Cao et al. 2007 (ListNet's top-one probability), with each clicked candidate
     alone among the others.
     """
-    others_BN = scores_BN.masked_fill(
-        clicked_BN | ~real_BN, torch.finfo(scores_BN.dtype).min
-    )
+    lowest = torch.finfo(scores_BN.dtype).min
+    others_BN = scores_BN.masked_fill(clicked_BN | ~real_BN, lowest)
     loss_BN = F.softplus(others_BN.logsumexp(1, keepdim=True) - scores_BN)
     return (loss_BN * (clicked_BN & real_BN)).sum()
 
@@ -358,12 +326,8 @@ class Criterion(nn.Module):
         smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        self.loss, self.negatives, self.calibration, self.smoothing = (
-            loss,
-            negatives,
-            calibration,
-            smoothing,
-        )
+        self.loss, self.negatives = loss, negatives
+        self.calibration, self.smoothing = calibration, smoothing
         self.sampler = NegativeSampler(item_counts, popularity)
 
     def draw(self) -> Tensor:
@@ -383,11 +347,6 @@ class Criterion(nn.Module):
             log_q_M = self.sampler.log_expected(negatives_M, self.negatives)
             return sampled_softmax(positive_N, negative_NM, log_q_M, hit_NM)
         if self.loss == "gbce":
-            return generalized_bce(
-                positive_N,
-                negative_NM,
-                hit_NM,
-                len(self.sampler.log_share),
-                self.calibration,
-            )
+            how = len(self.sampler.log_share), self.calibration
+            return generalized_bce(positive_N, negative_NM, hit_NM, *how)
         return binary_cross_entropy(positive_N, negative_NM, hit_NM)

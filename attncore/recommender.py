@@ -8,13 +8,12 @@ recommender".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -37,7 +36,6 @@ from attncore.files import save_model, take_weights
 from attncore.layers import evaluating, seeded
 from attncore.output import Criterion, Output, catalogue_scores, lean_cross_entropy
 from attncore.sequences import Histories
-from attncore.serving import Asked, Recommendation
 from attncore.splits import Split
 
 DRAWS = 8  # positions of a history that target attention trains on at a time
@@ -78,13 +76,10 @@ class Recommender(nn.Module):
         if split.slates is not None:
             raise DataError(f"{split.name}: has slates, which are ranked; use Ranker")
         self.config, self.split = config, split
-        self.features = features or FeatureSet.fit(
-            split,
-            config.item_features,
-            config.user_features,
-            config.event_features,
-            config.situation_features,
-        )
+        c = config
+        asked = (c.item_features, c.user_features, c.event_features)
+        known = features or FeatureSet.fit(split, *asked, c.situation_features)
+        self.features = known
         self.reads_situation = bool(self.features.situation)  # `evaluate` asks
         with seeded(seed):
             self._build()
@@ -95,12 +90,10 @@ class Recommender(nn.Module):
         self.embedding = EventEmbedding(c, items, item_features, event_features)
         self.user_side = UserSide(self._table("user"), self._columns("situation"))
         self.encoder = encoder_of(c)
-        self.transition = (
-            Transition(items, width, c.transition) if c.transition else None
-        )
-        self.output = Output(
-            width, items, c.combine, c.length, c.item_bias, c.temperature
-        )
+        lags = c.transition
+        self.transition = Transition(items, width, lags) if lags else None
+        how = c.combine, c.length, c.item_bias, c.temperature
+        self.output = Output(width, items, *how)
         is_cold = c.cold and c.attention != "target"
         self.empty = nn.Parameter(torch.zeros(width)) if is_cold else None
         self._let_attributes_speak_for_new_items()
@@ -144,16 +137,15 @@ class Recommender(nn.Module):
                 catalogue_VD = catalogue_VD[self.shown_N]
                 target_N = self.place_V[target_N - 1] + 1
                 bias_V = None if bias_V is None else bias_V[self.shown_N]
-            return lean_cross_entropy(
-                state_ND, catalogue_VD, bias_V, target_N, smoothing=criterion.smoothing
-            )
+            given = (state_ND, catalogue_VD, bias_V, target_N)
+            return lean_cross_entropy(*given, smoothing=criterion.smoothing)
         negatives_M = criterion.draw()
         positive_N = (state_ND * self.output.scaled(self.item(target_N))).sum(-1)
         negative_NM = state_ND @ self.output.scaled(self.item(negatives_M)).T
         if self.output.bias is not None:
             positive_N = positive_N + self.output.bias[target_N]
             negative_NM = negative_NM + self.output.bias[negatives_M]
-        negative_NM = without_unseen(self, negative_NM, negatives_M)
+        negative_NM = self._without_unseen(negative_NM, negatives_M)
         return criterion(positive_N, negative_NM, target_N, negatives_M).sum()
 
     def scorer(self, batch: Batch) -> Callable[[slice | Tensor], Tensor]:
@@ -166,18 +158,19 @@ class Recommender(nn.Module):
             return target_scorer(self, batch)
         last_B = batch.lengths_B - 1
         empty = 0 if self.empty is None else self.empty
-        state_BD = torch.where(
-            (last_B >= 0)[:, None], self._newest_states(batch), empty
-        )
+        is_new_B1 = (last_B < 0)[:, None]
+        state_BD = torch.where(is_new_B1, empty, self._newest_states(batch))
         if (user_B1D := self.user_side(batch)) is not None:
             state_BD = state_BD + user_B1D[:, 0]
         state_BD = self.output.scaled(state_BD)
         catalogue_VD, bias_V = self.item.catalogue(), self.output.catalogue_bias()
-        return lambda places: catalogue_scores(
-            state_BD,
-            self.output.scaled(catalogue_VD[places]),
-            None if bias_V is None else bias_V[places],
-        )
+
+        def score(places: slice | Tensor) -> Tensor:
+            bias_N = None if bias_V is None else bias_V[places]
+            items_ND = self.output.scaled(catalogue_VD[places])
+            return catalogue_scores(state_BD, items_ND, bias_N)
+
+        return score
 
     @torch.no_grad()
     def score(
@@ -206,130 +199,13 @@ class Recommender(nn.Module):
             scores[torch.from_numpy(rows).to(self.device)] = found_BV.float()
         return scores
 
-    # What it is asked, in a line each.
+    # What it is asked: functions over any model, each with its own description.
 
-    def recommend(
-        self,
-        users: Sequence[Any] | None = None,
-        histories: Asked | None = None,
-        k: int = 10,
-        candidates: Sequence[Any] | None = None,
-        exclude_seen: bool | None = None,
-        situation: Mapping[str, Any] | None = None,
-        exclude: Sequence[Any] = (),
-        only: Sequence[Any] | None = None,
-    ) -> list[Recommendation]:
-        """The k best next items for each user or history; fewer where fewer are left.
-
-        Who shares the call changes nothing but the last digits of the scores. Users and
-        catalogue are worked through in parts, so memory does not grow with the number
-        of users times items.
-
-        Args:
-            users: ids of the log's users; their whole history counts, held-out events
-                included.
-            histories: lists of item ids, oldest first, instead of users; or
-                `Histories`, which have times too. An empty list is somebody new.
-            k: how many items.
-            candidates: item ids to choose from, all of which the model must know; None
-                is the whole catalogue.
-            exclude_seen: leave out items of the history; None does so unless the log
-                has repeats.
-            situation: values of situation features, by column, that hold for all; what
-                is absent is unknown. Values of user features describe the user, in
-                place of the table of users.
-            exclude: item ids that must not be shown.
-            only: item ids that may be shown, such as what is in stock; it narrows
-                `candidates` too. Here and in `exclude` an id that the model does not
-                know is passed over: it would not be shown anyway.
-
-        Raises:
-            DataError: an unknown user, item or situation feature; ValueError: k below
-                1, or neither or both of users and histories.
-        """
-        how = (k, candidates, exclude_seen, situation, exclude, only)
-        return serving.recommend(self, users, histories, *how)
-
-    def similar_items(self, items: Sequence[Any], k: int = 10) -> list[Recommendation]:
-        """The k items whose vectors have the highest cosine with each given item's.
-
-        The item itself is left out.
-
-        Raises:
-            DataError: an unknown item; ValueError: k below 1.
-        """
-        return serving.similar_items(self, items, k)
-
-    def with_items(self, table: pd.DataFrame) -> Recommender:
-        """The model with new items, which it knows by their attributes alone.
-
-        This one stays as it is. What the other items and all histories are is kept, so
-        that the new model recommends, is exported and is saved like any other. A new
-        item's own vector and bias are 0, their mean over the catalogue as training
-        begins, so that its features speak for it.
-
-        Args:
-            table: a row per new item, with its id as the index; the columns are those
-                of the log's table of items.
-
-        Raises:
-            DataError: the model has no item features, a column is missing or unfit, or
-                an id is of another type than the log's, known already, or given twice.
-        """
-        return serving.with_items(self, table)
-
-    def attention(
-        self,
-        histories: Asked | None = None,
-        candidates: Sequence[Any] | None = None,
-        users: Sequence[Any] | None = None,
-        every_query: bool = False,
-        situation: Mapping[str, Any] | None = None,
-    ) -> pd.DataFrame:
-        """Attention weights: one row per history, layer, head, query and event.
-
-        They are the weights before dropout; for one history, layer, head and query they
-        sum to 1. All kinds but "target" have one query for the next item, which all
-        recommended items share; its label is "next".
-
-        Args:
-            histories: lists of item ids, oldest first; or `Histories`.
-            candidates: "target" only: the item ids that ask; None takes the ten best
-                recommended.
-            users: ids of the log's users, instead of histories.
-            every_query: give the rows of all positions, labelled 0, 1, … by position,
-                not of the last alone.
-            situation: as for `recommend`; it matters to "target".
-
-        Returns:
-            columns history, layer, head, query, event (place in the history), item (its
-            id), weight.
-        """
-        how = (candidates, users, every_query, situation)
-        return explaining.attention(self, histories, *how)
-
-    def erasure(
-        self,
-        histories: Asked | None = None,
-        candidates: Sequence[Any] | None = None,
-        users: Sequence[Any] | None = None,
-        situation: Mapping[str, Any] | None = None,
-    ) -> pd.DataFrame:
-        """How much each candidate's score falls when one event is taken out.
-
-        Args:
-            histories: lists of item ids, oldest first; or `Histories`.
-            candidates: item ids whose scores are watched; None takes the ten best
-                recommended.
-            users: ids of the log's users, instead of histories.
-            situation: as for `recommend`.
-
-        Returns:
-            columns history, candidate, event (place in the history), item (its id),
-            drop (score with the event minus score without; above 0 the event spoke for
-            the candidate).
-        """
-        return explaining.erasure(self, histories, candidates, users, situation)
+    recommend = serving.recommend
+    similar_items = serving.similar_items
+    with_items = serving.with_items
+    attention = explaining.attention
+    erasure = explaining.erasure
 
     def save(
         self,
@@ -358,10 +234,7 @@ class Recommender(nn.Module):
 
     @property
     def item(self) -> ItemEmbedding:
-        """The item vectors.
-
-        Stage 2 looks them up, stage 4 compares states with them.
-        """
+        """The item vectors, looked up by stage 2 and compared by stage 4."""
         return self.embedding.item
 
     @property
@@ -371,19 +244,14 @@ class Recommender(nn.Module):
 
     @property
     def default_loss(self) -> Loss:
-        """What the loss "auto" is.
-
-        "full", or "sampled" for target attention, which costs positions × candidates.
-        """
+        """What the loss "auto" is: target attention costs positions × candidates."""
         return "sampled" if self.config.attention == "target" else "full"
 
     def check_training(self, config: TrainingConfig) -> None:
         """Raise ValueError where a training asks for what this model cannot do."""
         if config.loss == "combined":
-            raise ValueError(
-                f"loss='combined': is for slates, and {self.split.name} has none; use"
-                " 'bce'"
-            )
+            why = f"is for slates, and {self.split.name} has none; use 'bce'"
+            raise ValueError(f"loss='combined': {why}")
 
     def sampler(self, split: Split, config: TrainingConfig, group: Group) -> Sampler:
         """The newest training events of each user, or random windows of them."""
@@ -414,23 +282,15 @@ class Recommender(nn.Module):
         attributes = encode_columns(known.event, raw, events, where)
         told, many = (raw, events) if targets else (situation or {}, rows)
         asking = encode_columns(known.situation, told, many, where)
-        profile = {
-            name.removeprefix(PROFILE): told[name]
-            for name in told
-            if name.startswith(PROFILE)
-        }
-        if profile:
+        own = [name for name in told if name.startswith(PROFILE)]
+        if own:
+            profile = {name.removeprefix(PROFILE): told[name] for name in own}
             people = label(self.split, "user")
             codes = encode_columns(known.user, profile, many, people)
             asking |= {PROFILE + name: column for name, column in codes.items()}
-        return Windows(
-            replace(histories, attributes=attributes),
-            self.config.length,
-            self.device,
-            targets,
-            np.full(rows, -1) if users is None else users,
-            asking,
-        )
+        users = np.full(rows, -1) if users is None else users
+        seen, length = replace(histories, attributes=attributes), self.config.length
+        return Windows(seen, length, self.device, targets, users, asking)
 
     def weights(
         self, batch: Batch, candidates: np.ndarray | None = None
@@ -451,15 +311,7 @@ class Recommender(nn.Module):
         keep_BT = batch.keep_BT
         return self.encoder(query_BLD, context_BTD, keep_BT, need_weights=True)[1]
 
-    def take_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """Take weights of a model made alike, and its tables of codes.
-
-        The tables are made without the log.
-
-        Raises:
-            RuntimeError: a name or a shape does not fit.
-        """
-        take_weights(self, weights)
+    take_weights = take_weights
 
     def _table(self, part: Literal["item", "user"]) -> FeatureTable | None:
         """The layer of what is known of all items or users; None for nothing."""
@@ -481,6 +333,13 @@ class Recommender(nn.Module):
             self.place_V = torch.from_numpy(place)
             with torch.no_grad():
                 self.item.id.weight[1:][torch.from_numpy(~trained)] = 0
+
+    def _without_unseen(self, negative_NM: Tensor, negatives_M: Tensor) -> Tensor:
+        """Scores of negatives, -inf where attributes are to speak for the item."""
+        if self.place_V is None:
+            return negative_NM
+        unseen_M = self.place_V[negatives_M - 1] < 0
+        return negative_NM.masked_fill(unseen_M, -torch.inf)
 
     def _states_of_nobody(self, batch: Batch) -> Tensor:
         """The state before the first event of each row, (B, D), of a `cold` model."""
@@ -511,16 +370,6 @@ class Recommender(nn.Module):
         return state_BD + self.transition(batch.items_BT)[row_B, at_B]
 
 
-def without_unseen(
-    model: Recommender, negative_NM: Tensor, negatives_M: Tensor
-) -> Tensor:
-    """Scores of negatives, -inf where attributes are to speak for the item."""
-    if model.place_V is None:
-        return negative_NM
-    unseen_M = model.place_V[negatives_M - 1] < 0
-    return negative_NM.masked_fill(unseen_M, -torch.inf)
-
-
 # Target attention: the candidate is the query.
 
 
@@ -547,7 +396,7 @@ def target_loss(model: Recommender, batch: Batch, criterion: Criterion) -> Tenso
         user_BPD = user_BTD.gather(1, place_BPD)
     scores_BPN = candidate_scores(model, context_BTD, candidates_BPN, at_BP, user_BPD)
     scores_NM = scores_BPN.flatten(0, 1)
-    negative_NM = without_unseen(model, scores_NM[:, 1:], negatives_M)
+    negative_NM = model._without_unseen(scores_NM[:, 1:], negatives_M)
     loss_N = criterion(scores_NM[:, 0], negative_NM, target_BP.flatten(), negatives_M)
     return (loss_N.view_as(at_BP).mean(1) * batch.lengths_B).sum()
 
@@ -575,10 +424,10 @@ def candidate_scores(
     at_BP: Tensor,
     user_BPD: Tensor | None = None,
 ) -> Tensor:
-    """Scores (B, P, N) of candidates asked at P moments.
+    """Scores (B, P, N) of candidates asked after the events `at_BP` of each row.
 
-    After event `at_BP` of the row. The user side joins the candidate in the query, and
-    the state that is compared with the candidate.
+    The user side joins the candidate in the query, and the state that is compared with
+    the candidate.
     """
     output, many = model.output, candidates_BPN.shape[2]
 
@@ -601,6 +450,5 @@ def candidate_scores(
     state_BLD = state_BLD if user_BLD is None else state_BLD + user_BLD
     scores_BL = (output.scaled(state_BLD) * output.scaled(item_BLD)).sum(-1)
     scores_BPN = scores_BL.view(candidates_BPN.shape)
-    if output.bias is None:
-        return scores_BPN
-    return scores_BPN + output.bias[candidates_BPN]
+    bias = output.bias
+    return scores_BPN if bias is None else scores_BPN + bias[candidates_BPN]

@@ -5,7 +5,7 @@ Each user is a row of a flat array.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from attncore.errors import DataError
+from attncore.errors import DataError, one_line
 
 
 @dataclass(frozen=True)
@@ -35,50 +35,65 @@ class Vocabulary:
         return len(self.ids)
 
     @cached_property
-    def _index(self) -> pd.Index:
-        return pd.Index(self.ids)
+    def is_number(self) -> bool:
+        """Whether the ids are integers, not text."""
+        return self.ids.dtype.kind in "iu"
 
-    def encode(self, ids: Sequence[Any] | np.ndarray) -> np.ndarray:
+    @cached_property
+    def _index(self) -> pd.Index:
+        return pd.Index(self.ids, dtype=None if self.is_number else object)
+
+    def encode(self, ids: Any) -> np.ndarray:
         """Indices of `ids`, int32, same length.
 
         Raises:
-            DataError: an id is not in the vocabulary.
+            DataError: as for `find`; or an id is not in the vocabulary.
         """
-        index = self._sought(ids)
+        index = self.find(ids)
         if not index.all():
-            unknown = np.asarray(ids)[index == 0][0]
+            unknown = listed(ids, self.kind)[int(np.argmin(index))]
             raise DataError(
                 f"unknown {self.kind} {unknown}: it is not among the log's"
                 f" {len(self):,} {self.kind}s"
             )
         return index
 
-    def known(self, ids: Sequence[Any] | np.ndarray) -> np.ndarray:
-        """Indices of those `ids` that are in the vocabulary, int32.
-
-        The others are passed over.
-
-        Raises:
-            DataError: the ids are of another type than the log's.
-        """
-        index = self._sought(ids)
+    def known(self, ids: Any) -> np.ndarray:
+        """Indices of those `ids` that are in the vocabulary, int32."""
+        index = self.find(ids)
         return index[index > 0]
 
-    def _sought(self, ids: Sequence[Any] | np.ndarray) -> np.ndarray:
-        """Indices of `ids`, int32, 0 where one is unknown."""
-        wanted = np.asarray(ids)
-        if wanted.size == 0:
-            return np.zeros(0, np.int32)
-        is_number, known_number = wanted.dtype.kind in "iu", self.ids.dtype.kind in "iu"
-        if is_number != known_number:
-            expected = "an integer" if known_number else "text"
-            raise DataError(
-                f"unknown {self.kind} {wanted.ravel().tolist()[0]!r}: an id of this log"
-                f" is {expected}"
-            )
+    def find(self, ids: Any) -> np.ndarray:
+        """Indices of `ids`, int32, 0 where one is unknown.
+
+        Args:
+            ids: any flat collection, or one id alone. Where ids are integers, 5.0 is 5.
+
+        Raises:
+            DataError: an id is of another type than the log's, or is a collection.
+        """
+        plain = listed(ids, self.kind)
+        if set(map(type, plain)) - {int if self.is_number else str}:
+            plain = [self._typed(one) for one in plain]
+        try:
+            sought = np.array(plain, np.int64 if self.is_number else object)
+        except OverflowError:  # so large an integer is no id of this log
+            sought = np.array(plain, object)
         return (
-            self._index.get_indexer(pd.Index(wanted.astype(self.ids.dtype))) + 1
+            self._index.get_indexer(pd.Index(sought, dtype=sought.dtype)) + 1
         ).astype(np.int32)
+
+    def _typed(self, one: Any) -> Any:
+        """An id in the type of the log's."""
+        if self.is_number:
+            is_whole = isinstance(one, float) and one.is_integer()
+            if is_whole or (isinstance(one, int) and not isinstance(one, bool)):
+                return int(one)
+        elif isinstance(one, str):
+            return str(one)
+        expected = "an integer" if self.is_number else "text"
+        shown = one_line(repr(one))
+        raise DataError(f"unknown {self.kind} {shown}: an id of this log is {expected}")
 
     def decode(self, index: np.ndarray) -> np.ndarray:
         """The ids at `index` (entries from 1 to len), in the same shape."""
@@ -101,6 +116,29 @@ class Vocabulary:
             raise DataError(
                 f"unknown {self.kind} {bad!r}: an id of this log is an integer"
             ) from None
+
+
+def listed(ids: Any, name: str) -> list[Any]:
+    """Ids in a list, as Python values; an id alone is a list of one.
+
+    Args:
+        ids: a list, tuple, set, array, column, …
+        name: what they are called in an error.
+
+    Raises:
+        DataError: one of them is a collection itself, or no collection was given.
+    """
+    if hasattr(ids, "tolist"):  # of NumPy, pandas or PyTorch
+        ids = ids.tolist()
+    if ids is None or isinstance(ids, str | bytes | int | float):
+        return [ids]
+    if isinstance(ids, Mapping) or not isinstance(ids, Iterable):
+        raise DataError(f"{name}: {one_line(repr(ids))} is no list of ids")
+    plain = [one.item() if isinstance(one, np.generic) else one for one in ids]
+    for one in plain:
+        if isinstance(one, Iterable) and not isinstance(one, str | bytes):
+            raise DataError(f"{name}: {one_line(repr(one))} is no id; give a flat list")
+    return plain
 
 
 class Joined:
@@ -193,6 +231,31 @@ class Histories:
             [[0], np.cumsum([len(events)] + [len(events) - 1] * len(events))]
         )
         return self._gathered(at, offsets.astype(np.int64))
+
+    def followed_by(self, later: Histories) -> Histories:
+        """Each row with the events of another's behind its own.
+
+        An attribute of these events that the others lack is missing there.
+        """
+
+        def column(name: str) -> np.ndarray:
+            mine = self.attributes[name]
+            if name in later.attributes:
+                return np.concatenate([mine, later.attributes[name]])
+            unknown = np.full(len(later.items), None, object)
+            return np.concatenate([mine.astype(object), unknown])
+
+        joined = Histories(
+            np.concatenate([self.items, later.items]),
+            self.offsets,
+            np.concatenate([self.times, later.times]),
+            {name: column(name) for name in self.attributes},
+        )
+        behind = later.offsets[:-1] + len(self.items)
+        starts = np.stack([self.offsets[:-1], behind], axis=1).ravel()
+        lengths = np.stack([self.lengths, later.lengths], axis=1)
+        offsets = np.concatenate([[0], np.cumsum(lengths.sum(1))]).astype(np.int64)
+        return joined._gathered(spans(starts, lengths.ravel()), offsets)
 
     def _gathered(self, at: np.ndarray, offsets: np.ndarray) -> Histories:
         attributes = {name: column[at] for name, column in self.attributes.items()}

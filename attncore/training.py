@@ -24,11 +24,10 @@ from tqdm import tqdm
 from attncore.batches import Sampler
 from attncore.config import Loss, ModelConfig, TrainingConfig
 from attncore.distributed import Group, choose_precision, processes, tensor_float_32
-from attncore.errors import DataError
 from attncore.evaluation import Report, evaluate
+from attncore.files import RunFolder, origin_of
 from attncore.optim import LossOf, MovingAverage, adamw, backward, learning_rate, update
 from attncore.output import Criterion
-from attncore.runs import RunFolder, origin_of
 from attncore.splits import Split
 
 logger = logging.getLogger(__name__)
@@ -194,54 +193,6 @@ def fit(
             if (state := group.from_rank_0(found)) is not None:
                 trainer.restore(state)
             return trainer.train()
-
-
-def refit(
-    model: Any,
-    run: Run,
-    out: str | Path | None = None,
-    about: dict[str, Any] | None = None,
-    *,
-    overwrite: bool = True,
-) -> Any:
-    """Train once more from the start, on all events, as long as validation chose.
-
-    Validation has said how many epochs are best; now its events and those of the test
-    may teach too. The learning rate takes the same course as in `run`. What comes out
-    is to be served, and can only be evaluated on newer events: `evaluate` refuses
-    questions whose answers it was trained on.
-
-    Args:
-        model: a `Recommender` trained by `fit`, which stays as it is.
-        run: what `fit` gave.
-        out: the run folder to write; None writes nothing.
-        about: more entries for its `config.json`.
-        overwrite: replace a finished run that `out` holds.
-
-    Returns:
-        a model of the same kind.
-
-    Raises:
-        DataError: the model ranks slates, is of a prepared log, or `run` is of no
-            training; or as for `fit`.
-    """
-    split, config = model.split, run.training
-    if split.slates is not None or split.sharded or config is None or not run.epochs:
-        raise DataError(
-            f"{split.name}: only a trained recommender of the next item, of a log in"
-            " memory, can be trained on all events"
-        )
-    whole = split.with_all_in_training()
-    fresh = type(model)(model.config, whole, config.seed, model.features)
-    with processes(config.device) as group:
-        about = dict(about or {}) | {"training": asdict(config), "on_all": True}
-        folder = RunFolder(out, {}, about, writes=group.is_rank_0)
-        with ExitStack() as held:
-            with group.agreed():
-                held.enter_context(folder.held())
-                folder.open(False, overwrite)
-            Trainer(fresh, whole, config, group, folder, only=run.best_epoch).train()
-    return fresh
 
 
 class Trainer:

@@ -183,8 +183,164 @@ def test_what_was_seen_is_left_out_where_that_is_asked(case):
     ids=str,
 )
 def test_a_mistake_is_one_line_that_names_it(case, how, hint):
+    if case.model.split.slates is None:
+        how = how | {"strict": True}
     with pytest.raises(ValueError, match=hint) as error:
         case.model.recommend(**how)
+    assert "\n" not in str(error.value)
+
+
+def of_items(case):
+    if case.model.split.slates is not None:
+        pytest.skip("slates are asked about with the ids of their log")
+    return case.model
+
+
+def test_what_is_unknown_is_passed_over_counted_and_logged(case, caplog):
+    model = of_items(case)
+    known = case.all_of(users=[*case.users, 101], histories=None)
+    found = case.all_of(users=[case.users[0], case.unknown, case.users[1]])
+    assert [one.unknown for one in found] == [0, 1, 0]
+    assert [one.items for one in found[::2]] == [one.items for one in known[:2]]
+    (new,) = case.all_of(histories=[[]])
+    assert found[1].items == new.items
+    assert "1 of 3 users are unknown (77 …) and passed over" in caplog.text
+    history = case.history
+    found = case.all_of(histories=[[77, *history, 78], history, [79]])
+    assert [one.unknown for one in found] == [2, 0, 1]
+    assert found[0].items == found[1].items
+    assert found[2].items == new.items
+    assert "3 of 7 items are unknown (77 …) and passed over" in caplog.text
+    for asked in (
+        {"users": [case.users[0], 77]},
+        {"histories": [[77]]},
+        {"users": case.users[:1], "events": [[77]]},
+        {"histories": [history], "exclude": [77]},
+        {"histories": [history], "only": [77]},
+    ):
+        with pytest.raises(ac.DataError, match=r"unknown (user|item) 77"):
+            model.recommend(**asked, strict=True)
+
+
+def test_fresh_events_stand_behind_what_the_log_knows_of_the_user(case):
+    model = of_items(case)
+    split, users = model.split, case.users
+    rows = split.users.encode(users) - 1
+    fresh = [[505, 502], []]
+    together = [
+        [*split.items.decode(split.histories[row]).tolist(), *more]
+        for row, more in zip(rows, fresh, strict=True)
+    ]
+    options = case.options | {"exclude_seen": True}
+    found = model.recommend(users=users, events=fresh, **options)
+    assert found[1] == model.recommend(users=users, **options)[1]
+    for one, events in zip(found, together, strict=True):
+        assert not set(one.items) & set(events)
+    if isinstance(model, ac.baselines.ProfilePopularity):
+        return  # it reads the user, not the events
+    alike = model.recommend(histories=together, **options)
+    for one, other in zip(found, alike, strict=True):
+        assert one.items == other.items
+        assert one.scores == pytest.approx(other.scores, abs=1e-5)
+
+
+def test_at_an_earlier_moment_what_came_later_is_not_known(case):
+    model = of_items(case)
+    split, user = model.split, case.users[0]
+    row = int(split.users.encode([user])[0]) - 1
+    whole = split.items.decode(split.histories[row]).tolist()
+    options = case.options | {"exclude_seen": True}
+    for time in (
+        3,
+        3.7,
+        [3],
+        "1970-01-01 00:00:03",
+        pd.Timestamp(3, unit="s", tz="UTC"),
+    ):
+        (then,) = model.recommend(users=[user], time=time, **options)
+        assert set(then.items) == set(case.items) - set(whole[:4])
+    (late,) = model.recommend(users=[user], time="2030-01-01", **options)
+    assert late == model.recommend(users=[user], **options)[0]
+    both = model.recommend(users=[user, user], time=[3, 5], **options)
+    assert set(both[1].items) == set(case.items) - set(whole[:6])
+    with pytest.raises(ValueError, match=r"time=\['x'\]|time='x'"):
+        model.recommend(users=[user], time=["x"])
+    with pytest.raises(ValueError, match="time= has 2 moments for 1 question"):
+        model.recommend(users=[user], time=[1, 2])
+
+
+@pytest.mark.parametrize(
+    ("asked", "alike"),
+    [
+        ({"users": 101}, {"users": [101]}),
+        ({"users": np.int64(101)}, {"users": [101]}),
+        ({"users": (101, 139)}, {"users": [101, 139]}),
+        ({"users": pd.Series([101, 139])}, {"users": [101, 139]}),
+        ({"users": pd.Index([101, 139])}, {"users": [101, 139]}),
+        ({"users": np.array([101, 139.0])}, {"users": [101, 139]}),
+        ({"users": torch.tensor([101, 139])}, {"users": [101, 139]}),
+        ({"users": dict.fromkeys([101, 139]).keys()}, {"users": [101, 139]}),
+        ({"histories": ((500, 503),)}, {"histories": [[500, 503]]}),
+        ({"histories": np.array([[500, 503]])}, {"histories": [[500, 503]]}),
+        ({"histories": pd.Series([[500, 503]])}, {"histories": [[500, 503]]}),
+        ({"histories": [pd.Series([500, 503])]}, {"histories": [[500, 503]]}),
+        ({"users": [101], "exclude": 505}, {"users": [101], "exclude": [505]}),
+        ({"users": [101], "exclude": {505}}, {"users": [101], "exclude": [505]}),
+        ({"users": [101], "exclude": None}, {"users": [101]}),
+        ({"users": [101], "only": 505}, {"users": [101], "only": [505]}),
+        ({"users": [101], "k": np.int64(3)}, {"users": [101], "k": 3}),
+        ({"users": [101], "k": 10**30}, {"users": [101], "k": 99}),
+    ],
+    ids=str,
+)
+def test_what_is_given_in_another_form_has_the_obvious_meaning(case, asked, alike):
+    model = of_items(case)
+    assert model.recommend(**asked) == model.recommend(**alike)
+
+
+@pytest.mark.parametrize(
+    ("asked", "hint"),
+    [
+        ({"users": "u5"}, "unknown user 'u5': an id of this log is an integer"),
+        ({"users": [None]}, "unknown user None"),
+        ({"users": [True]}, "unknown user True"),
+        ({"users": [5.5]}, "unknown user 5.5"),
+        ({"users": [float("nan")]}, "unknown user nan"),
+        ({"users": [[101]]}, "users: \\[101\\] is no id; give a flat list"),
+        ({"users": {101: 1}}, "is no list of ids"),
+        ({"users": object()}, "is no list of ids"),
+        ({"histories": [500, 501]}, r"histories: 500 is no list of item ids"),
+        ({"histories": ["A", "B"]}, r"such as histories=\[\['A'\]\]"),
+        ({"histories": "AB"}, "histories: 'AB' is no list of item ids"),
+        ({"histories": 500}, "histories: 500 is no list of item ids"),
+        ({"histories": {1: [500]}}, "is no list of item ids"),
+        ({"histories": [[[500]]]}, "is no id; give a flat list"),
+        ({"histories": [[500.5]]}, "unknown item 500.5"),
+        ({"histories": Histories.from_lists([[99]])}, "must be from 1 to 12"),
+        ({"histories": [[500]], "events": [[501]]}, "events= are of users="),
+        ({"users": [101], "events": [[501], [502]]}, "events= has 2 lists for 1 users"),
+        ({"users": [101], "events": [501]}, "events: 501 is no list of item ids"),
+        ({"users": [101], "k": 2.5}, "k=2.5: must be at least 1, a whole number"),
+        ({"users": [101], "k": "3"}, "k='3': must be at least 1, a whole number"),
+        ({"users": [101], "k": None}, "k=None: must be at least 1, a whole number"),
+        ({"users": [101], "k": -1}, "k=-1: must be at least 1"),
+        ({"users": [101], "time": "soon"}, "time='soon': give seconds, or a"),
+        ({"users": [101], "time": float("nan")}, "time=nan: give seconds, or a date"),
+        ({"users": [101], "situation": 5}, "situation= takes values by name"),
+        ({"users": [101], "situation": ["x"]}, "situation= takes values by name"),
+        ({"users": [101], "exclude": "x"}, "unknown item 'x'"),
+        ({"users": [101], "only": [[500]]}, "is no id; give a flat list"),
+        (
+            {"users": [101], "candidates": [2**70]},
+            "unknown item 1180591620717411303424",
+        ),
+    ],
+    ids=str,
+)
+def test_what_has_no_meaning_is_one_line(case, asked, hint):
+    model = of_items(case)
+    with pytest.raises(ValueError, match=hint) as error:
+        model.recommend(**asked)
     assert "\n" not in str(error.value)
 
 

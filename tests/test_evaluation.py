@@ -1,4 +1,4 @@
-"""Facts about `attncore.ranking` and `attncore.reports`, held against an independent
+"""Facts about `attncore.evaluation`, held against an independent
 slow reference."""
 
 import itertools
@@ -7,11 +7,14 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import attncore as ac
+from attncore import baselines
 from attncore.evaluation import (
     bootstrap_interval,
     compare,
@@ -52,8 +55,10 @@ def holdout(histories, targets, items, exclude_seen=True, counts=None, **protoco
 
 def slow_metrics(scores, history, target, k, exclude_seen=True):
     """hr, ndcg and mrr of one user: every order of the tied items is tried, and the
-    results averaged."""
-    seen = set(history) - {target} if exclude_seen else set()
+    results averaged. A target that lists hide has none."""
+    seen = set(history) if exclude_seen else set()
+    if target in seen:
+        return {f"hr@{k}": 0, f"ndcg@{k}": 0, "mrr": 0}
     candidates = [item for item in range(1, len(scores) + 1) if item not in seen]
     above = [item for item in candidates if scores[item - 1] > scores[target - 1]]
     tied = [item for item in candidates if scores[item - 1] == scores[target - 1]]
@@ -146,14 +151,21 @@ def test_the_seen_filter_covers_the_whole_history_however_long():
     assert report.metrics["coverage@1"] == 1 / items
 
 
-def test_a_target_seen_before_stays_a_candidate():
-    report = evaluate(
-        Fixed(np.array([[3.0, 2, 1]], np.float32)),
-        holdout([[1, 2]], [2], 3, counts=[4, 2, 2]),
-        k=(1, 3),
+def test_a_target_that_lists_hide_scores_0_is_counted_and_told(caplog):
+    scores = np.array([[3.0, 2, 1], [3, 2, 1]], np.float32)
+    asked = holdout([[1, 2], [1]], [2, 2], 3, counts=[4, 2, 2])
+    report = evaluate(Fixed(scores), asked, k=(1, 3))
+    assert report.per_user["hr@3"].tolist() == [0, 1]
+    assert report.per_user["mrr"].tolist() == [0, 1]
+    assert report.lists.tolist() == [[3, 0, 0], [2, 3, 0]]
+    assert report.protocol["targets_hidden"] == 1
+    assert "test: 1 of 2 targets are hidden from lists and score 0" in caplog.text
+    caplog.clear()
+    open_to_all = evaluate(
+        Fixed(scores), holdout([[1, 2], [1]], [2, 2], 3, exclude_seen=False)
     )
-    assert report.metrics["hr@1"] == 1
-    assert report.metrics["coverage@3"] == 2 / 3  # 2 and 3 are shown, 1 is not
+    assert open_to_all.protocol["targets_hidden"] == 0
+    assert not caplog.text
 
 
 def test_repeats_are_candidates_when_the_log_allows_them():
@@ -163,10 +175,11 @@ def test_repeats_are_candidates_when_the_log_allows_them():
     assert report.metrics["mrr"] == pytest.approx(1 / 3)
 
 
-def test_an_excluded_item_ties_with_nothing_even_at_minus_infinity():
+def test_what_scores_minus_infinity_is_never_shown_and_so_no_hit():
     scores = np.array([[-np.inf, -np.inf, -np.inf, 1.0]], np.float32)
     report = evaluate(Fixed(scores), holdout([[1, 2]], [3], 4), k=(1, 2))
-    assert report.per_user["mrr"] == pytest.approx([1 / 2])
+    assert report.lists.tolist() == [[4, 0]]
+    assert report.per_user["mrr"].tolist() == [0]
 
 
 def test_excluded_and_refused_items_are_never_shown():
@@ -546,3 +559,189 @@ def test_an_empty_holdout_and_an_empty_batch_are_refused():
         )
     with pytest.raises(ValueError, match="bootstrap of 0 users"):
         bootstrap_interval(np.zeros(0))
+
+
+# --- what is measured is what is served
+# --------------------------------------------------------------------------------------
+
+
+SERVED = {
+    **{
+        kind: lambda split, kind=kind: ac.Recommender(
+            ac.RecommenderConfig(attention=kind, width=8, heads=2, blocks=1, length=6),
+            split,
+        )
+        for kind in ("self", "target", "lstm", "mean")
+    },
+    "popularity": baselines.Popularity,
+    "recent popularity": baselines.RecentPopularity,
+    "personal frequency": baselines.PersonalFrequency,
+    "chain": baselines.MarkovChain,
+    "EASE": baselines.EASE,
+}
+
+
+@st.composite
+def logs(draw):
+    """A log of some users, who may take things again, declared or not."""
+    users, items = draw(st.integers(2, 6)), draw(st.integers(3, 9))
+    item = st.integers(100, 99 + items)
+    rows = [draw(st.lists(item, min_size=3, max_size=12)) for _ in range(users)]
+    events = [(u, i, t) for u, row in enumerate(rows) for t, i in enumerate(row)]
+    frame = pd.DataFrame(events, columns=["user", "item", "time"])
+    return ac.Interactions.from_frame(frame, repeats=draw(st.booleans()))
+
+
+@pytest.mark.parametrize("kind", SERVED)
+@given(log=logs(), k=st.integers(1, 10), seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=15)
+def test_the_hits_that_are_measured_are_those_of_the_lists_that_are_served(
+    kind, log, k, seed
+):
+    """To the last one, where the target's score is no other's; where it is, the share
+    is between 0 and 1."""
+    split = ac.leave_one_out(log)
+    torch.manual_seed(seed)
+    model = SERVED[kind](split)
+    if isinstance(model, torch.nn.Module):
+        with torch.no_grad():
+            for weights in model.parameters():
+                weights.add_(torch.randn(weights.shape))
+    for asked in (split.valid, split.test):
+        report = ac.evaluate(model, asked, k=k, bootstrap=0)
+        ids = [split.items.decode(row).tolist() for row in rows_of(asked.histories)]
+        lists = model.recommend(histories=ids, k=k)
+        scores = model.score(asked.histories).numpy()
+        for row, target in enumerate(asked.targets):
+            found = lists[row].items
+            shown = split.items.decode(report.lists[row][report.lists[row] > 0])
+            gap = np.abs(scores[row] - scores[row, target - 1])
+            if (gap < 1e-4).sum() == 1:
+                hit = split.items.decode(target) in found
+                assert report.per_user[f"hr@{k}"][row] == hit
+            assert len(found) == len(shown)
+            near = np.sort(scores[row])
+            if len(near) < 2 or np.diff(near).min() > 1e-4:
+                assert found == shown.tolist()
+
+
+def rows_of(histories):
+    return [histories[row] for row in range(len(histories))]
+
+
+@pytest.mark.parametrize(
+    ("how", "hint"),
+    [
+        ({"k": 2.5}, r"k=2.5: must be one or more whole numbers from 1 up"),
+        ({"k": "10"}, "k='10': must be one or more whole numbers"),
+        ({"k": [1, "x"]}, "must be one or more whole numbers"),
+        ({"k": []}, "must be one or more whole numbers"),
+        ({"k": None}, "must be one or more whole numbers"),
+        ({"k": True}, "must be one or more whole numbers"),
+        ({"batch_size": 0}, "0 at a time"),
+        ({"bootstrap": -1}, "with -1 resamples"),
+    ],
+    ids=str,
+)
+def test_a_wrong_way_to_evaluate_is_one_line(split, how, hint):
+    chain = baselines.MarkovChain(split)
+    with pytest.raises(ValueError, match=hint):
+        evaluate(chain, split.test, **how)
+
+
+def test_what_is_no_part_of_a_split_no_scorer_and_no_report_is_told(split):
+    chain = baselines.MarkovChain(split)
+    with pytest.raises(ValueError, match=r"cannot ask a Split: give split\.test"):
+        evaluate(chain, split)
+    with pytest.raises(ValueError, match="cannot evaluate a dict: it has no score"):
+        evaluate({}, split.test)
+    report = evaluate(chain, split.test)
+    for a in (None, 5, [], [None], "x"):
+        with pytest.raises(ValueError, match="report"):
+            compare(a, report)
+
+
+def test_the_batch_follows_the_catalogue(split):
+    """A million items are ranked eight questions at a time."""
+    asked, sizes = holdout([[]] * 20, [1] * 20, 1_000_000), []
+
+    class Wide:
+        def score(self, histories, users=None):
+            sizes.append(len(histories))
+            return torch.zeros(1, 1).expand(len(histories), 1_000_000)
+
+    evaluate(Wide(), asked, bootstrap=0)
+    assert max(sizes) == 8
+
+
+# --- whom it serves, and what the lists are like
+# --------------------------------------------------------------------------------------
+
+
+def styled_split():
+    """Five users; item 100 is taken by all, 105 once, and 106 by nobody in training."""
+    rows = {
+        1: [100, 101, 102],
+        2: [100, 102, 103, 101, 104, 100, 101],
+        3: [100, 101, 102, 103, 104, 101, 100, 102],
+        4: [100, 104, 103, 102, 101, 100, 104, 103, 102, 105, 100, 106],
+        5: [100, 101, 105, 102, 100],
+    }
+    events = [(u, i, t) for u, row in rows.items() for t, i in enumerate(row)]
+    frame = pd.DataFrame(events, columns=["user", "item", "time"])
+    styles = [("a",), ("a", "b"), ("b",), "c", None, ("a", "b"), ("c",)]
+    items = pd.DataFrame({"item": range(100, 107), "style": styles})
+    log = ac.Interactions.from_frame(frame, items=items, repeats=True)
+    return ac.leave_one_out(log)
+
+
+def test_segments_are_counted_by_hand_and_their_means_make_the_whole():
+    split = styled_split()
+    report = ac.evaluate(baselines.Popularity(split), split.test, k=(1, 3, 10))
+    table = ac.segments(report, split, "hr@3", head=0.2)
+    # Known when asked: 2, 6, 7, 11 and 4 events; the median of 6, 7 and 11 is 7.
+    of_user = table[table.by == "user"].set_index("segment").users.to_dict()
+    assert of_user == {"new": 2, "light": 2, "heavy": 1}
+    # One item in seven is the head, 100; targets are 102, 101, 102, 106 and 100.
+    of_item = table[table.by == "item"].set_index("segment").users.to_dict()
+    assert of_item == {"new": 1, "head": 1, "tail": 3}
+    for _, part in table.groupby("by"):
+        whole = (part["mean"] * part.users).sum() / part.users.sum()
+        assert whole == pytest.approx(report.metrics["hr@3"])
+        assert (part.low <= part["mean"]).all()
+        assert (part["mean"] <= part.high).all()
+
+
+def test_diversity_and_calibration_equal_a_hand_worked_example():
+    split = styled_split()
+    report = ac.evaluate(baselines.Popularity(split), split.test, k=3)
+    lists = np.tile(np.array([[1, 2, 5]], np.int32), (5, 1))  # 100, 101, 104
+    report = ac.list_metrics(replace(report, lists=lists), split, "style", k=3)
+    # 100 is a, 101 is a and b, and 104 has no style: one pair, with half in common.
+    assert report.per_user["diversity@3"] == pytest.approx([0.5] * 5)
+    # User 1 knows 100 and 101: three quarters a, one quarter b, as in the list.
+    assert report.per_user["calibration@3"][0] == pytest.approx(0, abs=1e-12)
+    # User 5 knows 100, 101, 105 and 102: a is 1 + 1/2 + 1/2, b is 1/2 + 1/2 + 1.
+    p, q = np.array([0.5, 0.5]), np.array([0.75, 0.25])
+    mixed = 0.99 * q + 0.01 * p
+    assert report.per_user["calibration@3"][4] == pytest.approx(
+        (p * np.log(p / mixed)).sum()
+    )
+    assert set(report.interval) >= {"diversity@3", "calibration@3", "hr@3"}
+    assert compare(report, report, "diversity@3").difference == 0
+
+
+def test_a_report_of_another_split_or_of_slates_has_no_segments(split):
+    report = evaluate(baselines.Popularity(split), split.test)
+    with pytest.raises(ValueError, match="answers other questions"):
+        ac.segments(report, styled_split())
+    with pytest.raises(ValueError, match="no per-user metric 'hr@7'"):
+        ac.segments(report, split, "hr@7")
+    with pytest.raises(ValueError, match="give a report of evaluate"):
+        ac.segments(split, report)
+    styled = styled_split()
+    short = evaluate(baselines.Popularity(styled), styled.test, k=2)
+    with pytest.raises(ValueError, match="lists have 2 items"):
+        ac.list_metrics(short, styled, "style", k=3)
+    with pytest.raises(ac.DataError, match="no column 'colour'"):
+        ac.list_metrics(short, styled, "colour", k=2)

@@ -9,7 +9,7 @@ from shop import shop_log
 
 import attncore as ac
 from attncore.distributed import Group
-from attncore.runs import RunFolder
+from attncore.files import RunFolder
 from attncore.training import Trainer
 
 pytestmark = pytest.mark.gpu

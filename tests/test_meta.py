@@ -18,8 +18,8 @@ import attncore.ranking.serving
 from attncore.batches import Windows
 from attncore.distributed import Group
 from attncore.evaluation import ranks
+from attncore.files import RunFolder
 from attncore.ranking.batches import slate_batch
-from attncore.runs import RunFolder
 from attncore.training import Trainer
 
 META = torch.device("meta")

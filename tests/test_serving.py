@@ -1,5 +1,5 @@
 """Serving: what may be shown, who shares a call, catalogues worked through in parts,
-and new items."""
+new items, and whatever else is asked."""
 
 from threading import Event, Thread
 
@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 import torch
 from conftest import rhythm_log
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import attncore as ac
 from attncore import serving
@@ -402,3 +404,144 @@ def test_a_model_in_evaluation_mode_shares_every_weight(split):
     assert all(part.training for part in model.modules())
     pairs = zip(model.named_parameters(), twin.named_parameters(), strict=True)
     assert all(a[0] == b[0] and a[1] is b[1] for a, b in pairs)
+
+
+# --- whatever is asked, an answer or one line
+# --------------------------------------------------------------------------------------
+
+
+def told_models():
+    """A model that reads attributes, and a chain, of integer ids and of text."""
+    found = []
+    for text in (False, True):
+        events = rhythm_log(users=12, events=8).events
+        rng = np.random.default_rng(0)
+        events = events.assign(
+            device=rng.choice(["web", "app"], len(events)),
+            mood=rng.normal(size=len(events)),
+            tags=[("x", "y")[: 1 + n % 2] for n in range(len(events))],
+        )
+        if text:
+            events = events.astype({"user": str, "item": str})
+        users = pd.DataFrame({"user": events.user.unique()[:10], "age": range(10)})
+        items = pd.DataFrame({"item": events.item.unique(), "size": range(12)})
+        log = ac.Interactions.from_frame(events, users=users, items=items)
+        split = ac.leave_one_out(log)
+        for kind in ("self", "target"):
+            reads = {
+                "item_features": ("size",),
+                "user_features": ("age",),
+                "event_features": ("mood",),
+                "situation_features": ("device", "tags:categories", "mood"),
+            }
+            found.append(model_of(split, kind, **reads))
+        found.append(ac.baselines.MarkovChain(split))
+    return found
+
+
+MODELS = told_models()
+NUMBERS = [100, 103, 111, 500, 503, 511, 77, -1, 0, 2**70, 5.0, 500.0]
+ODD = [
+    None,
+    True,
+    2.5,
+    float("nan"),
+    float("inf"),
+    "",
+    "u5",
+    "500",
+    b"x",
+    pd.NA,
+    pd.NaT,
+]
+ODD += [(), {}, {"a": 1}, object(), [[500]], "\ud800", "a\nb", np.float32(1), 10**400]
+an_id = st.one_of(
+    st.sampled_from([100, 103, 111, 500, 503, 511, "100", "103", "500", "503"]),
+    st.sampled_from([*NUMBERS, *ODD]),
+)
+FORMS = [list, tuple, pd.Series, lambda ids: np.array(ids, object), pd.Index]
+
+
+@st.composite
+def calls(draw):
+    """A model, a verb and its arguments; each argument is odd once in a while."""
+    model = draw(st.sampled_from(MODELS))
+    user = st.sampled_from(model.split.users.ids.tolist())
+    item = st.sampled_from(model.split.items.ids.tolist())
+
+    def usual(good, chance=12):
+        is_odd = draw(st.integers(0, chance)) == 0
+        odd = st.one_of(st.sampled_from(ODD), st.lists(an_id, max_size=3))
+        return draw(odd if is_odd else good)
+
+    def some(one, most=4):
+        ids = st.lists(one, max_size=most)
+        return st.builds(lambda form, ids: form(ids), st.sampled_from(FORMS), ids)
+
+    how, rows = {}, draw(st.integers(0, 3))
+    verbs = ["recommend", "recommend", "attention", "erasure", "similar_items"]
+    is_chain = isinstance(model, ac.baselines.MarkovChain)
+    verb = "recommend" if is_chain else draw(st.sampled_from(verbs))
+    if verb == "similar_items":
+        how["items"] = usual(some(item), 6)
+        how["k"] = usual(st.integers(1, 20), 6)
+        return model, verb, how
+    if draw(st.booleans()):
+        how["users"] = usual(st.lists(user, min_size=rows, max_size=rows))
+        if draw(st.booleans()):
+            how["events"] = usual(st.lists(some(item), min_size=rows, max_size=rows))
+    else:
+        how["histories"] = usual(st.lists(some(item), min_size=rows, max_size=rows))
+    if draw(st.booleans()):
+        moment = st.one_of(
+            st.integers(0, 10),
+            st.just("1970-01-01"),
+            st.just(pd.Timestamp(5, unit="s")),
+        )
+        each = st.lists(moment, min_size=rows, max_size=rows)
+        how["time"] = usual(st.one_of(moment, each))
+    if draw(st.booleans()) and not is_chain:
+        device = st.sampled_from(["web", "app", "fridge", None])
+        value = st.one_of(device, st.lists(device, min_size=rows, max_size=rows))
+        told = {"device": value, "mood": st.floats(-1, 1), "age": st.integers(0, 90)}
+        told["tags"] = st.sampled_from(["x", ("x", "y"), "x|y", ["x", "y"], [["x"]]])
+        names = draw(st.lists(st.sampled_from(sorted(told)), max_size=2))
+        how["situation"] = usual(st.just({name: usual(told[name]) for name in names}))
+    if draw(st.booleans()):
+        how["strict"] = draw(st.booleans())
+    if verb == "recommend":
+        for name in ("exclude", "only", "candidates"):
+            if draw(st.integers(0, 2)) == 0:
+                how[name] = usual(some(item))
+        if draw(st.booleans()):
+            how["k"] = usual(st.integers(1, 20))
+    elif draw(st.integers(0, 2)) == 0 and (verb, model.config.attention) != (
+        "attention",
+        "self",
+    ):
+        how["candidates"] = usual(some(item))
+    return model, verb, how
+
+
+ANSWERED = {True: 0, False: 0}  # how many calls were, and were not
+
+
+@given(calls())
+@settings(max_examples=125, deadline=None)
+def test_whatever_is_asked_is_answered_or_refused_in_one_line(call):
+    """Of 125 calls; of 2,500 with --full."""
+    model, verb, how = call
+    refused = None
+    try:
+        getattr(model, verb)(**how)
+    except ValueError as error:
+        refused = error
+    ANSWERED[refused is None] += 1
+    if refused is not None:
+        assert type(refused) in (ValueError, ac.DataError)
+        assert "\n" not in str(refused)
+        assert len(str(refused)) < 400
+
+
+def test_at_least_a_third_of_those_calls_was_answered():
+    assert ANSWERED[True] >= ANSWERED[False] / 2

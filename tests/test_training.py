@@ -16,7 +16,7 @@ from attncore import training
 from attncore.batches import Windows, shuffled_batches
 from attncore.distributed import Group
 from attncore.evaluation import evaluate
-from attncore.runs import RunFolder
+from attncore.files import RunFolder
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_real_positions(split, small):

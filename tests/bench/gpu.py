@@ -69,9 +69,8 @@ from attncore.distributed import (
     choose_precision,
     tensor_float_32,
 )
-from attncore.files import replacing
+from attncore.files import RunFolder, replacing
 from attncore.recipes import RECIPES
-from attncore.runs import RunFolder
 from attncore.training import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]

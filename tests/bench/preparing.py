@@ -29,7 +29,7 @@ import report
 import attncore as ac
 from attncore.benchmark import describe_machine
 from attncore.distributed import choose_device, choose_precision, processes
-from attncore.runs import RunFolder
+from attncore.files import RunFolder
 from attncore.training import Trainer
 
 LENGTH, BATCH, STEPS, ASKED = 50, 512, 20, 1000

@@ -391,7 +391,32 @@ def gpu(results: Results) -> str:
     )
 
 
-SECTIONS = {"speed": speed, "scaling": scaling, "serving": serving, "gpu": gpu}
+def go_on(results: Results) -> str:
+    """What going on costs and gives beside training anew, a row a quarter and seed."""
+    head = ("quarter", "seed", "how", "events", "epochs", "CPU s", "NDCG@10", "95 %")
+    rows = [
+        (
+            str(run["quarter"]),
+            str(run["seed"]),
+            run["how"],
+            f"{run['events']:,}",
+            str(run["epochs"]),
+            f"{run['seconds']:.0f}",
+            f"{run['ndcg@10']:.4f}",
+            "{:.4f} to {:.4f}".format(*run["interval"]),
+        )
+        for run in results["runs"]
+    ]
+    return f"{measured(results)}\n\n{markdown(head, rows)}"
+
+
+SECTIONS = {
+    "speed": speed,
+    "scaling": scaling,
+    "go_on": go_on,
+    "serving": serving,
+    "gpu": gpu,
+}
 
 
 def render(page: str) -> str:
