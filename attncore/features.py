@@ -15,26 +15,20 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
-from pandas.api import types
 
 from attncore.errors import DataError, one_line
-from attncore.readers import plain_values
+from attncore.readers import KINDS, MANY, looks_like, plain_values
 from attncore.splits import Split
 
-Kind = Literal["category", "categories", "words", "number"]
-
-
 Transform = Literal["zscore", "quantile", "log"]
-
-
+TRANSFORMS = get_args(Transform)
 # Letters and digits, with the apostrophe of "don't".
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
-
-
-MANY = (tuple, list, set, frozenset, np.ndarray)
-
-
 UNKNOWN, FIRST = 1, 2  # codes; 0 is padding
+LARGEST = float(np.finfo(np.float32).max)
+# So begin the names of the columns, among those of the situation, that tell a profile.
+PROFILE = "profile: "
+WEIGHT = 5  # ratings at the overall mean that an item's own are joined with
 
 
 @dataclass(frozen=True)
@@ -55,13 +49,13 @@ class Feature:
     """
 
     name: str
-    kind: Kind
+    kind: str
     transform: Transform = "zscore"
     values: tuple[str, ...] = ()
     statistics: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind) or self.transform not in get_args(Transform):
+        if self.kind not in KINDS or self.transform not in TRANSFORMS:
             raise ValueError(
                 f"feature {self.name!r}: no kind {self.kind!r} with transform"
                 f" {self.transform!r}"
@@ -86,16 +80,13 @@ class Feature:
         Raises:
             DataError: a number is not one, or not finite.
         """
-        series = (
-            column
-            if isinstance(column, pd.Series)
-            else pd.Series(column, dtype=_dtype(column))
-        )
+        where = f"{label}, column '{self.name}'"
+        as_is = isinstance(column, np.ndarray | pd.Series)
+        series = pd.Series(column, dtype=None if as_is else object)
         if self.kind == "number":
-            return self._normalized(
-                numbers(series, f"{label}, column '{self.name}'", self.name)
-            ).astype(np.float32)
-        place, rows = _distinct(series, self.kind)
+            found = self._normalized(numbers(series, where, self.name))
+            return found.clip(-LARGEST, LARGEST).astype(np.float32)
+        place, rows = _distinct(series, self.kind, where)
         texts = pd.Index([text for row in rows for text in row], dtype=object)
         # The last row is for what is missing: its place is -1.
         lengths = np.array([*map(len, rows), 1])
@@ -109,20 +100,16 @@ class Feature:
     def _normalized(self, values: np.ndarray) -> np.ndarray:
         if self.transform == "quantile":
             knots, same = np.unique(self.statistics, return_inverse=True)
-            steps = (
-                np.linspace(-1, 1, len(self.statistics))
-                if len(self.statistics) > 1
-                else np.zeros(1)
-            )
+            many = len(self.statistics)
+            steps = np.linspace(-1, 1, many) if many > 1 else np.zeros(1)
             # Of equal quantiles, the middle one.
             middle = np.bincount(same, steps) / np.bincount(same)
             # Knots that nearly touch make a slope that overflows: nothing lies beyond.
             placed = np.interp(values, knots, middle).clip(middle[0], middle[-1])
             return np.where(np.isnan(values), np.nan, placed)
         mean, deviation = self.statistics
-        return (
-            (_signed_log(values) if self.transform == "log" else values) - mean
-        ) / deviation
+        scaled = _signed_log(values) if self.transform == "log" else values
+        return (scaled - mean) / deviation
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads: text, numbers and lists only."""
@@ -161,10 +148,7 @@ def fit_features(
     found: list[Feature] = []
     for column in columns:
         name, _, how = column.rpartition(":")
-        if column in table.columns or how not in (
-            *get_args(Kind),
-            *get_args(Transform),
-        ):
+        if column in table.columns or how not in (*KINDS, *TRANSFORMS):
             name, how = column, ""
         if name not in table.columns:
             names = ", ".join(f"'{other}'" for other in table.columns) or "none"
@@ -173,23 +157,19 @@ def fit_features(
             raise DataError(
                 f"{label}: '{name}' is asked for twice; name each column once"
             )
-        values = plain_values(table[name])
-        transform: Any = how if how in get_args(Transform) else "zscore"
-        kind: Any = (
-            "number" if how in get_args(Transform) else how or _kind(values, label)
-        )
-        if kind == "number":
-            found_numbers = numbers(values, f"{label}, column '{name}'", name)
-            found.append(
-                Feature(
-                    name,
-                    kind,
-                    transform,
-                    statistics=_statistics(found_numbers, transform),
-                )
+        values, where = plain_values(table[name]), f"{label}, column '{name}'"
+        transform: Any = how if how in TRANSFORMS else "zscore"
+        kind = "number" if how in TRANSFORMS else how or looks_like(values)
+        if kind is None:
+            first = next(iter(values.dropna()))
+            raise DataError(
+                f"{where}: is {type(first).__name__}; make it numbers, text or tuples"
             )
+        if kind == "number":
+            statistics = _statistics(numbers(values, where, name), transform)
+            found.append(Feature(name, kind, transform, statistics=statistics))
         else:
-            texts = {text for row in _distinct(values, kind)[1] for text in row}
+            texts = {text for row in _distinct(values, kind, where)[1] for text in row}
             found.append(Feature(name, kind, values=tuple(sorted(texts))))
     return tuple(found)
 
@@ -211,41 +191,29 @@ def encode_columns(
     }
 
 
-def _kind(values: pd.Series, label: str) -> Kind:
-    """What a column looks like."""
-    if types.is_numeric_dtype(values) and not types.is_bool_dtype(values):
-        return "number"
-    first = next(iter(values.dropna()), "")
-    if isinstance(first, MANY):
-        return "categories"
-    if isinstance(first, bool | np.bool_ | str):
-        return "words" if values.name == "title" else "category"
-    if isinstance(first, int | float | np.number):
-        return "number"
-    raise DataError(
-        f"{label}, column '{values.name}': is {type(first).__name__}; make it numbers,"
-        " text or tuples"
-    )
-
-
-def _distinct(values: pd.Series, kind: str) -> tuple[np.ndarray, list[list[str]]]:
+def _distinct(
+    values: pd.Series, kind: str, where: str
+) -> tuple[np.ndarray, list[list[str]]]:
     """The texts of each distinct value, and each row's place among them.
 
     -1 where the value is missing.
     """
-    # tuples can be looked up, lists and sets cannot
-    plain = pd.Series(
-        [_tuple(value) if isinstance(value, MANY) else value for value in values],
-        dtype=object,
-    )
-    place, distinct = pd.factorize(plain.to_numpy())
+    # Tuples can be looked up, lists and sets cannot.
+    plain = pd.Series([_hashable(value) for value in values], dtype=object)
+    try:
+        place, distinct = pd.factorize(plain.to_numpy())
+    except TypeError:
+        raise DataError(
+            f"{where}: holds lists in lists, or objects; make it numbers, text or flat"
+            " lists"
+        ) from None
     return place, [_texts(value, kind) for value in distinct]
 
 
-def _tuple(values: Any) -> tuple[Any, ...]:
-    return tuple(
-        sorted(values, key=str) if isinstance(values, set | frozenset) else values
-    )
+def _hashable(value: Any) -> Any:
+    if isinstance(value, set | frozenset):
+        return tuple(sorted(value, key=str))
+    return tuple(value) if isinstance(value, MANY) else value
 
 
 def _texts(value: Any, kind: str) -> list[str]:
@@ -258,10 +226,6 @@ def _texts(value: Any, kind: str) -> list[str]:
         str(int(p) if isinstance(p, float | np.floating) and p.is_integer() else p)
         for p in parts
     ]
-
-
-def _dtype(column: Any) -> Any:
-    return None if isinstance(column, np.ndarray) else object
 
 
 def numbers(values: pd.Series, where: str, name: str) -> np.ndarray:
@@ -283,11 +247,13 @@ def numbers(values: pd.Series, where: str, name: str) -> np.ndarray:
     found = pd.to_numeric(readable, errors="coerce").to_numpy(
         np.float64, na_value=np.nan
     )
-    wrong = values.notna().to_numpy() & ~np.isfinite(found)
+    wrong = values.notna().to_numpy() & ~(np.abs(found) <= LARGEST)
     if wrong.any():
-        shown = one_line(repr(values.iloc[int(wrong.argmax())]))
+        at = int(wrong.argmax())
+        shown = one_line(repr(values.iloc[at : at + 1].tolist()[0]))
+        wide = " of 32 bits" if np.isfinite(found[at]) else ""
         raise DataError(
-            f"{where}: {shown} is not a finite number; mend it, or ask for"
+            f"{where}: {shown} is not a finite number{wide}; mend it, or ask for"
             f" '{name}:category'"
         )
     return found
@@ -296,11 +262,8 @@ def numbers(values: pd.Series, where: str, name: str) -> np.ndarray:
 def _statistics(values: np.ndarray, transform: Transform) -> tuple[float, ...]:
     known = values[~np.isnan(values)]
     if transform == "quantile":
-        return (
-            tuple(np.quantile(known, np.linspace(0, 1, 101)).tolist())
-            if len(known)
-            else (0.0,)
-        )
+        steps = np.linspace(0, 1, 101)
+        return tuple(np.quantile(known, steps).tolist()) if len(known) else (0.0,)
     known = _signed_log(known) if transform == "log" else known
     if len(known) == 0:
         return 0.0, 1.0
@@ -311,11 +274,6 @@ def _statistics(values: np.ndarray, transform: Transform) -> tuple[float, ...]:
 
 def _signed_log(values: np.ndarray) -> np.ndarray:
     return np.sign(values) * np.log1p(np.abs(values))
-
-
-# So begin the names of the columns, among those of the situation, that tell a profile.
-PROFILE = "profile: "
-WEIGHT = 5  # ratings at the overall mean that an item's own are joined with
 
 
 @dataclass(frozen=True)
@@ -368,13 +326,12 @@ class FeatureSet:
             return known[known.index.isin(trained[part])]
 
         asked = {"item": item, "user": user, "event": event, "situation": situation}
-        return cls(
-            **{
-                p: fit_features(table(p), names, label(split, p))
-                for p, names in asked.items()
-                if names
-            }
-        )
+        found = {
+            part: fit_features(table(part), names, label(split, part))
+            for part, names in asked.items()
+            if names
+        }
+        return cls(**found)
 
     def table_codes(
         self, split: Split, part: Literal["item", "user"]
@@ -420,17 +377,13 @@ class FeatureSet:
         columns |= {feature.name: feature.name for feature in self.situation}
         for name in given or {}:
             if name not in columns:
-                names = [feature.name for feature in self.situation]
-                mend = (
-                    f"it knows {', '.join(names)}"
-                    if names
-                    else "it was trained without situation_features"
+                known, profile = (
+                    ", ".join(feature.name for feature in part)
+                    for part in (self.situation, self.user)
                 )
-                mend += (
-                    f"; of a profile, it knows {', '.join(f.name for f in self.user)}"
-                    if self.user
-                    else ""
-                )
+                mend = "it was trained without situation_features"
+                mend = f"it knows {known}" if known else mend
+                mend += f"; of a profile, it knows {profile}" if profile else ""
                 raise DataError(
                     f"unknown situation '{name}': the model does not read it; {mend}"
                 )
@@ -496,14 +449,10 @@ def _table(split: Split, part: str, columns: Sequence[str] = ()) -> pd.DataFrame
             " hold; load it anew"
         )
     table = split.log.items if part == "item" else split.log.users
-    for column in [
-        name.removesuffix(":mean")
-        for name in columns
-        if part == "item" and name.endswith(":mean")
-    ]:
-        if column in split.train.attributes and (
-            table is None or f"{column}:mean" not in table.columns
-        ):
+    for name in columns if part == "item" else ():
+        column = name.removesuffix(":mean")
+        given = table is not None and name in table.columns
+        if column != name and column in split.train.attributes and not given:
             means = audience_means(split, column).to_frame()
             table = means if table is None else table.join(means, how="outer")
     if table is None:

@@ -51,7 +51,7 @@ class Vocabulary:
         """
         index = self.find(ids)
         if not index.all():
-            unknown = listed(ids, self.kind)[int(np.argmin(index))]
+            unknown = one_line(listed(ids, self.kind)[int(np.argmin(index))])
             raise DataError(
                 f"unknown {self.kind} {unknown}: it is not among the log's"
                 f" {len(self):,} {self.kind}s"

@@ -272,10 +272,9 @@ def _as_histories(
     rows = list(plain) if is_list and hasattr(plain, "__iter__") else [plain]
     for row in rows:
         if isinstance(row, str | bytes | Mapping) or not hasattr(row, "__iter__"):
-            raise DataError(
-                f"{name}: {one_line(repr(row))} is no list of item ids; give a list of"
-                f" lists, such as {name}=[[{one_line(repr(row))}]]"
-            )
+            shown = one_line(repr(row))
+            mend = f"give a list of lists, such as {name}=[[3, 5]]"
+            raise DataError(f"{name}: {shown} is no list of item ids; {mend}")
     lists = [listed(row, name) for row in rows]
     ids = [one for row in lists for one in row]
     index = items.find(ids)

@@ -11,7 +11,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "attncore-notebooks.zip"
 FOLDER = "attncore-notebooks"  # not "attncore": Python would take it for the module
-TOOLS = {"archive", "explained", "first_cell", "pages", "pdf"}  # they make the book
+TOOLS = {
+    "archive",
+    "explained",
+    "first_cell",
+    "pages",
+    "pdf",
+    "stages",
+}  # they make the book
 README = """\
 # The notebooks of "Attention in recommender systems", for Python 3.11 or newer
 Set up in this folder, once: `python3 -m venv .venv`, then \
@@ -41,7 +48,11 @@ def contents() -> dict[str, bytes]:
     notebooks = [*book.glob("*.ipynb")]
     helpers = [path for path in book.glob("*.py") if path.stem not in TOOLS]
     files = {*notebooks, *helpers, *book.glob("*.mplstyle"), *book.glob("data/*.csv")}
-    files |= {book / "explorer.css", book / "explorer.js"}
+    files |= {
+        book / f"{name}.{kind}"
+        for name in ("explorer", "widget")
+        for kind in ("css", "js")
+    }
     module = ROOT / "attncore"
     files |= {*module.rglob("*.py"), module / "py.typed"}
     results = ROOT / "tests" / "bench" / "results"

@@ -1,6 +1,6 @@
 """How the explorers are drawn: SVG of what is chosen at first; explorer.js redraws.
 
-The script repeats the arithmetic of `_bars`, `_table` and `_lines`; a test in a browser
+The script repeats the arithmetic of `_bars` and `_lines`; a test in a browser
 holds the two together.
 """
 
@@ -54,7 +54,7 @@ class Panel:
     """One picture: nested lists, indexed by the controls `by`, then by place."""
 
     title: str
-    kind: str  # "bars", "table" or "lines"
+    kind: str  # "bars" or "lines"
     says: str  # what begins the sentence under the picture
     # What the rows are called; or a list of them for each choice of the first control.
     names: list[Any]
@@ -63,7 +63,6 @@ class Panel:
     digits: int = 2
     low: float = 0.0
     high: float = 1.0
-    row: int = 0  # the control that chooses a row of a table
     at: int = 0  # the control that chooses a step of lines
     steps: int = 0
     left: int = LEFT
@@ -163,7 +162,7 @@ def _file(name: str) -> str:
 
 def _panel(panel: Panel, state: Sequence[int]) -> str:
     """One picture as it is at first, its title above and its sentence below."""
-    draw = {"bars": _bars, "table": _table, "lines": _lines}[panel.kind]
+    draw = {"bars": _bars, "lines": _lines}[panel.kind]
     height, inside, said = draw(
         panel, _pick(panel.values, panel.by, state), _of(panel.names, state), state
     )
@@ -215,48 +214,6 @@ def _bars(
         most * ROW,
         "".join(rows),
         ", ".join(f"{names[i]} {values[i]:.{panel.digits}f}" for i in order),
-    )
-
-
-def _table(
-    panel: Panel, values: list[Any], names: list[str], state: Sequence[int]
-) -> tuple[int, str, str]:
-    cell, head = panel.width / len(names), 76
-    columns = [
-        f'<text transform="translate({panel.left + (j + 0.5) * cell:g} {head - 6})'
-        f' rotate(-32)">{escape(_short(name, 15))}</text>'
-        for j, name in enumerate(names)
-    ]
-    rows = []
-    for i, (name, row) in enumerate(zip(names, values, strict=True)):
-        y, chosen = head + i * (ROW + 4), i == state[panel.row]
-        cells = "".join(
-            f'<rect class="ac-cell" x="{panel.left + j * cell:g}" y="{y}"'
-            f' width="{cell - 2:g}" height="{ROW + 2}"'
-            f' fill-opacity="{max(0.0, (v or 0) / panel.high) * 0.75:g}"/>'
-            + _text(
-                panel.left + (j + 0.5) * cell - 1,
-                y + 16,
-                "–" if v is None else f"{v:.{panel.digits}f}",
-                "ac-number",
-                "middle",
-            )
-            for j, v in enumerate(row)
-        )
-        label = _text(
-            panel.left - 8, y + 16, _short(name, _letters(panel)), anchor="end"
-        )
-        rows.append(f'<g class="{"ac-chosen" if chosen else ""}">{label}{cells}</g>')
-    seen = [
-        (n, v)
-        for n, v in zip(names, values[state[panel.row]], strict=True)
-        if v is not None
-    ]
-    height = head + len(names) * (ROW + 4)
-    return (
-        height,
-        "".join(columns + rows),
-        ", ".join(f"{n} {v:.{panel.digits}f}" for n, v in seen),
     )
 
 

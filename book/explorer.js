@@ -28,20 +28,6 @@
       const order = names.map((_, i) => i).sort((a, b) => Math.abs(values[b]) - Math.abs(values[a]) || a - b);
       return order.slice(0, 3).map((i) => `${names[i]} ${shown(values[i], panel.digits)}`).join(", ");
     },
-    table(panel, svg, values, names, state) {
-      const chosen = state[panel.row];
-      svg.querySelectorAll("g").forEach((row, i) => {
-        row.setAttribute("class", i === chosen ? "ac-chosen" : "");
-        row.querySelectorAll(".ac-cell").forEach((cell, j) => {
-          set(cell, { "fill-opacity": Math.max(0, values[i][j] / panel.high) * 0.75 });
-        });
-        row.querySelectorAll(".ac-number").forEach((text, j) => {
-          text.textContent = values[i][j] === null ? "–" : shown(values[i][j], panel.digits);
-        });
-      });
-      const seen = names.map((name, j) => [name, values[chosen][j]]).filter(([, value]) => value !== null);
-      return seen.map(([name, value]) => `${name} ${shown(value, panel.digits)}`).join(", ");
-    },
     lines(panel, svg, values, names, state) {
       const { left, width, top, height } = panel;
       const [low, high] = [Math.min(...values.flat()), Math.max(...values.flat())];

@@ -2,7 +2,7 @@
 
 Each function returns an `Explorer`, which a notebook shows as its output when it is a
 cell's last line. The picture is SVG, drawn here and redrawn by a script when the reader
-chooses another history, head, candidate or temperature. All its numbers are computed
+chooses another history, head, candidate or epoch. All its numbers are computed
 here, by the module's own functions, rounded, and embedded as JSON; the same output has
 the same bytes on every run. Where scripts do not run, and on paper, the first picture
 stays.
@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from drawing import LEFT, WIDTH, Control, Explorer, Panel
+from drawing import WIDTH, Control, Explorer, Panel
 
-from attncore import attention
 from attncore.errors import DataError
 from attncore.plotting import epochs_of
 
@@ -26,97 +24,6 @@ if TYPE_CHECKING:
     from attncore.recommender import Recommender
 
 MOST_RUNS = 4  # as many as explorer.css tells apart by colour and dashes
-
-
-def explore_temperature(
-    scores: Any,
-    events: Sequence[str],
-    title: str,
-    temperatures: Sequence[float] | None = None,
-) -> Explorer:
-    """A slider for the temperature of a softmax, and the weights that it gives.
-
-    Args:
-        scores: (K,), before the softmax.
-        events: K names.
-        title: what there is to see.
-        temperatures: the slider's stops; None takes 31, from 0.1 to 100, with 1 among
-            them, where it begins.
-
-    Raises:
-        ValueError: `scores` is not K numbers.
-    """
-    row = torch.as_tensor(scores, dtype=torch.float32).detach().cpu()
-    if row.shape != (len(events),) or len(events) == 0:
-        raise ValueError(
-            f"scores {tuple(row.shape)} for {len(events)} events; give one number for"
-            " each"
-        )
-    stops = [
-        float(t)
-        for t in (np.logspace(-1, 2, 31) if temperatures is None else temperatures)
-    ]
-    values = [_rounded(attention.softmax(row, temperature=t), 2) for t in stops]
-    slider = Control(
-        "temperature",
-        [f"{t:.3g}" for t in stops],
-        "slide",
-        int(np.abs(np.log(stops)).argmin()),
-    )
-    return Explorer(
-        title,
-        [slider],
-        [Panel("Weights", "bars", "Most weight", list(events), values, [0])],
-    )
-
-
-def explore_mask(
-    scores: Any, events: Sequence[str], title: str, padding: int = 1
-) -> Explorer:
-    """The weights of T events that ask each other, with and without masks.
-
-    The masks are those of the module: none, causal, and causal with the oldest
-    `padding` events hidden as well.
-
-    Args:
-        scores: (T, T), a row for each event that asks.
-        events: T names, oldest first.
-        title: what there is to see.
-        padding: how many of the oldest events stand for padding in the third choice.
-
-    Raises:
-        ValueError: `scores` is not T x T.
-    """
-    table = torch.as_tensor(scores, dtype=torch.float32).detach().cpu()
-    count = len(events)
-    if table.shape != (count, count) or count == 0:
-        raise ValueError(
-            f"scores {tuple(table.shape)} for {count} events; give a row and a column"
-            " for each"
-        )
-    causal = attention.causal_keep(count, count)
-    filled = causal & (torch.arange(count) >= padding)
-    values = []
-    for keep in (torch.ones_like(causal), causal, filled):
-        weights = attention.softmax(table, keep)
-        hidden = _rounded(weights.masked_fill(~keep, torch.nan), 2)
-        values.append([[None if np.isnan(v) else v for v in row] for row in hidden])
-    masks = ["none", "causal", f"causal, and the oldest {padding} padded"]
-    controls = [
-        Control("mask", masks, start=1),
-        Control("who asks", list(events), start=count - 1),
-    ]
-    panel = Panel(
-        "Weights",
-        "table",
-        "It looks at",
-        list(events),
-        values,
-        [0],
-        row=1,
-        width=WIDTH - LEFT - 40,
-    )
-    return Explorer(title, controls, [panel])
 
 
 def explore_attention(

@@ -3,6 +3,7 @@ which tests are quick."""
 
 import contextlib
 import os
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ SLOW_FILES = (
     "test_first_cell.py",
     "test_gpu_script.py",
     "test_explorer_in_browser.py",
+    "test_widgets.py",
     "test_distributed.py",
     "test_export.py",
     "test_benchmark.py",
@@ -176,3 +178,46 @@ def need(found: bool, what: str) -> None:
         pytest.fail(f"CI lacks {what}")
     if not found:
         pytest.skip(f"needs {what}")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium, without a window."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    need(chromium is not None, "Chromium (apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=chromium,
+            args=["--headless", "--no-sandbox", "--disable-gpu"],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def show(browser):
+    """Opens explorers or widgets on an otherwise empty page; a test fails if a
+    script does."""
+    contexts, errors = [], []
+
+    def shown(*explorers, scripts=True, width=700):
+        context = browser.new_context(
+            java_script_enabled=scripts, viewport={"width": width, "height": 800}
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(120_000)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        body = "".join(explorer.html for explorer in explorers)
+        page.set_content(
+            "<!doctype html><html"
+            f' lang="en"><title>t</title><main><h1>t</h1>{body}</main></html>'
+        )
+        return page
+
+    yield shown
+    for context in contexts:
+        context.close()
+    assert errors == []

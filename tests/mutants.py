@@ -838,8 +838,8 @@ MUTANTS = [
         "ranking/asof",
         (
             "a slate's history holds its own moment",
-            "np.searchsorted(number, rows * span + (times - first)) -",
-            'np.searchsorted(number, rows * span + (times - first), side="right") -',
+            "np.searchsorted(number, rows * span + (times - first))",
+            'np.searchsorted(number, rows * span + (times - first), side="right")',
             "test_ranking_slates.py"
             "::test_a_slates_history_is_all_before_its_moment_and_nothing_of_it",
         ),
@@ -882,8 +882,8 @@ MUTANTS = [
         ),
         (
             "a user's own habit is everybody's",
-            "users.astype(np.int64) * many + items,",
-            "0 * users.astype(np.int64) * many + items,",
+            "users.astype(np.int64) * many + items",
+            "0 * users.astype(np.int64) * many + items",
             "test_how_often_a_user_took_an_item_lately_is_counted_before_the_moment_alone",
         ),
         (

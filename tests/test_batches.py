@@ -65,6 +65,8 @@ def test_parts_of_a_step_and_groups_for_inference_hold_each_row_once():
     groups = list(windows.by_length(events=10))
     assert sorted(np.concatenate(groups)) == list(range(7))
     assert all(len(g) == 1 or len(g) * windows.lengths[g].max() <= 10 for g in groups)
+    windows.device = torch.device("meta")  # as a GPU, which takes many events at once
+    assert len(list(windows.by_length(events=10))) == 1
 
 
 def test_times_never_pass_through_a_float():

@@ -206,7 +206,7 @@ def test_train_says_what_was_dropped_while_reading_and_nothing_where_nothing_was
         f"{len(events) + 3} rows read, {len(events)} kept; dropped: 1 without user, 2"
         " duplicates"
     )
-    assert out.startswith(f"{tmp_path / 'log.csv'}: {read};")
+    assert out.startswith(f"{tmp_path / 'log.csv'}: {read}")
     assert "dropped" not in said(
         capsys, "train", log_file, "--out", tmp_path / "clean", *QUICK
     )

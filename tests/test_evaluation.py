@@ -21,6 +21,7 @@ from attncore.evaluation import (
     evaluate,
     rank_metrics,
     ranks,
+    rows_at_once,
     top_k,
     top_k_in_parts,
 )
@@ -229,6 +230,25 @@ def test_nothing_depends_on_the_batch_size(question, batch_size):
     )
     assert parts.metrics == pytest.approx(whole.metrics, rel=1e-6)
     assert {"hr@1", "ndcg@3", "mrr", "novelty@3", "loss"} <= set(parts.interval)
+
+
+def test_rows_are_scored_together_as_the_catalogue_allows():
+    class Counting(Fixed):
+        def score(self, histories, users=None):
+            asked.append(len(users))
+            return super().score(histories, users)
+
+    for items, at_once in ((40, 1024), (200_000, 41)):
+        asked, rows = [], 1100 if items == 40 else 60
+        questions = holdout([[1]] * rows, [2] * rows, items)
+        row = torch.rand(1, items, generator=torch.Generator().manual_seed(items))
+        scorer = Counting(row.expand(rows, -1))
+        found = evaluate(scorer, questions, bootstrap=0)
+        assert asked == [at_once, rows - at_once]
+        whole = evaluate(scorer, questions, bootstrap=0, batch_size=rows)
+        assert found.metrics == whole.metrics
+    assert rows_at_once(200_000, "cuda") == 1024
+    assert rows_at_once(10**9, "cpu") == 1
 
 
 def test_scores_are_never_written_to():

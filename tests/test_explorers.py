@@ -6,16 +6,12 @@ import re
 from pathlib import Path
 
 import drawing
-import numpy as np
 import pytest
-import torch
-from explorers import explore_attention, explore_mask, explore_runs, explore_temperature
+from explorers import explore_attention, explore_runs
 
 import attncore as ac
-from attncore import attention
 
-FILMS = ["Alien", "Groundhog Day", "Casablanca", "Star Wars"]
-SCORES = torch.tensor([2.60, 0.58, 0.72, 3.03])
+EPOCHS = [{"epoch": i + 1, "loss": 5 - i, "ndcg@10": i / 10} for i in range(3)]
 
 
 def data(explorer):
@@ -51,28 +47,6 @@ def histories(split):
 @pytest.fixture
 def names(log):
     return {item: f"item {item}" for item in log.events["item"].unique()}
-
-
-def test_the_temperature_slider_shows_the_softmax_of_the_module_and_begins_at_one():
-    explorer = explore_temperature(SCORES, FILMS, "Cold or hot?")
-    (slider,), (panel,) = data(explorer)["controls"], data(explorer)["panels"]
-    assert slider["labels"][slider["start"]] == "1"
-    for label, row in zip(slider["labels"], panel["values"], strict=True):
-        assert row == pytest.approx(
-            attention.softmax(SCORES, temperature=float(label)).tolist(), abs=0.01
-        )
-
-
-def test_the_mask_toy_hides_what_the_mask_hides_and_its_rows_sum_to_one():
-    scores = torch.arange(16.0).reshape(4, 4) / 8
-    (panel,) = data(explore_mask(scores, FILMS, "Who looks at whom?"))["panels"]
-    none, causal, padded = panel["values"]
-    assert np.allclose(none, attention.softmax(scores), atol=0.005)
-    for i in range(4):
-        assert [v is None for v in causal[i]] == [j > i for j in range(4)]
-        assert [v is None for v in padded[i]] == [j > i or j == 0 for j in range(4)]
-        assert sum(v for v in causal[i] if v is not None) == pytest.approx(1, abs=0.021)
-    assert padded[1][1] == 1
 
 
 def test_with_target_attention_each_candidate_has_the_weights_that_the_model_gives_it(
@@ -156,8 +130,7 @@ def test_without_candidates_the_five_best_of_each_history_are_taken(
 
 
 def test_learning_curves_hold_every_epoch_of_every_run():
-    long = [{"epoch": i + 1, "loss": 5 - i, "ndcg@10": i / 10} for i in range(3)]
-    explorer = explore_runs({"self": long, "mean": long[:2]}, "Two runs")
+    explorer = explore_runs({"self": EPOCHS, "mean": EPOCHS[:2]}, "Two runs")
     (panel,), (metric, epoch) = data(explorer)["panels"], data(explorer)["controls"]
     assert metric["labels"] == ["loss", "ndcg@10"]
     assert epoch["labels"] == ["1", "2", "3"]
@@ -165,19 +138,17 @@ def test_learning_curves_hold_every_epoch_of_every_run():
 
 
 def test_the_same_explorer_has_the_same_bytes_and_shows_itself_in_a_notebook():
-    one, two = (explore_temperature(SCORES, FILMS, "Cold or hot?") for _ in range(2))
+    one, two = (explore_runs({"self": EPOCHS}, "How did it go?") for _ in range(2))
     assert one.html == two.html == one._repr_html_()
-    assert repr(one) == "Explorer('Cold or hot?'; choose: temperature)"
+    assert repr(one) == "Explorer('How did it go?'; choose: number, epoch)"
 
 
 def test_names_cannot_break_out_of_the_page():
     bad = "</script><b>&"
-    html = explore_temperature(SCORES[:1], [bad], bad).html
+    html = explore_runs({bad: EPOCHS}, bad).html
     assert bad not in html
     assert html.count("</script>") == 2
-    assert data(explore_temperature(SCORES[:1], [bad], bad))["panels"][0]["names"] == [
-        bad
-    ]
+    assert data(explore_runs({bad: EPOCHS}, bad))["panels"][0]["names"] == [bad]
 
 
 def test_the_script_is_short_and_fetches_nothing():
@@ -193,11 +164,6 @@ def test_the_script_is_short_and_fetches_nothing():
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (
-            lambda: explore_temperature(SCORES, FILMS[:3], "t"),
-            r"scores \(4,\) for 3 events; give one number for each",
-        ),
-        (lambda: explore_mask(SCORES, FILMS, "t"), "give a row and a column for each"),
         (lambda: explore_runs({}, "t"), "0 runs; give 1 to 4"),
         (lambda: explore_attention(None, {}, {}, "t"), "at least one history"),
     ],

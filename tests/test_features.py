@@ -1,6 +1,7 @@
 """Attributes become codes and numbers by what training holds, and by nothing else."""
 
 import json
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -349,3 +350,25 @@ def test_a_table_that_is_absent_is_named_with_the_mend():
         FeatureSet.fit(split, item=["kind"])
     with pytest.raises(ac.DataError, match=r"users=$"):
         FeatureSet.fit(split, user=["age"])
+
+
+def test_lists_in_lists_are_refused_where_a_feature_reads_them():
+    items = pd.DataFrame({"item": [1], "deep": [[["a"], ["b"]]]})
+    log = ac.read_interactions(
+        pd.DataFrame({"user": [1] * 4, "item": 1, "time": range(4)}), items=items
+    )
+    with pytest.raises(ac.DataError, match="column 'deep': holds lists in lists"):
+        FeatureSet.fit(ac.leave_one_out(log), item=["deep"])
+
+
+@pytest.mark.parametrize("how", ["zscore", "quantile", "log"])
+def test_numbers_too_large_for_32_bits_are_refused_and_none_overflows(how):
+    table = pd.DataFrame({"x": [1.0, 1.0 + 1e-11, 2.0]})
+    (feature,) = fit_features(table, [f"x:{how}"], "table")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isfinite(feature.encode([3e38, -3e38])).all()
+        with pytest.raises(ac.DataError, match=r"1e\+300 is not a finite number of 32"):
+            feature.encode([1e300])
+        with pytest.raises(ac.DataError, match="table, column 'x': -1e"):
+            fit_features(pd.DataFrame({"x": [1.0, -1e300]}), [f"x:{how}"], "table")

@@ -27,16 +27,7 @@ def complete_journey(archive: zipfile.ZipFile) -> Interactions:
         **dict.fromkeys(["store_id", "quantity", "week"], "int32"),
         **dict.fromkeys(money, "float32"),
     }
-    order = [
-        "user",
-        "item",
-        "time",
-        "basket_id",
-        "store_id",
-        "week",
-        "quantity",
-        *money,
-    ]
+    order = ["user", "item", "time", "basket_id", "store_id", "week", "quantity"]
     products = read("products").rename(columns={"product_id": "item"}).set_index("item")
     size = products["package_size"].radd(", ").fillna("")
     products.insert(
@@ -45,4 +36,6 @@ def complete_journey(archive: zipfile.ZipFile) -> Interactions:
     households = (
         read("demographics").rename(columns={"household_id": "user"}).set_index("user")
     )
-    return Interactions(bought.astype(small)[order], households, products, repeats=True)
+    return Interactions(
+        bought.astype(small)[order + money], households, products, repeats=True
+    )

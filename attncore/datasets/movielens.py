@@ -13,61 +13,18 @@ import pandas as pd
 from attncore.interactions import Interactions
 
 # The columns of u.item, in order.
-GENRES = (
-    *(
-        "unknown",
-        "Action",
-        "Adventure",
-        "Animation",
-        "Children's",
-        "Comedy",
-        "Crime",
-        "Documentary",
-        "Drama",
-    ),
-    *(
-        "Fantasy",
-        "Film-Noir",
-        "Horror",
-        "Musical",
-        "Mystery",
-        "Romance",
-        "Sci-Fi",
-        "Thriller",
-        "War",
-        "Western",
-    ),
+_GENRES = (
+    "unknown|Action|Adventure|Animation|Children's|Comedy|Crime|Documentary|Drama|"
+    "Fantasy|Film-Noir|Horror|Musical|Mystery|Romance|Sci-Fi|Thriller|War|Western"
 )
-
-
 # ML-1M's codes 0 to 20.
-OCCUPATIONS_1M = (
-    *(
-        "other",
-        "academic/educator",
-        "artist",
-        "clerical/admin",
-        "college/grad student",
-        "customer service",
-    ),
-    *(
-        "doctor/health care",
-        "executive/managerial",
-        "farmer",
-        "homemaker",
-        "K-12 student",
-        "lawyer",
-    ),
-    *(
-        "programmer",
-        "retired",
-        "sales/marketing",
-        "scientist",
-        "self-employed",
-        "technician/engineer",
-    ),
-    *("tradesman/craftsman", "unemployed", "writer"),
+_OCCUPATIONS_1M = (
+    "other|academic/educator|artist|clerical/admin|college/grad student|"
+    "customer service|doctor/health care|executive/managerial|farmer|homemaker|"
+    "K-12 student|lawyer|programmer|retired|sales/marketing|scientist|self-employed|"
+    "technician/engineer|tradesman/craftsman|unemployed|writer"
 )
+GENRES, OCCUPATIONS_1M = _GENRES.split("|"), _OCCUPATIONS_1M.split("|")
 
 
 def _table(
@@ -77,19 +34,16 @@ def _table(
 
     `names` are its columns, "zip" is text, nothing is quoted or taken for missing.
     """
-    text = (
-        archive.read(path) if sep != "::" else archive.read(path).replace(b"::", b"\t")
-    )
-    plain: dict[str, Any] = {
-        "quoting": csv.QUOTE_NONE,
-        "keep_default_na": False,
-        "dtype": {"zip": str},
-    }
+    text = archive.read(path)
+    if sep == "::":
+        text, sep = text.replace(b"::", b"\t"), "\t"
     return pd.read_csv(
         io.BytesIO(text),
-        sep=sep[0].replace(":", "\t"),
+        sep=sep,
         names=names.split(),
-        **plain,
+        quoting=csv.QUOTE_NONE,
+        keep_default_na=False,
+        dtype={"zip": str},
         **options,
     )
 
@@ -152,19 +106,12 @@ def _films(
     - "unkonwn", as RecBole has it, is "unknown". The genre "unknown" is no genre.
     - genres: a sorted tuple.
     """
-    spaced = (
-        items["title"]
-        .str.split()
-        .str.join(" ")
-        .replace("unkonwn", "unknown")
-        .astype("str")
-    )
-    parts = spaced.str.extract(
+    spaced = items["title"].str.split().str.join(" ").astype("str")
+    parts = spaced.replace("unkonwn", "unknown").str.extract(
         r"^(?P<title>.*?)(?: ?\((?P<year>\d{4})\)(?: \(T?V\))?)?$"
     )
-    given = (
-        items["year"] if "year" in items else pd.Series(pd.NA, items.index, dtype="str")
-    )
+    none = pd.Series(pd.NA, items.index, dtype="str")
+    given = items.get("year", none)
     year = parts["year"].fillna(given.where(given.str.fullmatch(r"\d{4}", na=False)))
     genres = [tuple(sorted(set(names) - {"unknown"})) for names in items["genres"]]
     films = pd.DataFrame(

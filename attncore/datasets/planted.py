@@ -73,21 +73,13 @@ def planted(
             )
 
     # From 1 January 2024, over a year.
-    start, day, month = (
-        1_704_067_200,
-        86_400,
-        30 * 86_400,
-    )
-    times = (
-        start
-        + draw(365 * day, users, 1)
-        + np.cumsum(60 + draw(day, users, length), axis=1)
-    )
+    start, day, month = 1_704_067_200, 86_400, 30 * 86_400
+    times = start + draw(365 * day, users, 1)
+    times = times + np.cumsum(60 + draw(day, users, length), axis=1)
     # Zipf's law, in integers.
     popularity = np.cumsum(1_000_000 // np.arange(1, items + 1))
-    rank = np.searchsorted(
-        popularity, draw(int(popularity[-1]), users, length), side="right"
-    )
+    drawn = draw(int(popularity[-1]), users, length)
+    rank = np.searchsorted(popularity, drawn, side="right")
     popular = (rank + (times - start) // month * max(1, items // 12)) % items
     noisy = draw(1 << 31, users, length) < int(noise * (1 << 31))
     choice = draw(3, users, length)
@@ -100,9 +92,8 @@ def planted(
             asked = (colour[taken[:, t - 1]] + 1) % colours
             found = latest[row, asked]
             follows = ~noisy[:, t] & (found >= 0)
-            taken[:, t] = np.where(
-                follows, partners[taken[row, found], choice[:, t]], popular[:, t]
-            )
+            partner = partners[taken[row, found], choice[:, t]]
+            taken[:, t] = np.where(follows, partner, popular[:, t])
             cause[:, t] = np.where(follows, found, -1)
         latest[row, colour[taken[:, t]]] = t
 
@@ -119,9 +110,7 @@ def planted(
     about = {
         "title": [f"{name} {i}" for i, name in enumerate(names, 1)],
         "colour": names,
+        "partners": list(map(tuple, (partners + 1).tolist())),
     }
-    ids = pd.Index(np.arange(1, items + 1), name="item")
-    table = pd.DataFrame(
-        {**about, "partners": list(map(tuple, (partners + 1).tolist()))}, index=ids
-    )
+    table = pd.DataFrame(about, pd.Index(np.arange(1, items + 1), name="item"))
     return Interactions(events, items=table, name="planted", repeats=True)

@@ -1,8 +1,7 @@
-"""Stage 1b, continued.
+"""Slates in indices, and what was known at the moment each of them was shown.
 
-Slates in indices, and what was known at the moment each of them was shown. Everything
-here looks strictly before the moment of asking: purchases of that very second, which
-are the answer, are neither in a history nor in a count.
+Everything here looks strictly before the moment of asking: purchases of that very
+second, which are the answer, are neither in a history nor in a count.
 """
 
 from __future__ import annotations
@@ -20,6 +19,11 @@ from attncore.ranking.metrics import logistic_loss, slate_metrics
 from attncore.sequences import Histories, spans
 
 DAY = 86_400  # seconds
+# The arrays of slates that a run folder keeps.
+ARRAYS = (
+    *("items", "offsets", "lists", "users", "times", "stops"),
+    *("clicked", "clicked_offsets"),
+)
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,8 @@ class Known:
         kept = (self.items > 0).sum(1, keepdims=True)
         at = np.maximum(kept - length, 0) + np.arange(min(length, self.items.shape[1]))
         real, at = at < kept, np.minimum(at, max(self.items.shape[1] - 1, 0))
-        columns = (
-            np.where(real, np.take_along_axis(c, at, 1), 0)
-            for c in (self.items, self.counts, self.ages)
-        )
-        return Known(*columns)
+        columns = self.items, self.counts, self.ages
+        return Known(*(np.take_along_axis(c, at, 1) * real for c in columns))
 
 
 @dataclass(frozen=True)
@@ -86,22 +87,18 @@ class IndexedSlates:
 
     def clicked_of(self, slate: int) -> np.ndarray:
         """Which candidates of a slate were clicked: places in its list."""
-        places = self.clicked[
-            self.clicked_offsets[slate] : self.clicked_offsets[slate + 1]
-        ]
-        return places - self.offsets[self.lists[slate]]
+        first, last = self.clicked_offsets[slate : slate + 2]
+        return self.clicked[first:last] - self.offsets[self.lists[slate]]
 
     def only(self, slates: np.ndarray) -> IndexedSlates:
         """The same histories with some of the slates, and the lists that they need."""
         slates = np.asarray(slates)
         lists, where = np.unique(self.lists[slates], return_inverse=True)
-        lengths = np.diff(self.offsets)[lists]
-        offsets = np.append(0, np.cumsum(lengths))
+        lengths, many = np.diff(self.offsets)[lists], np.diff(self.clicked_offsets)
+        offsets, many = np.append(0, np.cumsum(lengths)), many[slates]
         places = spans(self.offsets[lists], lengths)
-        many = np.diff(self.clicked_offsets)[slates]
-        clicked_offsets = np.append(0, np.cumsum(many))
-        at = spans(self.clicked_offsets[slates], many)
         moved = np.repeat(offsets[where] - self.offsets[self.lists[slates]], many)
+        clicked = self.clicked[spans(self.clicked_offsets[slates], many)] + moved
         part = IndexedSlates(
             self.histories,
             self.items[places],
@@ -110,8 +107,8 @@ class IndexedSlates:
             self.users[slates],
             self.times[slates],
             self.stops[slates],
-            (self.clicked[at] + moved).astype(np.int32),
-            clicked_offsets,
+            clicked.astype(np.int32),
+            np.append(0, np.cumsum(many)),
             self.situation.iloc[lists].reset_index(drop=True),
             {name: column[places] for name, column in self.shown.items()},
         )
@@ -170,10 +167,9 @@ class IndexedSlates:
 
     @cached_property
     def _runs(self) -> tuple[np.ndarray, np.ndarray]:
-        """For every event.
+        """The how-manieth event of its user and item each is, and the next one's place.
 
-        The how-manieth of its user and item it is, and the place in the row of the next
-        such. An event is the latest of its item before place p of the row exactly if it
+        An event is the latest of its item before place p of the row exactly if it
         lies before p and the next does not; then the count is how often the item was
         taken before p.
         """
@@ -181,10 +177,8 @@ class IndexedSlates:
         row = np.repeat(np.arange(len(h)), h.lengths)
         # Stable: events of one user and item stay in their order.
         order = np.lexsort((h.items, row))
-        starts = np.ones(len(order), bool)
-        starts[1:] = (row[order][1:] != row[order][:-1]) | (
-            h.items[order][1:] != h.items[order][:-1]
-        )
+        rows, items, starts = row[order], h.items[order], np.ones(len(order), bool)
+        starts[1:] = (rows[1:] != rows[:-1]) | (items[1:] != items[:-1])
         first = np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))
         count = np.empty(len(order), np.int32)
         count[order] = np.arange(len(order)) - first + 1
@@ -211,18 +205,12 @@ class IndexedSlates:
         latest = following[event] >= stops[row]
         row, event = row[latest], event[latest]
         kept = np.bincount(row, minlength=len(users))
-        at = (
-            np.arange(len(row))
-            - np.repeat(np.cumsum(kept) - kept, kept)
-            - np.maximum(kept - length, 0)[row]
-        )
+        first = np.cumsum(kept) - kept + np.maximum(kept - length, 0)
+        at = np.arange(len(row)) - first[row]
         row, event, at = row[at >= 0], event[at >= 0], at[at >= 0]
         shape = len(users), int(np.minimum(kept, length).max(initial=0))
-        items, counts, ages = (
-            np.zeros(shape, np.int32),
-            np.zeros(shape, np.int64),
-            np.zeros(shape, np.int64),
-        )
+        items = np.zeros(shape, np.int32)
+        counts, ages = np.zeros((2, *shape), np.int64)
         items[row, at] = self.histories.items[event]
         counts[row, at] = count[event]
         ages[row, at] = times[row] - self.histories.times[event]
@@ -230,10 +218,10 @@ class IndexedSlates:
 
     @cached_property
     def _clock(self) -> tuple[int, int]:
-        """The first time of an event, and the span.
+        """The first time of an event, and the span to just behind the last.
 
-        A key and a time are one number, key * span + time - first. The span goes to
-        just behind the last event; whoever asks later is told of all events.
+        A key and a time are one number, key * span + time - first. Whoever asks later
+        is told of all events.
         """
         times = self.histories.times
         first = int(times.min(initial=0))
@@ -249,10 +237,7 @@ class IndexedSlates:
 
     @cached_property
     def _by_user(self) -> tuple[np.ndarray, int]:
-        """All events sorted by user, item and time as one number each.
-
-        The key is user * the int + item.
-        """
+        """The same by user, item and time; the key is user * the int + item."""
         h, (first, span) = self.histories, self._clock
         many = int(max(h.items.max(initial=0), self.items.max(initial=0))) + 1
         users = np.repeat(np.arange(len(h), dtype=np.int64), h.lengths)
@@ -263,9 +248,9 @@ class IndexedSlates:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Where among sorted numbers those of a key in the `days` before a time are."""
         first, span = self._clock
-        base = keys.astype(np.int64) * span - first
+        base = keys.astype(np.int64) * span
         low, high = (
-            base + np.clip(when, first, first + span - 1)
+            base + np.clip(when - first, 0, span - 1)
             for when in (times - int(days * DAY), times)
         )
         return np.searchsorted(number, low), np.searchsorted(number, high)
@@ -288,9 +273,8 @@ class IndexedSlates:
         All arrays are of one shape; user -1 took nothing.
         """
         number, many = self._by_user
-        low, high = self._before(
-            number, users.astype(np.int64) * many + items, times, days
-        )
+        keys = users.astype(np.int64) * many + items
+        low, high = self._before(number, keys, times, days)
         return high - low
 
     @cached_property
@@ -315,27 +299,12 @@ class IndexedSlates:
             self._sums[name] = np.append(0.0, np.cumsum(ordered, dtype=np.float64))
         low, high = self._before(self._by_item[0], items, times, days)
         total = self._sums[name][high] - self._sums[name][low]
-        return np.divide(
-            total, high - low, out=np.full(np.shape(total), np.nan), where=high > low
-        )
+        return np.where(high > low, total, np.nan) / np.maximum(high - low, 1)
 
     def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Arrays for a file, and the rest as plain values; without the histories."""
-        names = (
-            "items",
-            "offsets",
-            "lists",
-            "users",
-            "times",
-            "stops",
-            "clicked",
-            "clicked_offsets",
-        )
-        arrays = {f"slate_{name}": getattr(self, name) for name in names}
-        about: dict[str, Any] = {
-            "situation": self.situation.to_dict("list"),
-            "shown": {},
-        }
+        arrays = {f"slate_{name}": getattr(self, name) for name in ARRAYS}
+        about = {"situation": self.situation.to_dict("list"), "shown": {}}
         for number, (name, column) in enumerate(self.shown.items()):
             arrays[f"slate_shown_{number}"] = column.codes
             about["shown"][name] = column.categories.tolist()
@@ -349,24 +318,13 @@ class IndexedSlates:
         histories: Histories,
     ) -> IndexedSlates:
         """What `to_arrays` gave."""
-        names = (
-            "items",
-            "offsets",
-            "lists",
-            "users",
-            "times",
-            "stops",
-            "clicked",
-            "clicked_offsets",
-        )
         shown = {
             name: pd.Categorical.from_codes(arrays[f"slate_shown_{number}"], values)
             for number, (name, values) in enumerate(about["shown"].items())
         }
-        plain: dict[str, Any] = {name: arrays[f"slate_{name}"] for name in names}
-        return cls(
-            histories, situation=pd.DataFrame(about["situation"]), shown=shown, **plain
-        )
+        plain: dict[str, Any] = {name: arrays[f"slate_{name}"] for name in ARRAYS}
+        situation = pd.DataFrame(about["situation"])
+        return cls(histories, situation=situation, shown=shown, **plain)
 
 
 class SlateScorer(Protocol):
@@ -386,9 +344,7 @@ def events_before(
     """How many events of each row lie strictly before each time."""
     first = int(min(histories.times.min(initial=0), times.min(initial=0)))
     span = int(max(histories.times.max(initial=0), times.max(initial=0))) - first + 1
-    number = np.repeat(np.arange(len(histories)), histories.lengths) * span + (
-        histories.times - first
-    )
-    return (
-        np.searchsorted(number, rows * span + (times - first)) - histories.offsets[rows]
-    )
+    row = np.repeat(np.arange(len(histories)), histories.lengths)
+    number = row * span + (histories.times - first)
+    places = np.searchsorted(number, rows * span + (times - first))
+    return places - histories.offsets[rows]

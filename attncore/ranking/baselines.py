@@ -1,7 +1,6 @@
-"""What ranking slates has to beat.
+"""What ranking slates has to beat: what all buy this week, what this user always buys.
 
-What everybody buys this week, and what this household always buys. Both are asked,
-saved and loaded like a `Ranker`.
+Both are asked, saved and loaded like a `Ranker`.
 """
 
 from __future__ import annotations
@@ -45,10 +44,7 @@ class SlateBaseline:
         self.learned: Learned = {}  # the histories tell all that is counted
 
     def score_slate(self, slates: IndexedSlates, row: int) -> np.ndarray:
-        """Places of a slate's candidates, float32.
-
-        0 is the lowest, ties share a place.
-        """
+        """Places of a slate's candidates, float32; 0 is the lowest, ties share one."""
         user, stop = slates.users[row], int(slates.stops[row])
         start = slates.histories.offsets[user]
         past = slates.histories.items[start : start + stop]
@@ -122,10 +118,8 @@ class PopularLately(SlateBaseline):
     def _scores(
         self, slates: IndexedSlates, items: np.ndarray, time: Any, past: np.ndarray
     ) -> np.ndarray:
-        return _places(
-            slates.count_lately(items, time, self.days),
-            slates.count_lately(items, time, 90),
-        )
+        lately = slates.count_lately(items, time, self.days)
+        return _places(lately, slates.count_lately(items, time, 90))
 
 
 class PersonalHabit(SlateBaseline):
@@ -150,9 +144,6 @@ class PersonalHabit(SlateBaseline):
 
 
 def _places(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Place of each pair of counts in their order, first counts first.
-
-    Float32 holds places exactly.
-    """
+    """Place of each pair of counts in their order, which float32 holds exactly."""
     both = first.astype(np.int64) * (int(second.max(initial=0)) + 1) + second
     return np.unique(both, return_inverse=True)[1].astype(np.float32)

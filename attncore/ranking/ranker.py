@@ -22,12 +22,7 @@ from torch import Tensor, nn
 from attncore.batches import Sampler
 from attncore.config import Loss, RankerConfig, TrainingConfig
 from attncore.distributed import Group
-from attncore.embedding import (
-    FeatureEmbedding,
-    ItemEmbedding,
-    UserSide,
-    feature_table,
-)
+from attncore.embedding import FeatureEmbedding, ItemEmbedding, UserSide, feature_table
 from attncore.encoders import TargetAttention
 from attncore.errors import DataError
 from attncore.features import FIRST, FeatureSet
@@ -116,12 +111,8 @@ class Ranker(nn.Module):
             self.match = MatchBias(1 + len(self.matched), c.heads)
         encoders = {"target": TargetAttention, "mean": MeanOfPast}
         self.encoder: nn.Module = encoders[c.attention](c)
-        self.output = nn.Sequential(
-            nn.Linear(3 * width, width),
-            nn.GELU(),
-            Dropout(c.dropout),
-            nn.Linear(width, 1),
-        )
+        joined = nn.Linear(3 * width, width), nn.GELU(), Dropout(c.dropout)
+        self.output = nn.Sequential(*joined, nn.Linear(width, 1))
         for vectors in (self.count, self.age):
             nn.init.normal_(vectors.weight, std=0.02)
             with torch.no_grad():
@@ -323,6 +314,7 @@ class Ranker(nn.Module):
         """
         slates, names = self.split.slates, {one.name for one in self.features.situation}
         assert isinstance(slates, IndexedSlates)
+        # What is read of the events, not of the slates.
         columns = names & set(self.split.histories.attributes)
         columns -= {*slates.shown, *slates.situation}
         save_model(folder, self, "ranker", about, sorted(columns), only_weights)
@@ -348,24 +340,17 @@ class Ranker(nn.Module):
         """Random training slates of each user."""
         slates = split.slates
         assert isinstance(slates, IndexedSlates)
-        windows = SlateWindows(
-            slates,
-            self.features.situation,
-            self.config.length,
-            self.device,
-            len(split.users),
-            split.valid.protocol["valid_from"],
-            config.negatives,
-        )
+        how = self.features.situation, self.config.length, self.device
+        until = split.valid.protocol["valid_from"]
+        windows = SlateWindows(slates, *how, len(split.users), until, config.negatives)
         return Sampler(windows, config, group, split.sharded)
 
     def windows(self, slates: IndexedSlates) -> SlateWindows:
         """Windows on some slates, kept until others are asked for."""
         kept = self.__dict__.get("_asked_windows")
         if kept is None or kept.slates is not slates or kept.device != self.device:
-            situation, length = self.features.situation, self.config.length
-            kept = SlateWindows(slates, situation, length, self.device)
-            self.__dict__["_asked_windows"] = kept
+            how = self.features.situation, self.config.length, self.device
+            kept = self.__dict__["_asked_windows"] = SlateWindows(slates, *how)
         return kept
 
     def take_weights(self, weights: Mapping[str, Tensor]) -> None:
@@ -373,10 +358,7 @@ class Ranker(nn.Module):
         take_weights(self, weights)
 
     def _things(self, items: Tensor, none: int) -> list[Tensor]:
-        """What an item can share with another: itself, and each of its categories.
-
-        It is `none` where that is unknown.
-        """
+        """What an item can share: itself, and each category; `none` where unknown."""
         things = [items.masked_fill(items == 0, none)]
         if self.item.features is not None:
             codes = self.item.features.codes()
@@ -406,10 +388,7 @@ def _fitted(config: RankerConfig, split: Split) -> FeatureSet:
 
 
 def _log_odds(split: Split) -> float:
-    """Log-odds of a candidate being clicked, over all slates there are for training.
-
-    Where there are none, as in a run folder, over all slates.
-    """
+    """Log-odds of a click over the slates of training; over all in a run folder."""
     slates = split.slates
     assert isinstance(slates, IndexedSlates)
     before = np.searchsorted(slates.times, split.valid.protocol["valid_from"])

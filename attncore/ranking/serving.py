@@ -18,7 +18,7 @@ from torch import Tensor
 from attncore.config import RankerConfig
 from attncore.errors import DataError
 from attncore.evaluation import top_k
-from attncore.features import Feature, FeatureSet
+from attncore.features import FeatureSet
 from attncore.layers import evaluating
 from attncore.ranking.asof import DAY, IndexedSlates, Known
 from attncore.ranking.batches import (
@@ -90,21 +90,13 @@ class Question:
 
     def batch(self, model: RankerLike, without: int | None = None) -> SlateBatch:
         """The question as tensors; the past is without one of its items where asked."""
-        whole = self.whole
+        known, length = self.whole, model.config.length
         if without is not None:
-            kept = whole.items[0] != without
-            columns = (whole.items, whole.counts, whole.ages)
-            whole = Known(*(column[:, kept] for column in columns))
-        return slate_batch(
-            self.slates,
-            whole,
-            model.config.length,
-            np.array([self.user]),
-            self.items,
-            self.now,
-            self.situation,
-            without,
-        ).to(model.device)
+            kept = known.items[0] != without
+            columns = (known.items, known.counts, known.ages)
+            known = Known(*(column[:, kept] for column in columns))
+        asked = np.array([self.user]), self.items, self.now, self.situation
+        return slate_batch(self.slates, known, length, *asked, without).to(model.device)
 
 
 def recommend(
@@ -158,9 +150,8 @@ def attention(
         _weights(model, question.batch(model), question.whole, labels, labels)
         for question, labels in asked
     ]
-    return pd.concat(
-        frames, keys=range(len(frames)), names=["history", None]
-    ).reset_index("history")
+    found = pd.concat(frames, keys=range(len(frames)), names=["history", None])
+    return found.reset_index("history")
 
 
 def slate_attention(
@@ -193,19 +184,19 @@ def erasure(
     asked = _best_of_each(model, users, histories, candidates, situation)
     for number, (question, labels) in enumerate(asked):
         past = question.whole.newest(model.config.length).items[0]
-        past = past[past > 0].tolist()
+        past = past[past > 0]
         asking = evaluating(model)
         with torch.no_grad():
             scores = [
                 asking.scores(question.batch(model, without))[0].float().cpu().numpy()
-                for without in (None, *past)
+                for without in (None, *past.tolist())
             ]
         drop = scores[0] - np.stack(scores)[1:]  # (past items, candidates)
         item, candidate = (axis.ravel() for axis in np.indices(drop.shape))
         columns = {
             "history": number,
             "candidate": np.array(labels, object)[candidate],
-            "item": model.split.items.decode(np.array(past, int))[item],
+            "item": model.split.items.decode(past)[item],
             "drop": drop.ravel(),
         }
         frames.append(pd.DataFrame(columns))
@@ -238,7 +229,8 @@ def _asking(
     """A function that makes the question of a user row, or else of a list of items."""
     slates, told = model.split.slates, dict(situation or {})
     assert isinstance(slates, IndexedSlates)
-    names = [feature.name for feature in model.features.situation]
+    features = model.features.situation
+    names = [feature.name for feature in features]
     for name in told:
         if name not in names and name not in slates.situation:
             known = ", ".join(names)
@@ -255,11 +247,16 @@ def _asking(
             items = model.split.items.encode(candidates)[None]
             places = np.array([[shown.get(item, -1) for item in items[0]]])
         where = np.array([[which]]), np.maximum(places, 0), items, now
-        codes = Situations(model.features.situation, slates)(*where)
-        for feature in model.features.situation:
-            codes[feature.name] = _told(
-                feature, codes[feature.name], slates, places, told
-            )
+        codes = Situations(features, slates)(*where)
+        for feature in features:
+            name = feature.name
+            if name in told:
+                code = torch.from_numpy(feature.encode([told[name]]))
+                codes[name] = code.expand(items.shape)
+            elif name in slates.shown:
+                # A candidate that the list lacks was shown nowhere that we know.
+                unknown = torch.from_numpy(feature.encode([None]))
+                codes[name][torch.from_numpy(places < 0)] = unknown
         if past is None:
             stop = slates.histories.lengths[[user]]
             whole = slates.known(np.array([user]), stop, now[0], ALL)
@@ -268,24 +265,6 @@ def _asking(
         return Question(slates, whole, user, items, now, codes)
 
     return ask
-
-
-def _told(
-    feature: Feature,
-    column: Tensor,
-    slates: IndexedSlates,
-    places: np.ndarray,
-    told: Mapping[str, Any],
-) -> Tensor:
-    """The codes of a feature of the situation, with what the asker tells."""
-    if feature.name in told:
-        code = torch.from_numpy(feature.encode([told[feature.name]]))
-        return code.expand(column.shape)
-    if feature.name in slates.shown:
-        # A candidate that the list lacks was shown nowhere that we know.
-        unknown = torch.from_numpy(feature.encode([None]))
-        return torch.where(torch.from_numpy(places < 0), unknown, column)
-    return column
 
 
 def _list_for(
@@ -319,11 +298,11 @@ def _best_of_each(
     found = []
     picked = recommend(model, users, histories, situation=situation)
     for number, picks in enumerate(picked):
-        user = None if users is None else users[number : number + 1]
-        history = None if histories is None else histories[number : number + 1]
-        (one,) = questions(model, user, history, picks.items, situation)
-        found.append((one, picks.items))
-    return found
+        one = slice(number, number + 1)
+        user = None if users is None else users[one]
+        history = None if histories is None else histories[one]
+        found += questions(model, user, history, picks.items, situation)
+    return [(one, picks.items) for one, picks in zip(found, picked, strict=True)]
 
 
 def _weights(

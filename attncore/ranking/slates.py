@@ -1,9 +1,8 @@
-"""Stage 1a, continued.
+"""Slates: the candidates that were shown at a moment, and which were clicked.
 
-Slates, the candidates that were shown at a moment, and which of them were clicked. What
-is shown depends on where and when, not on who looks: all baskets of one store in one
-week saw the same promotions. So a list of candidates is kept once, in flat arrays of
-small integers, and slates point to it.
+What is shown depends on where and when, not on who looks: all baskets of one store in
+one week saw the same promotions. So a list of candidates is kept once, in flat arrays
+of small integers, and slates point to it.
 """
 
 from __future__ import annotations
@@ -70,14 +69,11 @@ class Slates:
             and bool((np.diff(self.times) >= 0).all())
         )
         if fits and n:
-            of = np.repeat(self.lists, np.diff(self.clicked_offsets))
             fits = self.lists.min() >= 0 and self.lists.max() < lists
-            fits = fits and bool(
-                (
-                    (self.clicked >= self.offsets[of])
-                    & (self.clicked < self.offsets[of + 1])
-                ).all()
-            )
+        if fits and n:
+            of = np.repeat(self.lists, np.diff(self.clicked_offsets))
+            first, last = self.offsets[of], self.offsets[of + 1]
+            fits = bool(((self.clicked >= first) & (self.clicked < last)).all())
         if not fits:
             raise DataError(
                 "slates: their arrays do not fit together; build them with"
@@ -88,11 +84,12 @@ class Slates:
         return len(self.lists)
 
     def __repr__(self) -> str:
-        lists = (
-            f"{len(self.offsets) - 1:,} lists of"
-            f" {len(self.items) / max(len(self.offsets) - 1, 1):,.0f} on average"
+        lists = len(self.offsets) - 1
+        return (
+            f"Slates({len(self):,} moments, {lists:,} lists of"
+            f" {len(self.items) / max(lists, 1):,.0f} on average,"
+            f" {len(self.clicked):,} clicked)"
         )
-        return f"Slates({len(self):,} moments, {lists}, {len(self.clicked):,} clicked)"
 
     @property
     def candidates(self) -> pd.Index:
@@ -119,10 +116,7 @@ class Slates:
         )
 
     def only_users(self, users: Sequence[Any]) -> Slates:
-        """The slates that were shown to some users alone.
-
-        The lists stay as they are.
-        """
+        """The slates that were shown to some users; the lists stay as they are."""
         kept = np.isin(self.users, np.asarray(users))
         many = np.diff(self.clicked_offsets)
         return replace(
@@ -176,28 +170,23 @@ class Slates:
             name: promotions[name].astype("category").cat
             for name in ("item", *by, *shown)
         }
-        sizes = {name: len(column.categories) for name, column in known.items()}
-        places = _joined(
-            [known[name].codes.to_numpy() for name in by], [sizes[name] for name in by]
-        )
         own = {
             name: known[name].categories.get_indexer(pd.Index(events[name]))
             for name in ("item", *by)
         }
+        sizes = {name: len(column.categories) for name, column in known.items()}
+        wide = [sizes[name] for name in by]
+        places = _joined([known[name].codes.to_numpy() for name in by], wide)
         found = np.all([code >= 0 for code in own.values()], axis=0)
-        asked = np.where(
-            found, _joined([own[name] for name in by], [sizes[name] for name in by]), 0
-        )
-        used = np.zeros(max(math.prod(sizes[name] for name in by), 1), bool)
+        asked = np.where(found, _joined([own[name] for name in by], wide), 0)
+        used = np.zeros(max(math.prod(wide), 1), bool)
         used[asked[found]] = True
         number = np.cumsum(used) - 1  # of the lists that some moment saw
 
         kept, parts = used[places], ("item", *shown)
-        codes = [
-            number[places[kept]],
-            *(known[name].codes.to_numpy()[kept] for name in parts),
-        ]
-        key = np.sort(_joined(codes, [1, *(sizes[name] for name in parts)]))
+        codes = [known[name].codes.to_numpy()[kept] for name in parts]
+        wide = [1, *(sizes[name] for name in parts)]
+        key = np.sort(_joined([number[places[kept]], *codes], wide))
         how: dict[str, np.ndarray] = {}
         for name in reversed(shown):
             key, how[name] = np.divmod(key, sizes[name])

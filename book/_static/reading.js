@@ -75,7 +75,7 @@
     const safe = words.map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
     const found = new RegExp(`(${safe.map((w) => (/^\w/.test(w) ? `\\b${w}\\w*` : w)).join("|")})`, "gi");
     const walker = document.createTreeWalker(document.querySelector("article"), NodeFilter.SHOW_TEXT, (node) =>
-      node.parentElement.closest("script, style, svg, mjx-container, .math, mark, .attncore-explorer")
+      node.parentElement.closest("script, style, svg, mjx-container, .math, mark, .attncore-explorer, .widget")
         ? NodeFilter.FILTER_REJECT : NodeFilter.FILTER_ACCEPT);
     const texts = [];
     while (walker.nextNode()) if (walker.currentNode.data.search(found) >= 0) texts.push(walker.currentNode);

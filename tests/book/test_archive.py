@@ -146,6 +146,7 @@ def test_it_holds_every_result_and_all_that_lies_beside_the_notebooks(packed):
         names = {name.partition("/")[2] for name in held.namelist()}
         assert {entry.external_attr >> 16 for entry in held.infolist()} == {0o100644}
     patterns = ["attncore/**/*.py", "attncore/py.typed", "book/explorer*.*"]
+    patterns += ["book/widget*.*"]
     patterns += ["book/*.ipynb", "book/data/*.csv", "book/check*.py"]
     patterns += ["tests/bench/results/*.json", "tests/bench/results/*.npz"]
     for pattern in patterns:

@@ -1,15 +1,10 @@
 """The attention explorer in a real browser: with a mouse, with a keyboard, without
 scripts and on paper."""
 
-import shutil
-
 import pytest
-import torch
-from conftest import need
 from drawing import Control, Explorer, Panel
-from explorers import explore_mask, explore_runs, explore_temperature
+from explorers import explore_runs
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.browser
 FILMS = ["Alien", "Groundhog Day", "Casablanca", "Star Wars"]
 EPOCHS = [{"epoch": i + 1, "loss": 5 - i / 3, "ndcg@10": i / 100} for i in range(8)]
@@ -59,55 +54,9 @@ def people() -> Explorer:
 
 
 EXPLORERS = {
-    "temperature": explore_temperature(
-        torch.tensor([2.60, 0.58, 0.72, 3.03]), FILMS, "Cold or hot?"
-    ),
-    "mask": explore_mask(
-        torch.arange(16.0).reshape(4, 4) / 8, FILMS, "Who looks at whom?"
-    ),
     "runs": explore_runs({"self": EPOCHS, "mean": EPOCHS[:5]}, "Two runs"),
     "people": people(),
 }
-
-
-@pytest.fixture(scope="module")
-def browser():
-    need(CHROMIUM is not None, "Chromium (apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--headless", "--no-sandbox", "--disable-gpu"],
-        )
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def show(browser):
-    """Opens explorers on an otherwise empty page; a test fails if a script does."""
-    contexts, errors = [], []
-
-    def shown(*explorers, scripts=True, width=700):
-        context = browser.new_context(
-            java_script_enabled=scripts, viewport={"width": width, "height": 800}
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(120_000)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        body = "".join(explorer.html for explorer in explorers)
-        page.set_content(
-            "<!doctype html><html"
-            f' lang="en"><title>t</title><main><h1>t</h1>{body}</main></html>'
-        )
-        return page
-
-    yield shown
-    for context in contexts:
-        context.close()
-    assert errors == []
 
 
 def said(page, panel=0):
@@ -152,28 +101,6 @@ def test_without_scripts_there_is_a_picture_with_a_name_and_no_dead_control(show
         "history Ann · head 1 · candidate Blade Runner"
         in page.locator(".ac-state").text_content()
     )
-
-
-def test_the_slider_changes_the_figure_by_keyboard(show):
-    page = show(EXPLORERS["temperature"])
-    before = page.locator("rect").nth(3).get_attribute("width")
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.type") == "range"
-    page.keyboard.press("Home")
-    assert said(page) == "Most weight: Star Wars 0.99, Alien 0.01, Groundhog Day 0.00."
-    assert float(page.locator("rect").nth(3).get_attribute("width")) > float(before)
-    page.keyboard.press("End")
-    assert said(page) == "Most weight: Alien 0.25, Groundhog Day 0.25, Casablanca 0.25."
-    assert page.locator("input").get_attribute("aria-valuetext") == "100"
-
-
-def test_the_mask_can_be_taken_off_and_each_row_read_out(show):
-    page = show(EXPLORERS["mask"])
-    page.locator("select").nth(1).select_option(label="Alien")
-    assert said(page) == "It looks at: Alien 1.00."
-    page.locator("select").first.select_option(label="none")
-    assert said(page).count(" 0.") == 4
-    assert page.locator("g.ac-chosen text").first.text_content() == "Alien"
 
 
 def test_pointing_at_a_candidate_is_a_look_and_a_click_chooses(show):
@@ -272,7 +199,7 @@ def test_the_learning_curve_walks_through_the_epochs(show):
 
 
 def test_explorers_on_one_page_do_not_disturb_each_other(show):
-    page = show(EXPLORERS["people"], EXPLORERS["people"], EXPLORERS["temperature"])
+    page = show(EXPLORERS["people"], EXPLORERS["people"], EXPLORERS["runs"])
     page.locator(".attncore-explorer").nth(1).locator("label", has_text="Heat").click()
     assert said(page, 0) == "Most weight: Alien 0.70, Star Wars 0.30."
     assert said(page, 2) == "Most weight: Star Wars 0.60, Alien 0.40."

@@ -337,7 +337,7 @@ def test_explorers_are_dark_on_a_dark_page(html, visit):
     page = visit(scheme="dark")
     settled(page, html / "book" / "explorers.html")
     light = page.eval_on_selector_all(
-        ".attncore-explorer",
+        ".attncore-explorer, .widget",
         """roots => roots.flatMap(root => {
             const grounds = [];
             for (let node = root; node; node = node.parentElement)
@@ -350,6 +350,28 @@ def test_explorers_are_dark_on_a_dark_page(html, visit):
     for ground, ink in light:
         assert luminance(ground) < 0.05
         assert luminance(ink) > 0.4
+
+
+def test_the_map_of_the_stages_says_where_the_reader_is(html, visit):
+    page = visit(width=390)
+    settled(page, html / "book" / "intro.html")
+    there = page.locator("nav.stages a").evaluate_all("all => all.map(a => a.href)")
+    assert len(there) == 6
+    assert page.locator("nav.stages .lit").count() == 0
+    for address in there:
+        page.goto(address)
+        assert page.locator("nav.stages [aria-current=step]").evaluate(
+            "a => a.href"
+        ) in (page.url)
+    settled(page, html / "book" / "14_sequential.html")
+    assert page.locator("nav.stages .lit").count() == 4
+    settled(page, html / "book" / "16_explaining.html")
+    assert page.locator("nav.stages").count() == 0
+
+
+def test_a_name_of_the_module_links_to_the_chapters_that_use_it(html):
+    page = (html / "book" / "api" / "attention.html").read_text(encoding="utf-8")
+    assert re.search(r"Explained in <a[^>]*04_attention_layer", page)
 
 
 @pytest.mark.parametrize("name", ["02_query_key_value", "13_contextual", "notation"])

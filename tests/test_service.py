@@ -1,0 +1,164 @@
+"""Facts about the example service, `book/service.py`, on a log with text ids."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pandas as pd
+import pytest
+import service
+from fastapi.testclient import TestClient
+
+import attncore as ac
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    rows = [
+        {"user": f"u:{u}", "item": f"i,{(u * 3 + n * (1 + u % 3)) % 20}", "time": n}
+        for u in range(12)
+        for n in range(6)
+    ]
+    log = ac.Interactions.from_frame(pd.DataFrame(rows), name="shop")
+    config = ac.RecommenderConfig(width=8, heads=2, blocks=1, length=10)
+    folder = tmp_path_factory.mktemp("service") / "run"
+    ac.Recommender(config, ac.leave_one_out(log)).save(folder)
+    return folder
+
+
+@pytest.fixture
+def web(run, monkeypatch):
+    monkeypatch.setenv("ATTNCORE_RUN", str(run))
+    with TestClient(service.app) as client:
+        yield client
+
+
+def test_answers_are_those_of_the_model(run, web):
+    model = ac.load(run)
+    for asked, told in (
+        ({"users": ["u:3"]}, {"user": "u:3"}),
+        ({"histories": [["i,3", "i,7"]]}, {"history": ["i,3", "i,7"]}),
+        ({"histories": [["i,3"]]}, {"user": "u:3", "history": ["i,3"]}),
+        ({"histories": [["i,3"]]}, {"user": "nobody", "history": ["i,3"]}),
+    ):
+        filters = {
+            "k": 4,
+            "exclude": ["i,5", "gone"],
+            "only": [f"i,{n}" for n in range(15)],
+        }
+        answer = web.post("/recommend", json=told | filters)
+        (wanted,) = model.recommend(**asked, **filters)
+        assert answer.status_code == 200
+        found = answer.json()
+        assert found["items"] == wanted.items
+        assert (found["by"], found["unknown"]) == ("model", [])
+        assert found["version"] == web.get("/health").json()["version"]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [{}, {"user": "nobody"}, {"history": []}, {"history": ["gone", "gone too"]}],
+)
+def test_who_is_unknown_gets_what_is_popular(run, web, question):
+    split = ac.load(run).split
+    answer = web.post("/recommend", json=question | {"k": 3}).json()
+    wanted = ac.baselines.Popularity(split).recommend(histories=[[]], k=3)[0].items
+    assert answer["items"] == wanted
+    assert answer["by"] == "popularity"
+    assert answer["unknown"] == question.get("history", [])
+
+
+def test_unknown_items_of_a_history_are_named_and_passed_over(run, web):
+    told = {"history": ["i,3", "new", "i,7"], "k": 3}
+    answer = web.post("/recommend", json=told).json()
+    (wanted,) = ac.load(run).recommend(histories=[["i,3", "i,7"]], k=3)
+    assert (answer["items"], answer["unknown"]) == (wanted.items, ["new"])
+
+
+def test_health_says_what_is_served(run, web):
+    told = web.get("/health").json()
+    split = ac.load(run).split
+    version = told.pop("version")
+    assert len(version) == 12
+    assert told == {"data": "shop", "users": 12, "items": len(split.items)}
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "says"),
+    [
+        ('{"k": 0}', 422, "k: Input should be greater than or equal to 1"),
+        ('{"k": 101}', 422, "k: Input should be less"),
+        ('{"history": "i,3"}', 422, "history: Input should be a valid list"),
+        ('{"past": ["i,3"]}', 422, "past: Extra inputs"),
+        ("[1", 422, "JSON"),
+        ("", 422, "the request: Field required"),
+        ('{"history": [[1]]}', 422, "history.0"),
+    ],
+)
+def test_a_bad_question_is_one_line(web, content, status, says):
+    json = {"content-type": "application/json"}
+    answer = web.post("/recommend", content=content, headers=json)
+    assert answer.status_code == status
+    assert list(answer.json()) == ["error"]
+    line = answer.json()["error"]
+    assert says in line
+    assert "\n" not in line
+
+
+def test_a_wrong_address_or_method_is_one_line(web):
+    assert web.get("/nowhere").json() == {"error": "Not Found"}
+    assert web.get("/recommend").json() == {"error": "Method Not Allowed"}
+
+
+def test_numbers_as_ids_are_accepted_as_numbers_or_text(tmp_path, monkeypatch):
+    frame = pd.DataFrame(
+        [(u, (u + n) % 9 + 1, n) for u in range(9) for n in range(5)],
+        columns=["user", "item", "time"],
+    )
+    split = ac.leave_one_out(ac.Interactions.from_frame(frame))
+    config = ac.RecommenderConfig(width=8, heads=1, blocks=1, length=5)
+    ac.Recommender(config, split).save(tmp_path / "run")
+    monkeypatch.setenv("ATTNCORE_RUN", str(tmp_path / "run"))
+    with TestClient(service.app) as web:
+        one = web.post("/recommend", json={"history": [3, 4], "k": 2}).json()
+        other = web.post("/recommend", json={"history": ["3", "4"], "k": 2}).json()
+        assert one["items"] == other["items"]
+        assert all(isinstance(item, int) for item in one["items"])
+        wrong = web.post("/recommend", json={"history": ["three"]})
+        assert wrong.status_code == 400
+        assert wrong.json() == {
+            "error": "unknown item 'three': an id of this log is an integer"
+        }
+
+
+def test_two_workers_serve_the_file_by_its_name(run):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(ROOT / "book")]
+    command += ["service:app", "--workers", "2", "--port", str(port)]
+    server = subprocess.Popen(
+        command,
+        env=os.environ | {"ATTNCORE_RUN": str(run)},
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        answer, until = None, time.monotonic() + 120
+        while answer is None and time.monotonic() < until:
+            try:
+                answer = httpx.get(f"http://127.0.0.1:{port}/health", timeout=5)
+            except httpx.TransportError:
+                assert server.poll() is None, server.stderr.read().decode()
+                time.sleep(0.2)
+        assert answer.json()["data"] == "shop"
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
