@@ -238,7 +238,8 @@ def train(
         test: the test events, where it is.
         resume: go on from the run folder's newest checkpoint, if any.
         overwrite: replace a finished run that the folder holds.
-        go_on: begin with what that run has learned from an earlier, smaller log.
+        go_on: begin with what this run has learned, for a log that has grown since; the
+            model is made as it was.
         on_all: train once more, on all events, for the epochs that validation chose,
             into another run folder: the one to serve.
     """
@@ -267,11 +268,10 @@ def train(
                 "split": parts.valid.protocol["split"],
             }
             if go_on is None:
-                model: Any = new_model(recommender, parts, training.seed)
-            elif recommender != MODEL:
-                raise DataError(f"--go-on: the model is that of {go_on}; give no other")
+                model = new_model(recommender, parts, training.seed)
             else:
-                model = ac.go_on(ac.load(go_on), parts)
+                model = gone_on(go_on, recommender, parts)
+                about["goes_on_from"] = go_on
         run = ac.fit(model, parts, training, out, about, resume, overwrite=overwrite)
         reports = beside_baselines(model, parts, parts.valid, group, run.valid)
         if group.is_rank_0:
@@ -305,6 +305,24 @@ def divided(
         return ac.split_by_session(log, seconds)
     by_time = split == "time" or (split is None and log.slates is not None)
     return ac.split_by_time(log) if by_time else ac.leave_one_out(log)
+
+
+def gone_on(
+    run: str, config: ac.RecommenderConfig, split: ac.Split
+) -> ac.Recommender | ac.Ranker:
+    """The model of a run for a grown log.
+
+    Raises:
+        DataError: the run is a baseline's, or options ask for another model.
+    """
+    model: Any = ac.load(run)
+    if not isinstance(model, ac.Recommender | ac.Ranker):
+        raise DataError(f"--go-on {run}: is a baseline, which learns nothing on")
+    if config not in (MODEL, model.config):
+        raise DataError(
+            f"--go-on {run}: the model stays as it was made; leave out its options"
+        )
+    return ac.go_on(model, split)
 
 
 def new_model(

@@ -336,7 +336,7 @@ def _columns(
     if given is not None and not hasattr(given, "keys"):
         raise ValueError("situation= takes values by name, such as {'store': 3}")
     known = {one.name: one for one in (*features.user, *features.situation)}
-    values = dict(given or {})
+    values = {} if given is None else dict(given)
     columns = features.situation_columns(values, 1)
     return {
         column: _each(known[name], value, rows)
@@ -503,7 +503,7 @@ def with_items(model: Any, table: pd.DataFrame) -> Any:
         codes = torch.from_numpy(feature.encode(values, "new items"))
         unseen = codes == UNKNOWN if codes.dim() == 1 else (codes == UNKNOWN).any(1)
         told = unseen.numpy() & values.notna().to_numpy()
-        if feature.kind != "number" and told.any():
+        if feature.kind in ("category", "categories") and told.any():
             logger.warning(
                 "new items: %d of %d have a '%s' that the model has not seen: %s …",
                 told.sum(),

@@ -524,8 +524,8 @@ MUTANTS = [
         ),
         (
             "the last epoch is kept instead of the best",
-            'if self.run.best_epoch == entry["epoch"]:',
-            "if True:",
+            'or self.run.best_epoch == entry["epoch"]:',
+            "or True:",
             "test_training_keeps_the_best_epoch_by_validation_and_stops_early",
         ),
         (

@@ -532,7 +532,7 @@ def test_a_grown_log_goes_on_from_a_run_and_fresh_events_are_heard(
     assert 777 in new.split.users.ids
     with pytest.raises(SystemExit):
         said(capsys, *words, *few, "--overwrite", "--width", 32)
-    assert "--go-on: the model is that of" in capsys.readouterr().err
+    assert "the model stays as it was made" in capsys.readouterr().err
     asked = ["recommend", run, "--user", 777, "--events", 509, 510, "-k", 3, "--json"]
     found = json.loads(said(capsys, *asked))
     expected = new.recommend(users=[777], events=[[509, 510]], k=3)[0]
@@ -570,6 +570,28 @@ def test_a_training_on_all_events_is_kept_beside_and_asked_about_newer_ones_alon
         said(capsys, "evaluate", served)
     assert "was trained on all events" in capsys.readouterr().err
     assert json.loads(said(capsys, "evaluate", run, "--json"))["users"] == 40
+
+
+def test_a_training_goes_on_from_a_run_with_a_grown_log(
+    trained, log_file, tmp_path, capsys
+):
+    grown = tmp_path / "grown.csv"
+    fresh = [f"900,{item},{20 + n}" for n, item in enumerate((501, 777, 502, 503))]
+    grown.write_text(log_file.read_text() + "\n".join(fresh) + "\n")
+    words = ["train", grown, "--out", tmp_path / "on", "--go-on", trained, *QUICK]
+    assert "13 items" in said(capsys, *words, "--lr", "1e-12")
+    old, new = ac.load(trained), ac.load(tmp_path / "on")
+    same = new.split.items.find(old.split.items.ids)
+    torch.testing.assert_close(
+        new.item.id.weight[same], old.item.id.weight[1:], atol=1e-6, rtol=0
+    )
+    about = json.loads((tmp_path / "on" / "config.json").read_text())
+    assert about["goes_on_from"] == str(trained)
+    assert new.recommend(users=[900], k=3)[0].items
+    words[3] = tmp_path / "other"
+    with pytest.raises(SystemExit):
+        said(capsys, *words, "--blocks", "1")
+    assert "the model stays as it was made" in capsys.readouterr().err
 
 
 def test_the_page_of_the_command_line_has_the_options_as_they_are():

@@ -298,6 +298,20 @@ def test_new_items_with_more_values_than_any_before_are_read_whole(described):
     assert codes[1].tolist() == [3, 0, 0, 0]
 
 
+def test_new_items_are_read_from_a_column_too_and_what_is_unseen_is_told(
+    described, caplog
+):
+    model, table = featured(described), table_of([900, 901])
+    in_column = table.rename_axis("item").reset_index()
+    a, b = model.with_items(table), model.with_items(in_column)
+    assert b.split.items.ids.tolist()[-2:] == [900, 901]
+    assert a.recommend(users=[100], k=14) == b.recommend(users=[100], k=14)
+    assert "not seen" not in caplog.text
+    table["third"] = pd.Series([("low",), ("unheard of",)], table.index)
+    model.with_items(table)
+    assert "1 of 2 have a 'third' that the model has not seen" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("table", "hint"),
     [
@@ -440,6 +454,94 @@ def told_models():
 
 
 MODELS = told_models()
+TOLD = {number: MODELS[number] for number in (0, 1)}  # these read attributes
+
+
+def scores_of(model, **asked):
+    return [
+        dict(zip(picks.items, picks.scores, strict=True))
+        for picks in model.recommend(k=12, exclude_seen=False, **asked)
+    ]
+
+
+@pytest.mark.parametrize("number", TOLD)
+@pytest.mark.parametrize(
+    ("given", "each"),
+    [
+        ({"device": ["web", "app"]}, [{"device": "web"}, {"device": "app"}]),
+        ({"device": np.array(["web", "app"])}, [{"device": "web"}, {"device": "app"}]),
+        ({"device": "app"}, [{"device": "app"}] * 2),
+        ({"age": pd.Series([3, 9])}, [{"age": 3}, {"age": 9}]),
+        ({"mood": [0.5, None]}, [{"mood": 0.5}, {}]),
+        ({"tags": ["x", "y"]}, [{"tags": ("x", "y")}] * 2),  # one value, of two
+        ({"tags": [["x"], ("x", "y")]}, [{"tags": ("x",)}, {"tags": "x|y"}]),
+        (
+            pd.DataFrame({"device": ["web", "app"], "mood": [1.0, 2.0]}),
+            [{"device": "web", "mood": 1.0}, {"device": "app", "mood": 2.0}],
+        ),
+    ],
+    ids=str,
+)
+def test_a_situation_may_be_told_for_each_row(number, given, each):
+    model, histories = TOLD[number], [[500, 503], [507]]
+    both = scores_of(model, histories=histories, situation=given)
+    for found, history, one in zip(both, histories, each, strict=True):
+        (alone,) = scores_of(model, histories=[history], situation=one)
+        assert found == pytest.approx(alone, abs=1e-5)
+
+
+@pytest.mark.parametrize("number", TOLD)
+def test_a_situation_that_fits_no_row_is_one_line(number):
+    model = TOLD[number]
+    for told, hint in (
+        ({"device": ["web"]}, "'device': has 1 values for 2 questions"),
+        ({"age": [1, 2, 3]}, "'age': has 3 values for 2 questions"),
+        ({"device": [["web"], {"a": 1}]}, "is no value of it"),
+        ({"device": object()}, "is no value of it"),
+        ({"mood": ["low", "high"]}, "'low' is not a finite number"),
+        ([("device", "web")], "takes values by name"),
+    ):
+        for verb in (model.recommend, model.erasure):
+            with pytest.raises(ValueError, match=hint) as error:
+                verb(histories=[[500], [501]], situation=told)
+            assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("number", TOLD)
+def test_fresh_events_are_looked_at_and_can_be_erased(number, caplog):
+    model = TOLD[number]
+    frame = model.erasure(users=[100], events=[[505, 77, 502]], candidates=501)
+    assert frame["item"].tolist()[-2:] == [505, 502]
+    assert "1 of 3 items are unknown (77 …)" in caplog.text
+    asked = {"candidates": [501]} if model.config.attention == "target" else {}
+    seen = model.attention(users=[100, 77], events=[[505, 502], []], **asked)
+    assert seen["item"].tolist()[-2:] == [505, 502]
+    assert set(seen["history"]) == {0}  # who is new has no event to look at
+    early = model.attention(users=[100], time=2, **asked)
+    assert early["event"].max() == 2
+    with pytest.raises(ac.DataError, match="unknown user 77"):
+        model.attention(users=[77], strict=True)
+
+
+def test_events_may_come_as_histories_with_their_attributes():
+    model = MODELS[0]
+    rows = model.split.histories.take(np.array([3]))
+    cut = rows.take(np.array([0]), stops=np.array([5]))
+    late = Histories(
+        rows.items[5:],
+        np.array([0, len(rows.items) - 5]),
+        rows.times[5:],
+        {name: column[5:] for name, column in rows.attributes.items()},
+    )
+    joined = cut.followed_by(late)
+    assert joined.items.tolist() == rows.items.tolist()
+    assert joined.times.tolist() == rows.times.tolist()
+    (user,) = model.split.users.ids[[3]].tolist()
+    (whole,) = scores_of(model, users=[user])
+    (again,) = scores_of(model, users=[user], time=4, events=late)
+    assert again == pytest.approx(whole, abs=1e-5)
+
+
 NUMBERS = [100, 103, 111, 500, 503, 511, 77, -1, 0, 2**70, 5.0, 500.0]
 ODD = [
     None,
