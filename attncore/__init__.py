@@ -18,10 +18,11 @@ from attncore.evaluation import Report, compare, evaluate, list_metrics, segment
 from attncore.interactions import Interactions, read_interactions
 from attncore.large.prepared import Prepared
 from attncore.large.preparing import prepare
-from attncore.loading import load
 from attncore.ranking.ranker import Ranker
 from attncore.ranking.slates import Slates
 from attncore.recommender import Recommender
+from attncore.renewal import go_on, refit
+from attncore.runs import load
 from attncore.serving import Recommendation
 from attncore.splits import (
     Split,
@@ -31,7 +32,7 @@ from attncore.splits import (
     split_by_time,
     split_by_user,
 )
-from attncore.training import Run, fit, go_on, refit
+from attncore.training import Run, fit
 
 __all__ = [
     "DataError",

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from attncore import serving
 from attncore.features import FeatureSet
-from attncore.runs import save_baseline
+from attncore.files import save_baseline
 from attncore.sequences import Histories, spans
 from attncore.splits import Split
 

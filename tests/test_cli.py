@@ -515,6 +515,31 @@ def test_a_log_without_header_quotes_and_usual_separator_is_read(tmp_path, capsy
     assert len(model.split.items) == 12
 
 
+def test_a_grown_log_goes_on_from_a_run_and_fresh_events_are_heard(
+    trained, log_file, tmp_path, capsys
+):
+    events = pd.read_csv(log_file)
+    fresh = pd.DataFrame({"user": 777, "item": [501, 502, 503], "time": [20, 21, 22]})
+    pd.concat([events, fresh]).to_csv(tmp_path / "grown.csv", index=False)
+    run = tmp_path / "run"
+    words = ["train", tmp_path / "grown.csv", "--out", run, "--go-on", trained]
+    few = ["--epochs", 1, "--lr", 1e-12, "--no-progress", "--device", "cpu"]
+    said(capsys, *words, *few)
+    old, new = ac.load(trained), ac.load(run)
+    weight = "embedding.item.id.weight"
+    change = (old.state_dict()[weight] - new.state_dict()[weight]).abs().max()
+    assert change < 1e-6
+    assert new.config == old.config
+    assert 777 in new.split.users.ids
+    with pytest.raises(SystemExit):
+        said(capsys, *words, *few, "--overwrite", "--width", 32)
+    assert "the model stays as it was made" in capsys.readouterr().err
+    asked = ["recommend", run, "--user", 777, "--events", 509, 510, "-k", 3, "--json"]
+    found = json.loads(said(capsys, *asked))
+    expected = new.recommend(users=[777], events=[[509, 510]], k=3)[0]
+    assert found["items"] == expected.items
+
+
 def test_a_log_in_three_files_and_whole_sessions_are_trained(tmp_path, capsys):
     events = rhythm_log().events.sort_values("time", kind="stable")
     place = events.groupby("user").cumcount()

@@ -9,8 +9,8 @@ from mapped import memory_mapped
 from shop import shop_log
 
 import attncore as ac
-from attncore.checkpoints import RunFolder
 from attncore.distributed import Group
+from attncore.files import RunFolder
 from attncore.training import Trainer
 
 pytestmark = pytest.mark.gpu

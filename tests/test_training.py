@@ -15,9 +15,9 @@ from mapped import memory_mapped
 import attncore as ac
 from attncore import training
 from attncore.batches import Windows, shuffled_batches
-from attncore.checkpoints import RunFolder
 from attncore.distributed import Group
 from attncore.evaluation import evaluate
+from attncore.files import RunFolder
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_real_positions(split, small):

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from attncore.errors import DataError, one_line
+from attncore.files import UNFINISHED
 from attncore.interactions import ReadSummary
 from attncore.large.prepared import PARTS, Prepared, mapped
 from attncore.readers import (
@@ -48,7 +49,6 @@ from attncore.readers import (
     text_frames,
     written,
 )
-from attncore.runs import UNFINISHED
 from attncore.splits import protocol_of, require_shares
 
 PLACES = 2**33  # rows that a sort key has room for, beside what is finer than seconds

@@ -16,10 +16,10 @@ from torch import Tensor
 from attncore.baselines import Learned
 from attncore.errors import DataError
 from attncore.features import FeatureSet
+from attncore.files import save_baseline
 from attncore.ranking import serving
 from attncore.ranking.asof import IndexedSlates
 from attncore.ranking.serving import Question
-from attncore.runs import save_baseline
 from attncore.splits import Split
 
 

@@ -25,6 +25,7 @@ from attncore.embedding import FeatureEmbedding, ItemEmbedding, UserSide, featur
 from attncore.encoders import TargetAttention
 from attncore.errors import DataError
 from attncore.features import FIRST, FeatureSet
+from attncore.files import save_model, take_weights
 from attncore.layers import Dropout, evaluating, seeded
 from attncore.output import Criterion, slate_softmax
 from attncore.ranking import serving
@@ -38,7 +39,6 @@ from attncore.ranking.batches import (
 )
 from attncore.ranking.encoders import MatchBias, MeanOfPast
 from attncore.ranking.serving import Question
-from attncore.runs import save_model, take_weights
 from attncore.splits import Split
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from attncore.runs import replacing
+from attncore.files import replacing
 
 PAGE = Path(__file__).parent / "RESULTS.md"
 RESULTS = Path(__file__).parent / "results"
