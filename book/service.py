@@ -2,7 +2,9 @@
 
     ATTNCORE_RUN=runs/first uvicorn --app-dir book service:app --workers 2
 
-Each worker reads the run folder once. A new model is served by starting it anew.
+Each worker reads the run folder once. A new model is served by starting it anew. Have
+`uvloop` installed: without it, workers that share a port answer some 40 ms late over a
+connection that stays open (the port's TCP waits for more to send).
 """
 
 import hashlib
