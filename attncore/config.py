@@ -17,7 +17,7 @@ TargetScore = Literal["dot", "additive"]
 Combine = Literal["attended", "pooled", "whole"]
 Loss = Literal["auto", "full", "sampled", "gbce", "bce", "combined"]
 Schedule = Literal["cosine", "constant"]
-WindowChoice = Literal["last", "random"]
+WindowChoice = Literal["last", "random", "all"]
 Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
 
 
@@ -52,6 +52,9 @@ class RecommenderConfig:
         transition: how many of the newest items also speak for the next one by
             themselves, through vectors of their own; 0 leaves that to attention. Not
             for "target".
+        prior: of how many of the newest items it is counted what followed them in
+            training; the log of its share, times a learned scale, is added to the
+            scores. 0 counts nothing. Not for "target", and for the full loss alone.
         combine: the output sees "attended" vectors alone, with the "pooled" context, or
             with the "whole" context.
         item_bias: learn one number per item, added to its score.
@@ -89,6 +92,7 @@ class RecommenderConfig:
     item_bias: bool = True
     gated: bool = False
     transition: int = 0
+    prior: int = 0
     temperature: float = 0.0
     item_features: tuple[str, ...] = ()
     user_features: tuple[str, ...] = ()
@@ -110,7 +114,7 @@ class RecommenderConfig:
         _check_whole(
             self, 1, "width", "blocks", "heads", "length", "feedforward", "hidden"
         )
-        _check_whole(self, 0, "transition")
+        _check_whole(self, 0, "transition", "prior")
         _check_range(self, "temperature", 0)
         _check_range(self, "attention_dropout", 0, 0.99)
         _check_shared(self)
@@ -119,11 +123,12 @@ class RecommenderConfig:
                 "cold=True: a window has no situation of its first event; leave"
                 " situation_features out"
             )
-        if self.transition and self.attention == "target":
-            raise ValueError(
-                f"transition={self.transition}: needs one state for all candidates, so"
-                " not 'target'"
-            )
+        for name in ("transition", "prior"):
+            if getattr(self, name) and self.attention == "target":
+                raise ValueError(
+                    f"{name}={getattr(self, name)}: needs one state for all candidates,"
+                    " so not 'target'"
+                )
         for name, off in (("relative", "none"), ("gated", False)):
             if getattr(self, name) != off and self.attention != "self":
                 raise ValueError(
@@ -200,7 +205,10 @@ class TrainingConfig:
         patience: epochs without a better validation NDCG@10 before training stops; 0
             never stops early.
         windows: "last" shows each user's newest window in every epoch; "random" one
-            that ends anywhere, so that histories longer than a window are used whole.
+            that ends anywhere, so that histories longer than a window are used whole;
+            "all" as many as ask about every event, each trained on its newer half, so
+            that half a window or more comes before each target. A step then takes
+            `batch_size` windows.
         loss: "auto" is "full", or "sampled" for target attention; else "full",
             "sampled", "gbce" or "bce". A ranker knows "combined", which is its "auto",
             and "bce".

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -69,6 +71,11 @@ class Followers(nn.Module):
         past_BT = F.pad(items_BT, (self.lags - 1, 0))
         return past_BT.unfold(1, self.lags, 1).flip(-1)
 
+    def newest_at(self, items_BT: Tensor, place_B: Tensor) -> Tensor:
+        """`newest` at one place of each row, (B, S); at place -1 there is none."""
+        at_BS = place_B[:, None] - torch.arange(self.lags, device=items_BT.device)
+        return items_BT.gather(1, at_BS.clamp_min(0)).masked_fill(at_BS < 0, 0)
+
     def forward(self, newest_NS: Tensor, target_N: Tensor | None = None) -> Tensor:
         """log(1 + s / .0001) of every item, (N, V) float32, without the scale.
 
@@ -98,9 +105,10 @@ class Followers(nn.Module):
     def _gathered(self, newest_NS: Tensor, weight_NS: Tensor) -> Tensor:
         """Weighted shares (N, V), from the rows of the counts."""
         device = newest_NS.device
-        place_M = (newest_NS * self.lags + torch.arange(self.lags, device=device)).flatten()
-        many_M = self.many_VS.flatten()[place_M]
-        start_M = (self.many_VS.flatten().cumsum(0) - self.many_VS.flatten())[place_M]
+        lag_S = torch.arange(self.lags, device=device)
+        place_M = (newest_NS * self.lags + lag_S).flatten()
+        many = self.many_VS.flatten()
+        many_M, start_M = many[place_M], (many.cumsum(0) - many)[place_M]
         row_P = torch.arange(len(place_M), device=device).repeat_interleave(many_M)
         first_M = many_M.cumsum(0) - many_M
         at_P = torch.arange(len(row_P), device=device) + (start_M - first_M)[row_P]
@@ -110,11 +118,39 @@ class Followers(nn.Module):
         return shares.index_add_(0, column_P, part_P).view(-1, self.items)
 
 
+@dataclass(frozen=True)
+class Prior:
+    """The prior of a batch's positions, for a loss that works on a few of them at once.
+
+    Attributes:
+        followers: the counts.
+        newest_NS: the newest items at each position.
+        target_N: what follows there.
+        shown_N: places of the items that are scored; None for the whole catalogue.
+    """
+
+    followers: Followers
+    newest_NS: Tensor
+    target_N: Tensor
+    shown_N: Tensor | None = None
+
+    @property
+    def scale(self) -> Tensor:
+        """What the logits are multiplied by."""
+        return self.followers.scale
+
+    def logits(self, rows: slice) -> Tensor:
+        """The logits of some positions, without the scale."""
+        found_nV = self.followers(self.newest_NS[rows], self.target_N[rows])
+        return found_nV if self.shown_N is None else found_nV[:, self.shown_N]
+
+
 def counted(
     histories: Histories, items: int, lags: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """What followed each item how often, at each lag: the buffers of `Followers`."""
-    item, user = histories.items, np.repeat(np.arange(len(histories)), histories.lengths)
+    item = histories.items
+    user = np.repeat(np.arange(len(histories)), histories.lengths)
     keys = []
     for lag in range(1, lags + 1):
         within = user[:-lag] == user[lag:]
