@@ -55,6 +55,9 @@ class RecommenderConfig:
         prior: of how many of the newest items it is counted what followed them in
             training; the log of its share, times a learned scale, is added to the
             scores. 0 counts nothing. Not for "target", and for the full loss alone.
+        neighbours: by how many of the newest items moments of the training histories
+            are sought that are like this one; what came next there adds to the scores
+            when the model is asked. 0 seeks none. Not for "target".
         combine: the output sees "attended" vectors alone, with the "pooled" context, or
             with the "whole" context.
         item_bias: learn one number per item, added to its score.
@@ -93,6 +96,7 @@ class RecommenderConfig:
     gated: bool = False
     transition: int = 0
     prior: int = 0
+    neighbours: int = 0
     temperature: float = 0.0
     item_features: tuple[str, ...] = ()
     user_features: tuple[str, ...] = ()
@@ -114,7 +118,7 @@ class RecommenderConfig:
         _check_whole(
             self, 1, "width", "blocks", "heads", "length", "feedforward", "hidden"
         )
-        _check_whole(self, 0, "transition", "prior")
+        _check_whole(self, 0, "transition", "prior", "neighbours")
         _check_range(self, "temperature", 0)
         _check_range(self, "attention_dropout", 0, 0.99)
         _check_shared(self)
@@ -123,7 +127,7 @@ class RecommenderConfig:
                 "cold=True: a window has no situation of its first event; leave"
                 " situation_features out"
             )
-        for name in ("transition", "prior"):
+        for name in ("transition", "prior", "neighbours"):
             if getattr(self, name) and self.attention == "target":
                 raise ValueError(
                     f"{name}={getattr(self, name)}: needs one state for all candidates,"

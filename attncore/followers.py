@@ -71,11 +71,6 @@ class Followers(nn.Module):
         past_BT = F.pad(items_BT, (self.lags - 1, 0))
         return past_BT.unfold(1, self.lags, 1).flip(-1)
 
-    def newest_at(self, items_BT: Tensor, place_B: Tensor) -> Tensor:
-        """`newest` at one place of each row, (B, S); at place -1 there is none."""
-        at_BS = place_B[:, None] - torch.arange(self.lags, device=items_BT.device)
-        return items_BT.gather(1, at_BS.clamp_min(0)).masked_fill(at_BS < 0, 0)
-
     def forward(self, newest_NS: Tensor, target_N: Tensor | None = None) -> Tensor:
         """log(1 + s / .0001) of every item, (N, V) float32, without the scale.
 

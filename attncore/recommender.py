@@ -35,6 +35,7 @@ from attncore.errors import DataError
 from attncore.features import PROFILE, FeatureSet, encode_columns, label
 from attncore.followers import Followers, Prior
 from attncore.layers import evaluating, seeded
+from attncore.neighbours import Neighbours, newest_at
 from attncore.output import Criterion, Output, catalogue_scores, lean_cross_entropy
 from attncore.runs import save_model, take_weights
 from attncore.sequences import Histories
@@ -96,6 +97,8 @@ class Recommender(nn.Module):
         self.transition = Transition(items, width, lags) if lags else None
         history, lags = self.split.train, c.prior
         self.followers = Followers(history, items, lags) if lags else None
+        window = c.neighbours
+        self.neighbours = Neighbours(history, items, window) if window else None
         how = c.combine, c.length, c.item_bias, c.temperature
         self.output = Output(width, items, *how)
         is_cold = c.cold and c.attention != "target"
@@ -170,16 +173,21 @@ class Recommender(nn.Module):
             state_BD = state_BD + user_B1D[:, 0]
         state_BD = self.output.scaled(state_BD)
         catalogue_VD, bias_V = self.item.catalogue(), self.output.catalogue_bias()
-        prior_BV = None
+        counted_BV: Tensor | float = 0.0
         if self.followers is not None:
-            newest_BS = self.followers.newest_at(batch.items_BT, last_B)
-            prior_BV = self.followers.scale * self.followers(newest_BS)
+            newest_BS = newest_at(batch.items_BT, last_B, self.followers.lags)
+            counted_BV = self.followers.scale * self.followers(newest_BS)
+        if self.neighbours is not None:
+            newest_BK = newest_at(batch.items_BT, last_B, self.neighbours.window)
+            counted_BV = counted_BV + self.neighbours(newest_BK)
 
         def score(places: slice | Tensor) -> Tensor:
             bias_N = None if bias_V is None else bias_V[places]
             items_ND = self.output.scaled(catalogue_VD[places])
             scores_BN = catalogue_scores(state_BD, items_ND, bias_N)
-            return scores_BN if prior_BV is None else scores_BN + prior_BV[:, places]
+            if isinstance(counted_BV, Tensor):
+                scores_BN = scores_BN + counted_BV[:, places]
+            return scores_BN
 
         return score
 
