@@ -76,9 +76,7 @@ class Neighbours(nn.Module):
         """
         at_once = max(1, AT_ONCE // max(len(self.item_P), 1))
         votes_BV = torch.cat([self._votes(part) for part in newest_BK.split(at_once)])
-        votes_BV = votes_BV.scatter(1, newest_BK, 0)[:, 1:]
-        share_BV = votes_BV / votes_BV.sum(1, keepdim=True).clamp_min(1e-12)
-        return STRENGTH * (share_BV / SMALL).log1p()
+        return as_logits(votes_BV, newest_BK)
 
     def _votes(self, newest_BK: Tensor) -> Tensor:
         """Votes for items 0..V, (B, V + 1)."""
@@ -104,6 +102,13 @@ class Neighbours(nn.Module):
         next_F = row_F * (self.items + 1) + self.item_P[place_F + 1]
         votes.index_add_(0, next_F, alike_F * alike[moment_F])
         return votes.view(rows, -1)
+
+
+def as_logits(votes_BV: Tensor, newest_BK: Tensor) -> Tensor:
+    """Logits (B, V) of votes for items 0..V, less those for the newest items."""
+    votes_BV = votes_BV.scatter(1, newest_BK, 0)[:, 1:]
+    share_BV = votes_BV / votes_BV.sum(1, keepdim=True).clamp_min(1e-12)
+    return STRENGTH * (share_BV / SMALL).log1p()
 
 
 def newest_at(items_BT: Tensor, place_B: Tensor, count: int) -> Tensor:

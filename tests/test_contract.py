@@ -49,7 +49,7 @@ def ranker(kind):
 
 OF_ITEMS = {
     **{f"attention={kind}": recommender(kind) for kind in KINDS},
-    "attention=self, prior": recommender("self", prior=2),
+    "attention=self, counts": recommender("self", prior=2, neighbours=3),
     "popularity": ac.baselines.Popularity,
     "recent popularity": ac.baselines.RecentPopularity,
     "profile popularity": lambda split: ac.baselines.ProfilePopularity(split, ["town"]),

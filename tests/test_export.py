@@ -26,6 +26,7 @@ MODELS = {  # between them they hold every choice that the graph depends on
         "gated": True,
         "transition": 3,
         "prior": 2,
+        "neighbours": 3,
         "temperature": 0.1,
     },
     "target": {"score": "additive", "combine": "pooled"},
