@@ -357,6 +357,24 @@ def test_a_recipe_gives_what_no_option_says(log_file, tmp_path, capsys):
     assert (config["recommender"]["width"], config["training"]["epochs"]) == (16, 2)
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], {"recipe": "small", "prior": 3, "neighbours": 8, "relative": "position"}),
+        (["--loss", "bce"], {"recipe": "small", "prior": 0, "neighbours": 8}),
+        (["--attention", "mean"], {"recipe": None, "prior": 0, "neighbours": 0}),
+        (["--recipe", "sasrec"], {"recipe": "sasrec", "prior": 0, "neighbours": 0}),
+    ],
+)
+def test_without_a_recipe_the_one_for_small_logs_is_taken(
+    words, expected, log_file, tmp_path, capsys
+):
+    said(capsys, "train", log_file, "--out", tmp_path / "run", *words, *QUICK)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    known = config["recommender"] | {"recipe": config["recipe"]}
+    assert {name: known[name] for name in expected} == expected
+
+
 def test_an_option_cannot_be_abbreviated_so_a_recipe_is_never_overlooked(
     log_file, tmp_path, capsys
 ):
