@@ -58,6 +58,7 @@ class RecommenderConfig:
         neighbours: by how many of the newest items moments of the training histories
             are sought that are like this one; what came next there adds to the scores
             when the model is asked. 0 seeks none. Not for "target".
+        neighbour_weight: what they add, as a multiple of the log of an item's share.
         combine: the output sees "attended" vectors alone, with the "pooled" context, or
             with the "whole" context.
         item_bias: learn one number per item, added to its score.
@@ -97,6 +98,7 @@ class RecommenderConfig:
     transition: int = 0
     prior: int = 0
     neighbours: int = 0
+    neighbour_weight: float = 0.5
     temperature: float = 0.0
     item_features: tuple[str, ...] = ()
     user_features: tuple[str, ...] = ()
@@ -120,6 +122,7 @@ class RecommenderConfig:
         )
         _check_whole(self, 0, "transition", "prior", "neighbours")
         _check_range(self, "temperature", 0)
+        _check_range(self, "neighbour_weight", 0)
         _check_range(self, "attention_dropout", 0, 0.99)
         _check_shared(self)
         if self.cold and self.situation_features:

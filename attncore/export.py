@@ -307,6 +307,7 @@ class _OnnxNeighbours(nn.Module):
     def __init__(self, neighbours: Neighbours) -> None:
         super().__init__()
         self.window, self.items = neighbours.window, neighbours.items
+        self.weight = neighbours.weight
         place_P = torch.nonzero(neighbours.left_P > 0)[:, 0]
         back_K = torch.arange(self.window)
         item, left = neighbours.item_P, neighbours.left_P
@@ -331,7 +332,8 @@ class _OnnxNeighbours(nn.Module):
             alike_BP = alike_BP + (is_met_BKP * weight_BK[..., None]).sum(1)
         votes_BV = torch.zeros(len(newest_BK), self.items + 1)
         next_BP = self.next_P.expand(len(newest_BK), -1)
-        return as_logits(votes_BV.scatter_add(1, next_BP, alike_BP**2), newest_BK)
+        votes_BV = votes_BV.scatter_add(1, next_BP, alike_BP**2)
+        return self.weight * as_logits(votes_BV, newest_BK)
 
 
 def _regrouped(gates: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from attncore.errors import DataError
 from attncore.sequences import Histories, Joined
 
-STRENGTH = 0.3  # what the log of a share counts beside the model's logits
 SMALL = 1e-4  # a share much smaller than this makes no difference
 DECAY, RARE = 0.75, 0.25
 AT_ONCE = 2**22  # likenesses that are held at a time
@@ -22,7 +21,7 @@ class Neighbours(nn.Module):
     places back in one and b places back in the other adds .75^max(a, b) / n^.25, where
     n is how often it was taken. Each moment of the log votes for what came next with
     the square of its likeness, so that one that agrees in two items outweighs two that
-    agree in one. An item's share s of the votes adds .3 · log(1 + s / .0001) to its
+    agree in one. An item's share s of the votes adds weight · log(1 + s / .0001) to its
     score. Nothing is learned, and training does not know of it. The newest items get
     no votes: who asks may be in the log.
 
@@ -33,6 +32,7 @@ class Neighbours(nn.Module):
         histories: the training part, in item indices, in memory.
         items: size V of the catalogue.
         window: how many K of the newest items are compared.
+        weight: what the log of a share counts beside the model's logits.
 
     Raises:
         DataError: the histories are on disk.
@@ -47,14 +47,16 @@ class Neighbours(nn.Module):
     start_V: Tensor
     many_V: Tensor
 
-    def __init__(self, histories: Histories, items: int, window: int) -> None:
+    def __init__(
+        self, histories: Histories, items: int, window: int, weight: float
+    ) -> None:
         super().__init__()
         if isinstance(histories.items, np.memmap | Joined):
             raise DataError(
                 f"neighbours={window}: looks histories up in memory, and a prepared log"
                 " is on disk; use 0"
             )
-        self.items, self.window = items, window
+        self.items, self.window, self.weight = items, window, weight
         item, events = histories.items.astype(np.int64), len(histories.items)
         ends = np.repeat(histories.offsets[1:], histories.lengths)
         many = np.bincount(item, minlength=items + 1)
@@ -69,14 +71,14 @@ class Neighbours(nn.Module):
             self.register_buffer(name, torch.from_numpy(array), persistent=False)
 
     def forward(self, newest_BK: Tensor) -> Tensor:
-        """.3 · log(1 + s / .0001) of every item, (B, V) float32.
+        """Weight · log(1 + s / .0001) of every item, (B, V) float32.
 
         Args:
             newest_BK: item indices, newest first; 0 for none.
         """
         at_once = max(1, AT_ONCE // max(len(self.item_P), 1))
         votes_BV = torch.cat([self._votes(part) for part in newest_BK.split(at_once)])
-        return as_logits(votes_BV, newest_BK)
+        return self.weight * as_logits(votes_BV, newest_BK)
 
     def _votes(self, newest_BK: Tensor) -> Tensor:
         """Votes for items 0..V, (B, V + 1)."""
@@ -105,10 +107,10 @@ class Neighbours(nn.Module):
 
 
 def as_logits(votes_BV: Tensor, newest_BK: Tensor) -> Tensor:
-    """Logits (B, V) of votes for items 0..V, less those for the newest items."""
+    """log(1 + s / .0001), (B, V), of votes for items 0..V but for the newest items."""
     votes_BV = votes_BV.scatter(1, newest_BK, 0)[:, 1:]
     share_BV = votes_BV / votes_BV.sum(1, keepdim=True).clamp_min(1e-12)
-    return STRENGTH * (share_BV / SMALL).log1p()
+    return (share_BV / SMALL).log1p()
 
 
 def newest_at(items_BT: Tensor, place_B: Tensor, count: int) -> Tensor:

@@ -97,8 +97,8 @@ class Recommender(nn.Module):
         self.transition = Transition(items, width, lags) if lags else None
         history, lags = self.split.train, c.prior
         self.followers = Followers(history, items, lags) if lags else None
-        window = c.neighbours
-        self.neighbours = Neighbours(history, items, window) if window else None
+        alike = c.neighbours, c.neighbour_weight
+        self.neighbours = Neighbours(history, items, *alike) if c.neighbours else None
         how = c.combine, c.length, c.item_bias, c.temperature
         self.output = Output(width, items, *how)
         is_cold = c.cold and c.attention != "target"

@@ -11,7 +11,7 @@ from conftest import rhythm_log
 import attncore as ac
 from attncore import neighbours
 from attncore.errors import DataError
-from attncore.neighbours import DECAY, RARE, SMALL, STRENGTH, Neighbours, newest_at
+from attncore.neighbours import DECAY, RARE, SMALL, Neighbours, newest_at
 from attncore.sequences import Histories
 
 ROWS = [[1, 2, 3, 2, 5], [2, 3, 4], [4], [1, 3, 2, 4, 1], []]
@@ -42,11 +42,11 @@ def test_votes_are_those_of_a_comparison_with_every_moment(
 ) -> None:
     monkeypatch.setattr(neighbours, "AT_ONCE", at_once)
     asked = [[3, 2, 1], [2, 3, 0], [5, 0, 0], [0, 0, 0]]
-    found = Neighbours(Histories.from_lists(ROWS), 5, 3)(torch.tensor(asked))
+    found = Neighbours(Histories.from_lists(ROWS), 5, 3, 0.3)(torch.tensor(asked))
     for newest, logits in zip(asked, found, strict=True):
         votes = votes_by_hand(newest, 5)
         share = votes / max(votes.sum(), 1e-12)
-        expected = STRENGTH * np.log1p(share / SMALL)
+        expected = 0.3 * np.log1p(share / SMALL)
         np.testing.assert_allclose(logits, expected, rtol=1e-5)
 
 
@@ -70,4 +70,4 @@ def test_a_log_on_disk_is_refused(tmp_path: Path) -> None:
     on_disk = np.memmap(tmp_path / "items", np.int32, "w+", shape=3)
     histories = Histories(on_disk, np.array([0, 3]), np.zeros(3, np.int64))
     with pytest.raises(DataError, match="neighbours=4: looks histories up in memory"):
-        Neighbours(histories, 5, 4)
+        Neighbours(histories, 5, 4, 0.3)
