@@ -4,7 +4,8 @@ A recipe is two configurations and no code, so any log can be trained with any o
 Each was chosen on the validation part of one log: "small" on MovieLens-100K,
 "long-histories" on MovieLens-1M, "short-histories" on Amazon Beauty.
 `tests/bench/quality.py` measures them, and `tests/bench/results/tried_second.json`
-holds what was tried on the way. "sasrec" is the plain model, by which the others are measured.
+holds what was tried on the way. "sasrec" is the plain model, by which the others are
+measured.
 """
 
 from __future__ import annotations
