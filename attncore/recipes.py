@@ -36,14 +36,19 @@ class Recipe:
 
 
 # What helps on every kind of log.
-COUNTED = RecommenderConfig(
-    positions="none", relative="position", prior=3, neighbours=8
-)
+BASE = RecommenderConfig(positions="none", relative="position", neighbours=8)
 
 RECIPES = {
     "small": Recipe(
         "a small log of long histories: 1,000 users, 100 events each",
-        replace(COUNTED, dropout=0.4, gated=True, transition=5),
+        replace(
+            BASE,
+            dropout=0.4,
+            gated=True,
+            transition=5,
+            prior=3,
+            neighbour_weight=0.4,
+        ),
         TrainingConfig(
             epochs=30,
             batch_size=16,
@@ -55,13 +60,36 @@ RECIPES = {
     ),
     "long-histories": Recipe(
         "a larger log of long histories: 6,000 users, 165 events each",
-        replace(COUNTED, width=128, heads=4, gated=True, transition=5),
-        TrainingConfig(epochs=10, batch_size=16, clip=0, patience=0, windows="all"),
+        replace(
+            BASE,
+            width=128,
+            heads=4,
+            gated=True,
+            transition=5,
+            prior=3,
+            neighbour_weight=0.9,
+        ),
+        TrainingConfig(epochs=8, batch_size=8, clip=0, patience=0, windows="all"),
     ),
     "short-histories": Recipe(
         "many users with short histories: 22,000 users, 9 events each",
-        replace(COUNTED, width=128, blocks=1, length=50, dropout=0.5, temperature=0.07),
-        TrainingConfig(epochs=30, clip=0, patience=0),
+        replace(
+            BASE,
+            width=128,
+            blocks=1,
+            length=50,
+            dropout=0.5,
+            temperature=0.07,
+            neighbour_weight=0.9,
+        ),
+        TrainingConfig(
+            epochs=45,
+            clip=0,
+            patience=0,
+            loss="sampled",
+            negatives=2048,
+            popularity=0.5,
+        ),
     ),
     "sasrec": Recipe(
         "any log: plain self-attention", RecommenderConfig(), TrainingConfig()
