@@ -11,6 +11,7 @@ from attncore.sequences import Histories, Joined
 
 SMALL = 1e-4  # a share much smaller than this makes no difference
 DECAY, RARE = 0.75, 0.25
+KEPT = 2**20  # events that are looked up, or few more
 AT_ONCE = 2**22  # likenesses that are held at a time
 
 
@@ -23,7 +24,9 @@ class Neighbours(nn.Module):
     the square of its likeness, so that one that agrees in two items outweighs two that
     agree in one. An item's share s of the votes adds weight · log(1 + s / .0001) to its
     score. Nothing is learned, and training does not know of it. The newest items get
-    no votes: who asks may be in the log.
+    no votes: who asks may be in the log. Of a log of more than a million events every
+    second history is kept, or every third, and so on, so that an answer takes a few
+    milliseconds at most.
 
     It is attention whose keys are all moments of all histories, and whose weights are
     counted.
@@ -57,6 +60,9 @@ class Neighbours(nn.Module):
                 " is on disk; use 0"
             )
         self.items, self.window, self.weight = items, window, weight
+        every = max(1, -(-len(histories.items) // KEPT))
+        if every > 1:
+            histories = histories.take(np.arange(0, len(histories), every))
         item, events = histories.items.astype(np.int64), len(histories.items)
         ends = np.repeat(histories.offsets[1:], histories.lengths)
         many = np.bincount(item, minlength=items + 1)

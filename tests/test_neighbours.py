@@ -50,6 +50,17 @@ def test_votes_are_those_of_a_comparison_with_every_moment(
         np.testing.assert_allclose(logits, expected, rtol=1e-5)
 
 
+def test_of_a_large_log_some_histories_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    every_second = Histories.from_lists(ROWS[::2])
+    asked = torch.tensor([[3, 2, 1], [2, 3, 0]])
+    expected = Neighbours(every_second, 5, 3, 0.3)(asked)
+    monkeypatch.setattr(neighbours, "KEPT", 10)
+    found = Neighbours(Histories.from_lists(ROWS), 5, 3, 0.3)(asked)
+    torch.testing.assert_close(found, expected)
+
+
 def test_newest_items_at_a_place() -> None:
     items = torch.tensor([[1, 2, 3], [4, 0, 0], [0, 0, 0]])
     found = newest_at(items, torch.tensor([2, 0, -1]), 2)
