@@ -95,7 +95,7 @@ class Followers(nn.Module):
         if target_N is not None:
             own_N1 = weight_NS.sum(1, keepdim=True)
             share_NV.scatter_add_(1, target_N[:, None] - 1, -own_N1)
-        return (share_NV.clamp_min(0) / SMALL).log1p()
+        return share_NV.clamp_min_(0).div_(SMALL).log1p_()
 
     def _gathered(self, newest_NS: Tensor, weight_NS: Tensor) -> Tensor:
         """Weighted shares (N, V), from the rows of the counts."""

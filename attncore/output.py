@@ -166,8 +166,8 @@ class _LeanCrossEntropy(torch.autograd.Function):
             target_n1 = target_N1[rows]
             scores_nV = (state[rows] @ catalogue.T).to(wide).add_(bias)
             if prior is not None:
-                prior_nV = prior.logits(rows)
-                scores_nV += scale * prior_nV
+                prior_nV = prior.logits(rows).to(wide)
+                scores_nV.addcmul_(prior_nV, scale.to(wide))
             error_nV = scores_nV.softmax(-1)
             # The largest weight is exp(largest score) / total, so it tells the total
             # without one more exponential.
