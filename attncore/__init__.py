@@ -14,14 +14,15 @@ each of L queries. A digit is an axis of that length.
 from attncore import baselines, datasets, export
 from attncore.config import RankerConfig, RecommenderConfig, TrainingConfig
 from attncore.errors import DataError
-from attncore.evaluation import Report, compare, evaluate
+from attncore.evaluation import Report, compare, evaluate, list_metrics, segments
 from attncore.interactions import Interactions, read_interactions
 from attncore.large.prepared import Prepared
 from attncore.large.preparing import prepare
-from attncore.loading import load
 from attncore.ranking.ranker import Ranker
 from attncore.ranking.slates import Slates
 from attncore.recommender import Recommender
+from attncore.renewal import go_on, refit
+from attncore.runs import load
 from attncore.serving import Recommendation
 from attncore.splits import (
     Split,
@@ -31,7 +32,7 @@ from attncore.splits import (
     split_by_time,
     split_by_user,
 )
-from attncore.training import Run, fit, go_on, refit
+from attncore.training import Run, fit
 
 __all__ = [
     "DataError",
@@ -55,11 +56,13 @@ __all__ = [
     "fit",
     "go_on",
     "leave_one_out",
+    "list_metrics",
     "load",
     "prepare",
     "presplit",
     "read_interactions",
     "refit",
+    "segments",
     "split_by_session",
     "split_by_time",
     "split_by_user",

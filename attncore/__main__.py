@@ -26,15 +26,17 @@ import attncore as ac
 from attncore.benchmark import measure
 from attncore.config import RankerAttention
 from attncore.distributed import processes
-from attncore.drift import after
 from attncore.errors import DataError
 from attncore.evaluation import Report
 from attncore.export import to_onnx
+from attncore.files import prepare as ready
+from attncore.files import read_config, replacing
 from attncore.large.prepared import Prepared, PreparedSplit
 from attncore.ranking.asof import IndexedSlates
 from attncore.ranking.baselines import PersonalHabit, PopularLately
 from attncore.recipes import RECIPES, recipe
-from attncore.runs import read_config, replacing
+from attncore.renewal import after
+from attncore.sequences import Vocabulary
 from attncore.serving import best
 
 FULL = ("auto", "full")
@@ -229,6 +231,7 @@ def train(
     test: File | None = None,
     resume: Flag = False,
     overwrite: Flag = False,
+    go_on: Run | None = None,
     on_all: Folder | None = None,
     reading: ReadingOptions = READING,
     training: Training = TRAINING,
@@ -249,6 +252,8 @@ def train(
         test: the test events, where it is.
         resume: go on from the run folder's newest checkpoint, if any.
         overwrite: replace a finished run that the folder holds.
+        go_on: begin with what this run has learned, for a log that has grown since; the
+            model is made as it was.
         on_all: train once more, on all events, for the epochs that validation chose,
             into another run folder: the one to serve.
     """
@@ -266,6 +271,8 @@ def train(
                     others = [reading.log(file) for file in (valid, test) if file]
                 parts, summary = divided(log, others, split, session), log.summary
                 columns = {"columns": reading.columns(), "reading": asdict(reading)}
+            if group.is_rank_0:
+                ready(Path(out), clear=False)
             if group.is_rank_0 and summary.read:
                 print(f"{data}: {summary}", flush=True)
             about["data"] = {
@@ -274,13 +281,16 @@ def train(
                 **columns,
                 "split": parts.valid.protocol["split"],
             }
-            model = new_model(recommender, parts, training.seed)
+            if go_on is None:
+                model = new_model(recommender, parts, training.seed)
+            else:
+                model = gone_on(go_on, recommender, parts)
+                about["goes_on_from"] = go_on
         run = ac.fit(model, parts, training, out, about, resume, overwrite=overwrite)
         reports = beside_baselines(model, parts, parts.valid, group, run.valid)
         if group.is_rank_0:
             print(f"{parts.name}: {len(parts.items):,} items, {run}\n")
             print(metrics_table(reports, "validation"))
-            show: Any = show_user if parts.slates is None else show_slate
             for row in range(min(3, len(parts.valid))):
                 show(model, parts, row)
         if on_all is not None:
@@ -309,6 +319,24 @@ def divided(
         return ac.split_by_session(log, seconds)
     by_time = split == "time" or (split is None and log.slates is not None)
     return ac.split_by_time(log) if by_time else ac.leave_one_out(log)
+
+
+def gone_on(
+    run: str, config: ac.RecommenderConfig, split: ac.Split
+) -> ac.Recommender | ac.Ranker:
+    """The model of a run for a grown log.
+
+    Raises:
+        DataError: the run is a baseline's, or options ask for another model.
+    """
+    model: Any = ac.load(run)
+    if not isinstance(model, ac.Recommender | ac.Ranker):
+        raise DataError(f"--go-on {run}: is a baseline, which learns nothing on")
+    if config not in (MODEL, model.config):
+        raise DataError(
+            f"--go-on {run}: the model stays as it was made; leave out its options"
+        )
+    return ac.go_on(model, split)
 
 
 def new_model(
@@ -392,55 +420,33 @@ def metrics_table(reports: dict[str, Report], part: str) -> str:
     return "\n".join(lines)
 
 
-def show_user(model: ac.Recommender, split: ac.Split, row: int) -> None:
-    """A user's last items, what is recommended, and what came next, by title."""
-    known = split.items.decode(split.valid.histories[row]).tolist()
-    came = split.items.decode(split.valid.targets[row : row + 1])[0]
-    situation = {name: column[[row]] for name, column in split.valid.attributes.items()}
-    history, user = (
-        split.valid.histories.take(np.array([row])),
-        split.valid.users[[row]],
-    )
-    picks = best(model, history, user, situation=situation)[0].items
-    print(
-        f"\nuser {split.users.ids[split.valid.users[row]]}, after {len(known)} items,"
-        " the last of them"
-    )
-    print("   " + " | ".join(split.label(item) for item in known[-5:]))
+def show(model: Any, split: ac.Split, row: int) -> None:
+    """What a user did or was shown, the ten best items, and what came, by title."""
+    asked, user = split.valid, split.users.ids[split.valid.users[row]]
+    if isinstance(asked.slates, IndexedSlates):
+        slates, where = asked.slates, asked.slates.list_of(row)
+        ids = split.items.decode(slates.items[where]).tolist()
+        came = [ids[at] for at in slates.clicked_of(row)]
+        scores = model.score_slate(slates, row)
+        picks = [ids[at] for at in np.argsort(-scores, kind="stable")[:10]]
+        place = slates.situation.iloc[slates.lists[row]].items()
+        told = ", ".join(f"{name} {value}" for name, value in place)
+        print(f"\nuser {user}, {told}: {len(ids):,} candidates")
+        note = "taken"
+    else:
+        one = np.array([row])
+        known = split.items.decode(asked.histories[row]).tolist()
+        came = split.items.decode(asked.targets[one]).tolist()
+        situation = {name: column[one] for name, column in asked.attributes.items()}
+        history = asked.histories.take(one)
+        picks = best(model, history, asked.users[one], situation=situation)[0].items
+        print(f"\nuser {user}, after {len(known)} items, the last of them")
+        print("   " + " | ".join(map(split.label, known[-5:])))
+        note = "came next"
     for place, item in enumerate(picks, 1):
-        print(
-            f"{place:>4} "
-            f" {split.label(item)}{'   <- came next' if item == came else ''}"
-        )
-    if came not in picks:
-        print(f"came next: {split.label(came)}")
-
-
-def show_slate(model: Any, split: ac.Split, row: int) -> None:
-    """What a user was shown, the ten best of it, and what was taken, by title."""
-    slates = split.valid.slates
-    assert isinstance(slates, IndexedSlates)
-    scores, where = model.score_slate(slates, row), slates.list_of(row)
-    ids = split.items.decode(slates.items[where])
-    taken, place = (
-        set(slates.clicked_of(row).tolist()),
-        slates.situation.iloc[slates.lists[row]],
-    )
-    told = ", ".join(f"{name} {value}" for name, value in place.items())
-    print(
-        f"\nuser {split.users.ids[slates.users[row]]}, {told}: {len(ids):,} candidates,"
-        f" {len(taken)} of them taken"
-    )
-    for number, at in enumerate(np.argsort(-scores, kind="stable")[:10].tolist(), 1):
-        print(
-            f"{number:>4}  {split.label(ids[at])}{'   <- taken' if at in taken else ''}"
-        )
-    missed = [
-        split.label(ids[at])
-        for at in taken - set(np.argsort(-scores, kind="stable")[:10].tolist())
-    ]
-    if missed:
-        print(f"taken too: {' | '.join(missed)}")
+        print(f"{place:>4}  {split.label(item)}{f'   <- {note}' * (item in came)}")
+    if missed := [split.label(item) for item in came if item not in picks]:
+        print(f"{note}: {' | '.join(missed)}")
 
 
 @app.command
@@ -540,6 +546,8 @@ def recommend(
     *,
     user: Ids | None = None,
     history: Annotated[list[list[str]] | None, PER_HISTORY] = None,
+    events: Annotated[list[list[str]] | None, PER_HISTORY] = None,
+    time: Annotated[str | None, Parameter(metavar="WHEN")] = None,
     all: Flag = False,
     out: File | None = None,
     candidates: Ids | None = None,
@@ -555,6 +563,8 @@ def recommend(
         run: a run folder.
         user: users of the log.
         history: items, oldest first; give it again for another history.
+        events: what a user did since the log ended; again for each of several users.
+        time: the moment of asking, as 2026-05-01T12:00 or in seconds.
         all: all users of the log, into the file that `--out` names.
         out: of `--all`: .parquet, .csv or .jsonl, with user, rank, item and score.
         candidates: choose among these items only.
@@ -588,16 +598,18 @@ def recommend(
         rows = write_lists(model, Path(out), options)
         print(f"{out}: {rows:,} rows for {len(split.users):,} users")
         return
+    if (events or time) and split.slates is not None:
+        raise DataError("--events and --time: mean nothing for slates; leave them out")
+    if time is not None:
+        options["time"] = int(time) if time.isdigit() else time
+    if events is not None:
+        options["events"] = [checked(split.items, one) for one in events]
     if user is not None:
         asked = [f"user {one}" for one in user]
-        users = split.users.parse(user)
-        split.users.encode(users)  # a typing error is told, not passed over
-        found = model.recommend(users=users, **options)
+        found = model.recommend(users=checked(split.users, user), **options)
     else:
         asked = [f"after {' '.join(one)}" for one in history or []]
-        histories = [split.items.parse(one) for one in history or []]
-        for one in histories:
-            split.items.encode(one)
+        histories = [checked(split.items, one) for one in history or []]
         found = model.recommend(histories=histories, **options)
     if json:
         objects = [{"items": picks.items, "scores": picks.scores} for picks in found]
@@ -610,6 +622,13 @@ def recommend(
         ):
             title = "" if split.titles is None else f"  {split.label(item)}"
             print(f"{place:>4}  {score:8.3f}  {item}{title}")
+
+
+def checked(ids: Vocabulary, words: list[str]) -> list[Any]:
+    """Ids that were typed; a typing error is told, not passed over."""
+    found = ids.parse(words)
+    ids.encode(found)
+    return found
 
 
 def write_lists(model: Any, path: Path, options: dict[str, Any]) -> int:

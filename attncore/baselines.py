@@ -20,7 +20,7 @@ from torch import Tensor
 
 from attncore import serving
 from attncore.features import FeatureSet
-from attncore.runs import save_baseline
+from attncore.files import save_baseline
 from attncore.sequences import Histories, spans
 from attncore.splits import Split
 
@@ -207,8 +207,8 @@ class ProfilePopularity(Baseline):
     ):
         """Group the users, and keep what they took in training."""
         if not (0 < smoothing < math.inf and bands >= 1):
-            why = "must be above 0 and finite, and bands at least 1"
-            raise ValueError(f"smoothing={smoothing}, bands={bands}: smoothing {why}")
+            finite = f"smoothing={smoothing} must be above 0 and finite"
+            raise ValueError(f"{finite}, and bands={bands} at least 1")
         if learned is None:
             learned = {"groups": self._groups(split, columns, bands)}
         options = {"columns": list(columns), "smoothing": smoothing, "bands": bands}
@@ -282,9 +282,8 @@ class _Personal(Baseline):
         """
         items, taken = len(self.item_counts), histories.items
         if len(taken) and not 1 <= taken.min() <= taken.max() <= items:
-            raise ValueError(
-                f"a history holds an item outside the catalogue 1..{items}"
-            )
+            what = f"an item outside the catalogue, whose indices are 1..{items}"
+            raise ValueError(f"a history holds {what}")
         scores = torch.empty(len(histories), items)
         for rows in self.windows(histories).by_length(0):
             counts = self._counts(histories.take(rows))

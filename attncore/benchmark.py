@@ -75,26 +75,18 @@ class Benchmark:
 
     def __str__(self) -> str:
         """A line per figure, and the machine."""
-        held = [
-            f"{mib:,.0f} MiB {where}"
-            for where, mib in self.memory_mib.items()
-            if mib is not None
-        ]
+        memory, machine = self.memory_mib.items(), self.machine.items()
+        held = [f"{mib:,.0f} MiB {where}" for where, mib in memory if mib is not None]
+        size = f"{self.users:,} users, {self.items:,} items, {self.positions:,}"
+        p50, p99 = self.latency_ms["p50"], self.latency_ms["p99"]
         lines = {
-            "data": (
-                f"{self.data}: {self.users:,} users, {self.items:,} items,"
-                f" {self.positions:,} positions an epoch"
-            ),
+            "data": f"{self.data}: {size} positions an epoch",
             "training": f"{self.positions_per_s:,.0f} positions/s",
             "evaluation": f"{self.users_per_s:,.0f} users/s",
-            "request": "{p50:.1f} ms median, {p99:.1f} ms for 99 of 100".format(
-                **self.latency_ms
-            ),
+            "request": f"{p50:.1f} ms median, {p99:.1f} ms for 99 of 100",
             "start-up": f"{self.start_up_s:.1f} s to the end of the first step",
             "peak memory": ", ".join(held) or "unknown",
-            "machine": ", ".join(
-                f"{name} {value}" for name, value in self.machine.items()
-            ),
+            "machine": ", ".join(f"{name} {value}" for name, value in machine),
         }
         return "\n".join(f"{name:<13}{text}" for name, text in lines.items())
 
@@ -135,36 +127,21 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "log.parquet"
         log.events[["user", "item", "time"]].to_parquet(file)
-        return _ask(
-            job
-            | {
-                "file": str(file),
-                "name": log.name,
-                "repeats": log.repeats,
-                "drop_duplicates": False,
-            }
-        )
+        how = {"name": log.name, "repeats": log.repeats, "drop_duplicates": False}
+        return _ask(job | how | {"file": str(file)})
 
 
 def _ask(job: dict[str, Any]) -> Benchmark:
     """Have a fresh process do the job, with this very package and no other."""
-    roots = [
-        str(Path(__file__).parents[1]),
-        *filter(None, [os.environ.get("PYTHONPATH")]),
-    ]
-    command = [
-        sys.executable,
-        "-P",
-        "-c",
-        _WORKER,
-        json.dumps(job | {"started": time.time()}),
-    ]
+    roots = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    paths = {"PYTHONPATH": os.pathsep.join(filter(None, roots))}
+    given = json.dumps(job | {"started": time.time()})
     done = subprocess.run(
-        command,
+        [sys.executable, "-P", "-c", _WORKER, given],
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(roots)},
+        env=os.environ | paths,
     )
     last = (done.stderr.strip().splitlines() or ["no message"])[-1]
     if done.returncode == 2:
@@ -211,38 +188,26 @@ def _measure(
     model = Recommender(RecommenderConfig(**recommender), split, seed=config.seed)
     run = fit(model, split, config)
     hook.remove()
-    evaluating = [
-        _seconds(partial(evaluate, model, split.valid, k=10)) for _ in range(3)
-    ]
-    asked = split.users.ids[
-        np.linspace(0, len(split.users) - 1, 10 + requests).astype(int)
-    ]
-    latency = (
-        1000
-        * np.array(
-            [_seconds(partial(model.recommend, users=[user], k=10)) for user in asked]
-        )[10:]
-    )
-    cuda = (
-        torch.cuda.max_memory_allocated(device) / 2**20
-        if device.type == "cuda"
-        else None
-    )
+    ranking = partial(evaluate, model, split.valid, k=10)
+    evaluating = [_seconds(ranking) for _ in range(3)]
+    rows = np.linspace(0, len(split.users) - 1, 10 + requests).astype(int)
+    asked = [partial(model.recommend, users=[u], k=10) for u in split.users.ids[rows]]
+    latency = 1000 * np.array([_seconds(request) for request in asked])[10:]
+    cuda = None
+    if device.type == "cuda":
+        cuda = torch.cuda.max_memory_allocated(device) / 2**20
+    last, speeds = run.epochs[-1], [epoch["positions_per_s"] for epoch in run.epochs]
     return Benchmark(
         data=split.name,
         users=len(split.valid),
         items=len(split.items),
-        positions=round(run.epochs[-1]["positions_per_s"] * run.epochs[-1]["seconds"]),
-        positions_per_s=float(
-            np.median([epoch["positions_per_s"] for epoch in run.epochs[1:]])
-        ),
+        positions=round(last["positions_per_s"] * last["seconds"]),
+        positions_per_s=float(np.median(speeds[1:])),
         users_per_s=len(split.valid) / float(np.median(evaluating)),
-        latency_ms={
-            f"p{share}": float(np.percentile(latency, share)) for share in (50, 99)
-        },
+        latency_ms={f"p{n}": float(np.percentile(latency, n)) for n in (50, 99)},
         start_up_s=first_step[0],
         memory_mib={"host": peak_memory(), "cuda": cuda},
-        epochs=[epoch["positions_per_s"] for epoch in run.epochs],
+        epochs=speeds,
         machine=describe_machine(device, choose_precision(config.precision, device)),
     )
 
@@ -258,13 +223,9 @@ def peak_memory() -> float | None:
 
     None where the system does not say.
     """
-    status = Path("/proc/self/status")
-    peak = (
-        re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
-    )
     # Better than getrusage, which on Linux also counts what the parent held.
-    if peak:
-        return int(peak[1]) / 1024
+    if peak := _told("/proc/self/status", r"VmHWM:\s+(\d+) kB"):
+        return int(peak) / 1024
     try:
         import resource
     except ImportError:  # Windows
@@ -273,24 +234,24 @@ def peak_memory() -> float | None:
     return used / (2**20 if sys.platform == "darwin" else 1024)
 
 
+def _told(file: str, pattern: str) -> str | None:
+    """What a file of Linux says, if it is there and says it."""
+    path = Path(file)
+    found = re.search(pattern, path.read_text()) if path.exists() else None
+    return found[1].strip() if found else None
+
+
 def describe_machine(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     """What the figures depend on.
 
     CPU, cores, PyTorch's threads, device, precision, and versions.
     """
-    info = Path("/proc/cpuinfo")
-    model = (
-        re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
-    )
+    is_cuda, cpu = device.type == "cuda", _told("/proc/cpuinfo", r"model name\s*: (.+)")
     return {
-        "cpu": (
-            model[1].strip() if model else platform.processor() or platform.machine()
-        ),
+        "cpu": cpu or platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "device": (
-            torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-        ),
+        "device": torch.cuda.get_device_name(device) if is_cuda else device.type,
         "precision": str(dtype).removeprefix("torch."),
         "torch": torch.__version__,
         "python": platform.python_version(),

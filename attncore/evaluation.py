@@ -14,15 +14,18 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from attncore.distributed import Group
+from attncore.features import FIRST, FeatureSet
 from attncore.sequences import Histories
-from attncore.splits import Holdout
+from attncore.splits import Holdout, Split
 
 MANY = 0.1  # a larger share of hidden targets is told
+ORDER = ("new", "light", "heavy", "head", "tail")  # of segments
 
 logger = logging.getLogger(__name__)
 
@@ -489,6 +492,121 @@ def by_group(
         low, high = bootstrap_interval(figures)
         found[name] = (float(figures.mean()), float(low), float(high))
     return found
+
+
+def segments(
+    report: Report,
+    split: Split,
+    metric: str = "ndcg@10",
+    few: int = 5,
+    head: float = 0.2,
+) -> pd.DataFrame:
+    """Whom a recommender serves: a metric by kind of user, and by kind of target.
+
+    Users are "new" with fewer than `few` events known when they were asked; of the
+    others those up to the median are "light", those above it "heavy". Items are "new"
+    when training never shows them, "head" when they are among the share `head` of the
+    catalogue that training shows most, else "tail".
+
+    Args:
+        report: what `evaluate` found on a part of `split`.
+        split: tells what was known of users and items.
+        metric: any per-user metric.
+        few, head: where new users end, and where the head does.
+
+    Returns:
+        a row per segment that has users: columns by ("user" or "item"), segment, users,
+        mean, low and high (95 % bootstrap).
+
+    Raises:
+        ValueError: the report is of slates or of another split, or has no such metric.
+    """
+    holdout = _asked(report, split)
+    known = holdout.histories.lengths
+    median = np.median(known[known >= few]) if (known >= few).any() else few
+    of_user = np.where(known > median, "heavy", np.where(known < few, "new", "light"))
+    counts = np.asarray(holdout.item_counts)
+    last = np.sort(counts)[::-1][max(int(head * len(counts)), 1) - 1]
+    often = counts[holdout.targets - 1]
+    of_item = np.where(often == 0, "new", np.where(often >= last, "head", "tail"))
+    rows = []
+    for by, of in ("user", of_user), ("item", of_item):
+        found = by_group(report, of.tolist(), metric)
+        for name in (name for name in ORDER if name in found):
+            rows.append((by, name, int((of == name).sum()), *found[name]))
+    return pd.DataFrame(rows, columns=["by", "segment", "users", "mean", "low", "high"])
+
+
+def list_metrics(report: Report, split: Split, column: str, k: int = 10) -> Report:
+    """A report with what its lists are like, by a column of the table of items.
+
+    "diversity@k" is the mean over the pairs of a list of 1 - the share of categories
+    that the two have in common (Jaccard), from 0 (all alike) to 1; "calibration@k" is
+    the divergence of the list's mix of categories from that of the history, 0 where
+    they are alike, in nats, and less is better. Items without a category do not count;
+    a figure that none is left for is 0. Both can be compared like any other metric.
+
+    Args:
+        report: what `evaluate` found on a part of `split`, with a `k` as large.
+        split: with the log, whose table of items has the column.
+        column: categories, one or several an item.
+        k: how many items of each list.
+
+    Raises:
+        DataError: no table of items, or no such column; ValueError: the report is of
+            slates or of another split, or its lists are shorter than `k`.
+
+    Source: Ziegler et al. 2005 for diversity inside a list; Steck 2018, eq. 3 and 4,
+    for calibration (smoothed by .01).
+    """
+    holdout = _asked(report, split)
+    assert report.lists is not None
+    length = report.lists.shape[1]
+    if length < min(k, report.items):
+        raise ValueError(f"k={k}: the report's lists have {length} items")
+    known = FeatureSet.fit(split, item=[f"{column}:categories"])
+    (codes,) = known.table_codes(split, "item")
+    (feature,) = known.item
+    has = np.zeros((len(codes), feature.size), np.float64)  # (V + 1, categories)
+    has[np.arange(len(codes))[:, None], codes] = 1
+    has[:, :FIRST] = 0  # what is padding, or unknown, is no category
+    share = has / np.maximum(has.sum(1, keepdims=True), 1)
+    diversity, calibration = np.zeros((2, report.users))
+    for row, listed in enumerate(report.lists[:, :k]):
+        shown = listed[has[listed].any(1)]
+        own = has[shown]
+        common, size = own @ own.T, own.sum(1)
+        if len(shown) > 1:
+            alike = common / (size[:, None] + size - common)
+            above = np.triu_indices(len(shown), 1)
+            diversity[row] = 1 - alike[above].mean()
+        past = share[holdout.histories[row]].sum(0)
+        if len(shown) and past.any():
+            p, q = past / past.sum(), share[shown].sum(0) / len(shown)
+            mixed, there = 0.99 * q + 0.01 * p, p > 0
+            calibration[row] = (p[there] * np.log(p[there] / mixed[there])).sum()
+    more = {f"diversity@{k}": diversity, f"calibration@{k}": calibration}
+    bounds = zip(*bootstrap_interval(np.stack([*more.values()], axis=1)), strict=True)
+    pairs = zip(more, bounds, strict=True)
+    interval = {name: (float(low), float(high)) for name, (low, high) in pairs}
+    return replace(
+        report,
+        metrics=report.metrics | {name: float(x.mean()) for name, x in more.items()},
+        interval=report.interval | interval,
+        per_user=report.per_user | more,
+    )
+
+
+def _asked(report: Report, split: Split) -> Holdout:
+    """The part of a split that a report is of."""
+    if not isinstance(split, Split) or not isinstance(report, Report):
+        raise ValueError("give a report of evaluate, and the split that it is of")
+    holdout = split.valid if report.split == "valid" else split.test
+    if report.lists is None:
+        raise ValueError("a report of slates has no lists of the catalogue")
+    if report.protocol["questions"] != f"{_checksum(holdout):08x}":
+        raise ValueError(f"the report answers other questions than {split.name}'s")
+    return holdout
 
 
 def compare(

@@ -40,12 +40,12 @@ from attncore.batches import Batch
 from attncore.config import RankerConfig
 from attncore.encoders import LSTMAttention
 from attncore.errors import DataError
+from attncore.files import alone, read_whole, replacing
 from attncore.layers import evaluating
-from attncore.loading import described, read_model
 from attncore.neighbours import DECAY, RARE, Neighbours, as_logits
 from attncore.ranking.baselines import SlateBaseline
 from attncore.recommender import Recommender
-from attncore.runs import alone, read_whole, replacing
+from attncore.runs import described, read_model
 from attncore.sequences import Histories
 
 FILE = "model.onnx"  # where a run folder keeps its graph

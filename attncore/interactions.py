@@ -74,13 +74,17 @@ class ReadSummary:
 
     def __str__(self) -> str:
         """All of it in one line."""
+        return "; ".join(self.parts())
+
+    def parts(self) -> list[str]:
+        """What there is to say: of rows, of those dropped, and each note."""
         reasons = ", ".join(
             f"{count:,} {reason.removesuffix('s') if count == 1 else reason}"
             for reason, count in self.dropped.items()
         )
         said = [f"{self.read:,} row{'s' * (self.read != 1)} read, {self.kept:,} kept"]
         said += [f"dropped: {reasons}"] if reasons else []
-        return "; ".join([*said, *self.notes])
+        return [*said, *self.notes]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -266,8 +270,8 @@ class Interactions:
 
     def __str__(self) -> str:
         """What it is, and a line on each thing that reading it had to say."""
-        said = [repr(self)] + ([str(self.summary)] if self.summary.read else [])
-        return "\n".join(said).replace("; ", "\n  ")
+        said = self.summary.parts() if self.summary.read else []
+        return "\n  ".join([repr(self), *said])
 
 
 def read_interactions(

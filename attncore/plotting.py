@@ -28,10 +28,7 @@ BLUE = PALETTE[0]
 
 
 # An opaque page, so that a picture can be read on a dark one too.
-INK, PAPER = (
-    "#111111",
-    "#ffffff",
-)
+INK, PAPER = "#111111", "#ffffff"
 
 
 def heat_map(
@@ -75,31 +72,19 @@ def heat_map(
         )
     rows, columns = table.shape
     if ax is None:
-        ax = _axes(
-            min(3.2 + 0.62 * columns, 11.0), 1.9 + 0.42 * rows + 0.06 * _longest(events)
-        )
+        longest = max(map(len, events), default=0)
+        height = 1.9 + 0.42 * rows + 0.06 * longest
+        ax = _axes(min(3.2 + 0.62 * columns, 11.0), height)
     top = float(table.max()) if most is None else most
     image = ax.imshow(table, cmap="cividis", vmin=0, vmax=top or 1.0, aspect="auto")
     if table.size <= 80:
-        for row, column in np.ndindex(table.shape):
-            light = table[row, column] > 0.55 * top
-            text = (
-                f"{table[row, column]:.2f}".removeprefix("0")
-                if table[row, column] < 0.995
-                else "1"
-            )
-            ax.text(
-                column,
-                row,
-                text,
-                ha="center",
-                va="center",
-                color=INK if light else PAPER,
-                fontsize=9,
-            )
-    ax.set_xticks(
-        range(columns), list(events), rotation=40, ha="right", rotation_mode="anchor"
-    )
+        how: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9}
+        for (row, column), weight in np.ndenumerate(table):
+            text = f"{weight:.2f}".removeprefix("0") if weight < 0.995 else "1"
+            color = INK if weight > 0.55 * top else PAPER
+            ax.text(column, row, text, color=color, **how)
+    slanted: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+    ax.set_xticks(range(columns), list(events), **slanted)
     ax.set_yticks(range(rows), list(queries))
     ax.set_xlabel(event_label)
     ax.set_ylabel(query_label)
@@ -146,14 +131,7 @@ def weights_bars(
     ax.set_yticks(range(len(row)), list(events))
     ax.invert_yaxis()
     if uniform:
-        ax.axvline(
-            1 / len(row),
-            color=INK,
-            linestyle="--",
-            linewidth=1,
-            label=f"all equal: 1/{len(row)}",
-        )
-        ax.legend(loc="best", frameon=True)
+        _mark(ax, 1 / len(row), f"all equal: 1/{len(row)}")
     ax.set_xlim(left=0)
     ax.set_xlabel("attention weight")
     ax.set_ylabel(event_label)
@@ -182,35 +160,22 @@ def learning_curve(
     """
     epochs = epochs_of(run)
     if not epochs or metric not in epochs[0]:
-        raise DataError(
-            f"no epoch with {metric!r}: the log has"
-            f" {', '.join(epochs[0]) if epochs else 'no epoch'}"
-        )
+        known = ", ".join(epochs[0]) if epochs else "no epoch"
+        raise DataError(f"no epoch with {metric!r}: the log has {known}")
     number = [entry["epoch"] for entry in epochs]
     values = [entry[metric] for entry in epochs]
     best = int(np.argmax(values))
     ax = _axes(7.5, 5.2)
     ax.set_subplotspec(_figure(ax).add_gridspec(2, 1)[1])
     above = _figure(ax).add_subplot(2, 1, 1, sharex=ax, facecolor=PAPER)
-    above.plot(
-        number,
-        [entry["loss"] for entry in epochs],
-        color=INK,
-        marker="." if len(epochs) < 40 else "",
-    )
+    dots, losses = "." if len(epochs) < 40 else "", [entry["loss"] for entry in epochs]
+    above.plot(number, losses, color=INK, marker=dots)
     above.set_ylabel("training loss (nats)")
     above.tick_params(labelbottom=False)
     found = f"epoch {number[best]}, {metric} {values[best]:.3f}"
     above.set_title(title or f"Best of {len(epochs)} epochs: {found}")
-    ax.plot(number, values, color=BLUE, marker="." if len(epochs) < 40 else "")
-    ax.axvline(
-        number[best],
-        color=INK,
-        linestyle="--",
-        linewidth=1,
-        label=f"best epoch: {number[best]}",
-    )
-    ax.legend(loc="best", frameon=True)
+    ax.plot(number, values, color=BLUE, marker=dots)
+    _mark(ax, number[best], f"best epoch: {number[best]}")
     ax.set_ylabel(f"validation {metric}")
     ax.set_xlabel("epoch")
     return ax
@@ -222,9 +187,7 @@ def epochs_of(run: str | Path | Sequence[Mapping[str, Any]]) -> list[Mapping[str
         return list(run)
     path = Path(run) / "log.jsonl"
     try:
-        return [
-            json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()
-        ]
+        return [*map(json.loads, path.read_text(encoding="utf-8").splitlines())]
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path}: is not the log of a training ({error}); name a run folder"
@@ -249,8 +212,10 @@ def _numbers(weights: Any, axes: int) -> np.ndarray:
     return table
 
 
-def _longest(names: Sequence[str]) -> int:
-    return max((len(name) for name in names), default=0)
+def _mark(ax: Axes, place: float, label: str) -> None:
+    """A broken line from top to bottom, and what it says."""
+    ax.axvline(place, color=INK, linestyle="--", linewidth=1, label=label)
+    ax.legend(loc="best", frameon=True)
 
 
 def _figure(ax: Axes) -> Any:

@@ -50,6 +50,8 @@ SEPARATORS = {".csv": ",", ".tsv": "\t"}
 LINES = {".jsonl": ".jsonl", ".ndjson": ".jsonl"}
 ENDINGS = ".csv, .tsv or .jsonl (each also .gz), or .parquet"
 SIGNS = ("::", "\t", ";", "|", ",", " ")  # what separates the cells of other files
+ROWS = 1 << 16  # of a chunk
+NO_TEXT = "is no file of text; leave separator, header and quoted out"
 UNIT = "\x1f"  # stands for a separator of several characters
 
 
@@ -555,8 +557,10 @@ def read_table(
     """
     if isinstance(source, pd.DataFrame):
         frame, where = source, Source("frame")
+        if layout not in (None, Layout()):
+            raise DataError(f"{where.name}: {NO_TEXT}")
     else:
-        frame, where = _read(Path(source), exact, layout or Layout())
+        frame, where = _read(Path(source), exact, layout)
     check_names(frame, where)
     return frame, where
 
@@ -623,7 +627,7 @@ def _headless(frame: pd.DataFrame, where: Source) -> str:
     numbered = [list(map(str, range(n, n + len(names)))) for n in (0, 1)]
     if where.layout is None or not where.layout.header or names in numbered[:1]:
         return ""
-    values = [name for name in names if re.fullmatch(NUMBER, name) or _is_date(name)]
+    values = [name for name in names if _is_value(name)]
     if not values:
         return ""
     return (
@@ -636,17 +640,22 @@ def _is_date(text: str) -> bool:
     return bool(re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text))
 
 
+def _is_value(text: str) -> bool:
+    return bool(re.fullmatch(NUMBER, text)) or _is_date(text)
+
+
 def _is_time(name: Any, values: pd.Series) -> bool:
     """Whether a column looks like times, by its name and first value."""
     first, text = values.iloc[0], str(values.iloc[0])
-    if isinstance(first, datetime.date | np.datetime64):
+    spoken = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", str(name)).lower()
+    if isinstance(first, datetime.date | np.datetime64) or spoken == "time":
         return True
-    if re.fullmatch(NUMBER, text):
+    if re.search(r"(?:^|[^a-z])(?:date|datetime|timestamp|ts)$", spoken):
+        return True
+    if re.fullmatch(NUMBER, text):  # such as a time that somebody watched
         number = float(text)
         return any(RECENT * many <= number <= LATEST * many for many in TICKS.values())
-    spoken = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", str(name)).lower()
-    named = re.search(r"(?:^|[^a-z])(?:date|time|datetime|timestamp|at|ts)$", spoken)
-    return _is_date(text) or bool(named and isinstance(first, str) and text.strip())
+    return _is_date(text) or bool(re.search(r"(?:^|[^a-z])(?:time|at)$", spoken))
 
 
 def columns_of(frame: pd.DataFrame) -> str:
@@ -777,30 +786,31 @@ def read_known(
     return known.set_axis(pd.Index(values, name=role))
 
 
-def file_kind(path: Path, layout: Layout) -> tuple[str, bool]:
+def file_kind(path: Path, layout: Layout | None) -> tuple[str, bool]:
     """The kind of a file by its ending, and whether it is gzipped.
 
     It is ".csv", ".tsv", ".jsonl" or ".parquet". A folder is ".parquet": the parts of
-    one table. With a separator, any other ending is ".csv".
+    one table. With a separator, any other ending is ".csv"; a table beside the log has
+    no layout.
 
     Raises:
         DataError: there is no such file, or its ending is another.
     """
     if not path.exists():
         raise DataError(f"{path}: no such file; check the path")
-    if path.is_dir():
-        return ".parquet", False
     name = path.name.lower()
-    packed = name.endswith(".gz")
+    packed = name.endswith(".gz") and not path.is_dir()
     ending = Path(name.removesuffix(".gz")).suffix
-    kind = LINES.get(ending, ending)
-    if kind == ".parquet" and not packed:
+    kind = ".parquet" if path.is_dir() else LINES.get(ending, ending)
+    if kind == ".jsonl" or (kind == ".parquet" and not packed):
+        if layout not in (None, Layout()):
+            raise DataError(f"{path}: {NO_TEXT}")
         return kind, packed
-    if layout.separator is not None and kind not in (".jsonl", ".parquet"):
+    if layout is not None and layout.separator is not None and kind != ".parquet":
         return ".csv", packed
-    if kind not in (*SEPARATORS, ".jsonl"):
+    if kind not in SEPARATORS:
         mend = f"write {ENDINGS}"
-        if ending in (".txt", ".dat"):
+        if ending in (".txt", ".dat") and layout is not None:
             mend += ", or say what separates its cells: separator= (--separator)"
             damaged = contextlib.suppress(OSError, EOFError, zlib.error, UnicodeError)
             with damaged, _opened(path, packed) as file:
@@ -835,7 +845,7 @@ def parquet_parts(path: Path) -> list[Path]:
 
 
 def _read(
-    path: Path, exact: Collection[str | None], layout: Layout
+    path: Path, exact: Collection[str | None], layout: Layout | None
 ) -> tuple[pd.DataFrame, Source]:
     kind, packed = file_kind(path, layout)
     if kind == ".parquet":
@@ -847,7 +857,7 @@ def _read(
             frame = _read_json_lines(path, packed)
     else:
         read, where = as_number, Source(str(path), layout=layout)
-        frame = next(text_frames(path, where))
+        frame = pd.concat(text_frames(path, where, ROWS))
     return frame.apply(
         lambda values: read(values, decimals=values.name not in exact)
     ), where
@@ -897,97 +907,135 @@ def _not_utf8(path: Path) -> str:
     return ""
 
 
-def text_frames(
-    path: Path, where: Source, rows: int | None = None
-) -> Iterator[pd.DataFrame]:
+def text_frames(path: Path, where: Source, rows: int) -> Iterator[pd.DataFrame]:
     """A file of text as frames of text, without its empty lines; rows count from 1.
 
     Args:
         path: the file, plain or .gz.
         where: has its layout, and notes where cells hold line breaks.
-        rows: at most so many at once; None is all of it. There is one frame at least.
+        rows: at most so many at once. There is one frame at least.
 
     Raises:
         DataError: it is no such file, or is damaged.
     """
     layout = where.layout or Layout()
     kind, packed = file_kind(path, layout)
+    separator = SEPARATORS[kind] if layout.separator is None else layout.separator
+    names: list[str] | None = None
+    top: list[list[str]] = []
+    given = False
     with one_line_errors(path), _opened(path, packed) as file:
-        separator = layout.separator
-        separator = SEPARATORS[kind] if separator is None else separator
-        records = _records(file, layout, separator, where)
-        names = next(records, None)
-        if names is None:
-            raise DataError(f"{path} is empty; it needs a header row and events")
-        before, given = 1, False
-        if not layout.header:
-            records, before = itertools.chain([names], records), 0
-            names = [str(number) for number in range(1, len(names) + 1)]
-        while (chunk := list(itertools.islice(records, rows))) or before <= 1:
-            for number, cells in enumerate(chunk, before + 1):
-                if len(cells) > len(names) and number == 2:
-                    mend = "fewer names than the rows have columns; name them all"
-                    raise DataError(f"{path} row 1: {mend}")
-                if len(cells) > len(names):
-                    raise DataError(
-                        f"{path} row {number}: {len(cells)} columns under {len(names)}"
-                        ' names; put text with commas in ""'
-                    )
-                if len(cells) < len(names):
-                    cells += [""] * (len(names) - len(cells))
+        reader = _csv_reader(file, separator, layout.quoted)
+        for first, chunk in _chunks(reader, rows, where, layout):
+            if not layout.header and len(top) < 2:
+                top += chunk[: 2 - len(top)]
+                _require_no_header(top, path)
+            if names is None:
+                names = [str(number) for number in range(1, len(chunk[0]) + 1)]
+                if layout.header:
+                    names, first = chunk.pop(0), 2
+            _even_out(chunk, names, first, path)
             # Editors leave empty lines.
             full = [any(cells) for cells in chunk]
-            index = pd.RangeIndex(before + 1, before + 1 + len(chunk))[full]
-            filled = list(itertools.compress(chunk, full))
-            before += max(len(chunk), 1)
-            if filled or rows is None:
-                given = True
+            if any(full):
+                filled = list(itertools.compress(chunk, full))
+                index = pd.RangeIndex(first, first + len(chunk))[full]
                 yield pd.DataFrame(filled, index, names, dtype="str")
-            if rows is None:
-                return
-        if not given:
-            yield pd.DataFrame(columns=names, dtype="str")
+                given = True
+    if not given:
+        yield pd.DataFrame(columns=names, dtype="str")
 
 
-def _records(
-    file: IO[bytes], layout: Layout, separator: str, where: Source
-) -> Iterator[list[str]]:
-    """The cells of a file of text, a row at a time."""
+def _chunks(
+    reader: Any, rows: int, where: Source, layout: Layout
+) -> Iterator[tuple[int, list[list[str]]]]:
+    """Rows of cells, at most so many at once, and the number of the first."""
+    read, breaks, ended = 0, 0, False
+    broken: list[int] = []
+    fault: DataError | None = None
+    while not ended:
+        first = read + 1
+        chunk: list[list[str]] = []
+        try:
+            chunk.extend(itertools.islice(reader, rows))
+        except csv.Error as error:  # of the row after those that are in the list
+            row = where.row(first + len(chunk))
+            fault = DataError(f"{row}: {_csv_fault(error, layout)}")
+        read, ended = read + len(chunk), len(chunk) < rows
+        if reader.line_num > read + breaks:
+            breaks = reader.line_num - read
+            broken += [
+                number
+                for number, cells in enumerate(chunk, first)
+                if any("\n" in cell or "\r" in cell for cell in cells)
+            ]
+        if ended and broken:
+            holds = "row holds" if len(broken) == 1 else "rows hold"
+            where.notes.append(
+                f"{len(broken):,} {holds} a line break in quotes (row {broken[0]};"
+                " quoted=False, --no-quotes, if its quotes are letters)"
+            )
+        if chunk:
+            yield first, chunk
+        if fault is not None:
+            raise fault
+    if not read:
+        raise DataError(f"{where.name} is empty; it needs a header row and events")
+
+
+def _require_no_header(top: list[list[str]], path: Path) -> None:
+    """Refuse text alone above a row with numbers, which would become an event."""
+    if len(top) == 2 and not any(map(_is_value, top[0])):
+        pairs = zip(*top, strict=False)
+        if names := [name for name, cell in pairs if name and _is_value(cell)]:
+            raise DataError(
+                f"{path}: row 1 ('{names[0]}') seems to name the columns; leave"
+                " header=False (--no-header) out"
+            )
+
+
+def _csv_reader(file: IO[bytes], separator: str, quoted: bool) -> Any:
     lines: Any = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-    quoting: Any = csv.QUOTE_MINIMAL if layout.quoted else csv.QUOTE_NONE
+    quoting: Any = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     separator = separator.replace("\\t", "\t")
     if len(separator) > 1:
         several, separator, quoting = separator, UNIT, csv.QUOTE_NONE
         lines = (line.replace(several, UNIT) for line in lines)
     csv.field_size_limit(2**31 - 1)
     try:
-        reader = csv.reader(lines, delimiter=separator, quoting=quoting, strict=True)
+        return csv.reader(lines, delimiter=separator, quoting=quoting, strict=True)
     except (TypeError, ValueError) as error:
         raise DataError(
             f"separator is {separator!r}: {one_line(error)}; write one such as ';'"
         ) from None
-    number, breaks, broken = 0, 0, []
-    try:
-        for number, cells in enumerate(reader, 1):
-            if reader.line_num > number + breaks:
-                breaks = reader.line_num - number
-                broken.append(number)
-            yield cells
-    except csv.Error as error:
-        fault = f"not a readable table ({one_line(error)}); make it anew"
-        if "end of data" in str(error):
-            fault = 'a quote " is opened and never closed; close it'
-        elif "expected after" in str(error):
-            fault = "text after a closing quote; double the quotes inside a cell"
-        if layout.quoted:
-            fault += ", or pass quoted=False (--no-quotes) where they are letters"
-        raise DataError(f"{where.row(number + 1)}: {fault}") from None
-    if broken:
-        rows = "row holds" if len(broken) == 1 else "rows hold"
-        where.notes.append(
-            f"{len(broken):,} {rows} a line break in quotes (row {broken[0]};"
-            " quoted=False, --no-quotes, if its quotes are letters)"
-        )
+
+
+def _csv_fault(error: csv.Error, layout: Layout) -> str:
+    fault = f"not a readable table ({one_line(error)}); make it anew"
+    if "end of data" in str(error):
+        fault = 'a quote " is opened and never closed; close it'
+    elif "expected after" in str(error):
+        fault = "text after a closing quote; double the quotes inside a cell"
+    if layout.quoted:
+        fault += ", or pass quoted=False (--no-quotes) where they are letters"
+    return fault
+
+
+def _even_out(chunk: list[list[str]], names: list[str], first: int, path: Path) -> None:
+    """Make all rows as long as the header, or refuse one that is longer."""
+    if set(map(len, chunk)) <= {len(names)}:
+        return
+    for number, cells in enumerate(chunk, first):
+        if len(cells) > len(names) and number == 2:
+            raise DataError(
+                f"{path} row 1: fewer names than the rows have columns; name them all"
+            )
+        if len(cells) > len(names):
+            raise DataError(
+                f"{path} row {number}: {len(cells)} columns under {len(names)} names;"
+                ' put text with commas in ""'
+            )
+        cells += [""] * (len(names) - len(cells))
 
 
 def _read_json_lines(path: Path, packed: bool) -> pd.DataFrame:

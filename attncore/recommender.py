@@ -33,11 +33,11 @@ from attncore.embedding import (
 from attncore.encoders import SelfAttention, Transition, encoder_of
 from attncore.errors import DataError
 from attncore.features import PROFILE, FeatureSet, encode_columns, label
+from attncore.files import save_model, take_weights
 from attncore.followers import Followers, Prior
 from attncore.layers import evaluating, seeded
 from attncore.neighbours import Neighbours, newest_at
 from attncore.output import Criterion, Output, catalogue_scores, lean_cross_entropy
-from attncore.runs import save_model, take_weights
 from attncore.sequences import Histories
 from attncore.splits import Split
 

@@ -1,341 +1,123 @@
-"""Run folders: what a trained model is on disk. Nothing is pickled.
+"""Run folders: what lies in one, and how `load` reads a model back.
 
-Nothing half-written replaces a whole file.
+They are written by `attncore.files`, file by file:
+
+- `config.json`: the configurations, the data's name and checksum, and the checksums of
+  the next three files
+- `weights.safetensors`: what the model has learned
+- `vocabulary.json`, `histories.safetensors`: the ids, and what every user did
+- `log.jsonl`: a line an epoch
+- `checkpoints/`: the whole state of the training, to go on from
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors.torch import load_file
 
-from attncore.errors import DataError
+from attncore import baselines
+from attncore.baselines import Baseline
+from attncore.config import ModelConfig, RankerConfig, RecommenderConfig
+from attncore.errors import DataError, one_line
+from attncore.features import FeatureSet
+from attncore.files import read_whole
+from attncore.ranking.asof import IndexedSlates
+from attncore.ranking.baselines import PersonalHabit, PopularLately, SlateBaseline
+from attncore.ranking.ranker import Ranker
+from attncore.recommender import Recommender
 from attncore.splits import Split
 
-LOCK = "writing.lock"  # stays in a run folder, empty, when nobody writes
-UNFINISHED = ".writing-"  # how names begin that a crash may leave behind
-
-
-RUN_FILES = (
-    "weights.safetensors",
-    "histories.safetensors",
-    "vocabulary.json",
-    "config.json",
-)
-
-
-PATIENCE = 2.0  # seconds that a reader waits for a writer who is at it
-
-
-Found = TypeVar("Found")
-
-
-def file_checksums(folder: Path, names: Sequence[str]) -> dict[str, str]:
-    """SHA-256 of files in a folder, by name."""
-    checksums = {}
-    for name in names:
-        with open(folder / name, "rb") as file:
-            checksums[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return checksums
-
-
-def write_run(
-    folder: Path,
-    split: Split,
-    weights: Mapping[str, Tensor],
-    config: dict[str, Any],
-    attributes: Sequence[str] = (),
-    only_weights: bool = False,
-) -> None:
-    """Write a run folder, made if missing.
-
-    `config.json`, which holds the other files' checksums, comes last.
-
-    Args:
-        folder: what becomes a run folder.
-        split: its vocabulary and histories are kept.
-        weights: what the model has learned.
-        config: the rest of `config.json`.
-        attributes: names of the events' attributes that are kept.
-        only_weights: the folder holds this split already, so only weights and
-            configuration are new.
-
-    Raises:
-        DataError: another process is writing the folder.
-        OSError: it cannot be written, or the disk is full; its files are as they were.
-    """
-    with (
-        alone(folder),
-        tempfile.TemporaryDirectory(dir=folder, prefix=UNFINISHED) as place,
-    ):
-        fresh, names = Path(place), list(RUN_FILES)
-        try:
-            if only_weights:
-                names = ["weights.safetensors", "config.json"]
-            else:
-                split.save(fresh, attributes)
-            save_file(
-                {name: x.detach().cpu().contiguous() for name, x in weights.items()},
-                fresh / names[0],
-            )
-            files = file_checksums(folder, RUN_FILES[1:-1]) if only_weights else {}
-            config = config | {"files": files | file_checksums(fresh, names[:-1])}
-            (fresh / "config.json").write_text(
-                json.dumps(config, indent=2), encoding="utf-8"
-            )
-            # Weights and histories are made for their owner alone; this one is made as
-            # the umask says.
-            mode = (fresh / "config.json").stat().st_mode
-            for name in names:
-                (fresh / name).chmod(mode)
-                on_disk(fresh / name)
-        except (OSError, SafetensorError) as error:
-            why = error.strerror if isinstance(error, OSError) else error
-            raise OSError(
-                f"{folder}: cannot be written ({why}); what was there is unchanged"
-            ) from None
-        for name in names:
-            (fresh / name).replace(folder / name)
-        on_disk(folder)
-
-
-def save_model(
-    folder: str | Path,
-    model: Any,
-    kind: str,
-    about: Mapping[str, Any] | None,
-    attributes: Sequence[str],
-    only_weights: bool,
-) -> None:
-    """Write a model's run folder: what `Recommender.save` and `Ranker.save` do.
-
-    Args:
-        folder: made if missing.
-        model: with config, split, features and weights.
-        kind: "recommender" or "ranker": under this name the configuration is kept.
-        about: more entries for `config.json`.
-        attributes, only_weights: as for `write_run`.
-    """
-    config = {kind: asdict(model.config), "features": model.features.to_json()}
-    config = dict(about or {}) | config
-    weights = model.state_dict()
-    write_run(Path(folder), model.split, weights, config, attributes, only_weights)
-
-
-def save_baseline(
-    folder: str | Path, baseline: Any, about: Mapping[str, Any] | None
-) -> None:
-    """Write a baseline's run folder, with what it learned in place of weights.
-
-    Args:
-        folder: made if missing.
-        baseline: with split, options, and arrays that it learned, by name.
-        about: more entries for `config.json`.
-    """
-    config = {"baseline": {"kind": type(baseline).__name__, **baseline.options}}
-    learned = {
-        name: torch.from_numpy(np.ascontiguousarray(array))
-        for name, array in baseline.learned.items()
-    }
-    write_run(Path(folder), baseline.split, learned, dict(about or {}) | config)
-
-
-def take_weights(model: Any, weights: Mapping[str, Tensor]) -> None:
-    """Put weights, and tables of codes, into a model that was made without its log.
-
-    Raises:
-        RuntimeError: a name or a shape does not fit.
-    """
-    for name, buffer in model.named_buffers():
-        if name in weights:
-            buffer.resize_(weights[name].shape)
-    model.load_state_dict(weights)
-    tables = (
-        (model.item.features, model.split.items),
-        (
-            model.user_side.profile,
-            model.split.users,
-        ),
+Loaded = Recommender | Ranker | Baseline | SlateBaseline
+BASELINES: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (
+        baselines.Popularity,
+        baselines.RecentPopularity,
+        baselines.ProfilePopularity,
+        baselines.PersonalFrequency,
+        baselines.MarkovChain,
+        baselines.EASE,
+        PopularLately,
+        PersonalHabit,
     )
-    for table, ids in tables:
-        if table is not None and any(len(one) != len(ids) + 1 for one in table.codes()):
-            raise RuntimeError(
-                f"a table of codes is not that of {len(ids):,} {ids.kind}s"
-            )
+}
 
 
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keep other processes and threads from writing a folder until the block ends.
+def load(folder: str | Path, device: str | torch.device = "cpu") -> Loaded:
+    """Read a model that was saved, or trained by `fit(out=...)`, ready to recommend.
 
-    It is made if missing. The thread that holds it may ask again. The lock also ends
-    when this process dies.
+    A saved baseline too; it counts on the CPU, whatever the device.
 
     Raises:
-        DataError: another process, or another thread of this one, is writing it.
-        OSError: it cannot be written.
+        DataError: the folder is not a run folder, or a file in it is missing, damaged,
+            of another run, or does not fit the others.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    # One for each place, and of it one hold for each thread.
-    lock = FileLock(folder.resolve() / LOCK, is_singleton=True)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise DataError(
-            f"{folder}: another process or thread is writing it; wait for it, or name"
-            " another folder"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
+    found = read_whole(Path(folder), read_model)
+    return found.to(device).eval() if isinstance(found, torch.nn.Module) else found
 
 
-def on_disk(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk.
-
-    Windows opens no folder, and keeps its names without being asked; a file it flushes
-    only for somebody who may write it.
-    """
-    if path.is_dir():
-        if os.name == "nt":
-            return
-        descriptor = os.open(path, os.O_RDONLY)
-    else:
-        descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to.
-
-    What is there replaces `path` if the block ends well, else it goes.
-    """
-    fresh = path.with_name(f"{UNFINISHED}{os.getpid()}-{path.name}")
-    try:
-        yield fresh
-        on_disk(fresh)
-        fresh.replace(path)
-        on_disk(path.parent)
-    finally:
-        fresh.unlink(missing_ok=True)
-
-
-def prepare(folder: Path, clear: bool = True) -> None:
-    """Make a folder ready to be written.
-
-    It exists, nothing unfinished lies in it, and writing was tried.
-
-    Args:
-        folder: what is to be written.
-        clear: False leaves what is unfinished: another process may be at it.
-
-    Raises:
-        DataError: it cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.rglob(f"{UNFINISHED}*") if clear else ():
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise DataError(
-            f"{folder}: cannot be written ({error.strerror}); give --out another folder"
-        ) from None
-
-
-def read_config(folder: str | Path) -> dict[str, Any]:
-    """The checked `config.json` of a run folder.
-
-    Raises:
-        DataError: the folder is not a run folder, or a file in it is missing, damaged
-            or of another run.
-    """
-    folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        raise DataError(
-            f"{folder}: is not a run folder (it has no config.json); train one with"
-            f" --out {folder}"
-        )
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        expected = config["files"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise DataError(
-            f"{folder / 'config.json'}: is damaged ({error}); train again"
-        ) from None
-    for name in RUN_FILES[:-1]:
-        if not (folder / name).is_file():
-            raise DataError(
-                f"{folder / name}: is missing; train again with --out {folder}"
-            )
-    for name, checksum in file_checksums(folder, RUN_FILES[:-1]).items():
-        if checksum != expected.get(name):
-            raise DataError(
-                f"{folder / name}: is damaged or of another run (its checksum differs);"
-                " train again"
-            )
-    return config
-
-
-def read_whole(folder: Path, read: Callable[[Path, dict[str, Any]], Found]) -> Found:
-    """What `read` makes of a run folder and its configuration, all of one run.
-
-    They are checked before and after. While somebody replaces them, they are read
-    again.
-
-    Raises:
-        DataError: the folder is not a run folder, or a file in it is missing, damaged
-            or of another run.
-    """
-    give_up = time.monotonic() + PATIENCE
-    while True:
-        before, problem = (
-            _version(folder),
-            f"{folder}: was replaced while it was read; load it again",
-        )
+def read_model(folder: Path, config: Mapping[str, Any]) -> Loaded:
+    """`load` of a run folder whose `config.json` was read already, on the CPU."""
+    weights = load_file(folder / "weights.safetensors")
+    if "baseline" in config:
+        arrays = {name: tensor.numpy() for name, tensor in weights.items()}
+        options, split = dict(config["baseline"]), _split(folder)
         try:
-            found = read(folder, read_config(folder))
-            read_config(folder)
-            if _version(folder) == before:
-                return found
-        except (DataError, OSError, SafetensorError) as error:
-            problem = (
-                str(error)
-                if isinstance(error, DataError)
-                else f"{folder}: {error}; load it again"
+            found: Loaded = BASELINES[options.pop("kind")](
+                split, **options, learned=arrays
             )
-            if _version(folder) == before and not any(folder.glob(f"{UNFINISHED}*")):
-                raise DataError(problem) from None
-        if time.monotonic() > give_up:
-            raise DataError(problem)
-        time.sleep(0.02)
-
-
-def _version(folder: Path) -> tuple[int, int] | None:
-    """What changes when a run is replaced."""
+        except (TypeError, ValueError, KeyError) as error:
+            raise DataError(
+                f"{folder}: does not hold a baseline ({one_line(error)}); make and save"
+                " it again"
+            ) from None
+        return found
+    parts: Any = described(folder, config)
+    is_ranker = isinstance(parts[0], RankerConfig)
+    model = Ranker(*parts) if is_ranker else Recommender(*parts)
     try:
-        about = (folder / "config.json").stat()
-    except OSError:
-        return None
-    return about.st_ino, about.st_mtime_ns
+        model.take_weights(weights)
+    except (RuntimeError, TypeError) as error:
+        raise DataError(
+            f"{folder / 'weights.safetensors'}: does not fit config.json"
+            f" ({one_line(error)[:200]}); train again"
+        ) from None
+    return model
+
+
+def described(
+    folder: Path, config: Mapping[str, Any]
+) -> tuple[ModelConfig, Split, int, FeatureSet]:
+    """What a model is made of, from its run folder and `config.json`: all but weights.
+
+    Raises:
+        DataError: as for `load`.
+    """
+    try:
+        made: ModelConfig
+        if "ranker" in config:
+            made = RankerConfig(**config["ranker"])
+        else:
+            made = RecommenderConfig(**config["recommender"])
+        features = FeatureSet.from_json(config.get("features", {}))
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise DataError(
+            f"{folder / 'config.json'}: does not describe a recommender ({error});"
+            " train again"
+        ) from None
+    return made, _split(folder), 0, features
+
+
+def _split(folder: Path) -> Split:
+    try:
+        return Split.load(folder, IndexedSlates.from_arrays)
+    except (KeyError, TypeError, IndexError, AttributeError, SafetensorError) as error:
+        raise DataError(
+            f"{folder}: vocabulary and histories do not fit together ({error!r}); train"
+            " again"
+        ) from None

@@ -6,9 +6,8 @@ Each user is a row of a flat array.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,7 +50,7 @@ class Vocabulary:
         """
         index = self.find(ids)
         if not index.all():
-            unknown = listed(ids, self.kind)[int(np.argmin(index))]
+            unknown = one_line(listed(ids, self.kind)[int(np.argmin(index))])
             raise DataError(
                 f"unknown {self.kind} {unknown}: it is not among the log's"
                 f" {len(self):,} {self.kind}s"
@@ -260,36 +259,6 @@ class Histories:
     def _gathered(self, at: np.ndarray, offsets: np.ndarray) -> Histories:
         attributes = {name: column[at] for name, column in self.attributes.items()}
         return Histories(self.items[at], offsets, self.times[at], attributes)
-
-    def memory_mapped(self, folder: Path) -> Histories:
-        """The same histories with their events in files of a folder, not in memory.
-
-        Training reads them there.
-
-        Raises:
-            DataError: an attribute is not a number.
-        """
-        folder.mkdir(parents=True, exist_ok=True)
-
-        def mapped(name: str, column: np.ndarray) -> np.ndarray:
-            if column.dtype.kind not in "biuf":
-                raise DataError(
-                    f"attribute {name!r}: is not a number, and only numbers can be"
-                    " memory-mapped"
-                )
-            np.save(folder / f"{name}.npy", column)
-            return np.load(folder / f"{name}.npy", mmap_mode="c")
-
-        attributes = {
-            name: mapped(f"attribute-{name}", column)
-            for name, column in self.attributes.items()
-        }
-        return replace(
-            self,
-            items=mapped("items", self.items),
-            times=mapped("times", self.times),
-            attributes=attributes,
-        )
 
     @classmethod
     def from_lists(cls, rows: Sequence[Sequence[int] | np.ndarray]) -> Histories:

@@ -155,7 +155,7 @@ def best(
     items = model.split.items
     if exclude_seen is None:
         exclude_seen = model.split.test.exclude_seen
-    allowed = _allowed_places(items, candidates, exclude, only, strict)
+    allowed = allowed_places(items, candidates, exclude, only, strict)
     windows = model.windows(asked, rows, situation=situation)
     many = min(k, len(items) if allowed is None else len(allowed))
     found = Best(len(asked), many)
@@ -272,10 +272,9 @@ def _as_histories(
     rows = list(plain) if is_list and hasattr(plain, "__iter__") else [plain]
     for row in rows:
         if isinstance(row, str | bytes | Mapping) or not hasattr(row, "__iter__"):
-            raise DataError(
-                f"{name}: {one_line(repr(row))} is no list of item ids; give a list of"
-                f" lists, such as {name}=[[{one_line(repr(row))}]]"
-            )
+            shown = one_line(repr(row))
+            mend = f"give a list of lists, such as {name}=[[3, 5]]"
+            raise DataError(f"{name}: {shown} is no list of item ids; {mend}")
     lists = [listed(row, name) for row in rows]
     ids = [one for row in lists for one in row]
     index = items.find(ids)
@@ -337,7 +336,7 @@ def _columns(
     if given is not None and not hasattr(given, "keys"):
         raise ValueError("situation= takes values by name, such as {'store': 3}")
     known = {one.name: one for one in (*features.user, *features.situation)}
-    values = dict(given or {})
+    values = {} if given is None else dict(given)
     columns = features.situation_columns(values, 1)
     return {
         column: _each(known[name], value, rows)
@@ -368,7 +367,7 @@ def _each(feature: Feature, value: Any, rows: int) -> list[Any]:
     return each
 
 
-def _allowed_places(
+def allowed_places(
     items: Vocabulary, candidates: Any, exclude: Any, only: Any, strict: bool
 ) -> np.ndarray | None:
     """Places in the catalogue of what may be shown, ascending; None for all of them."""
@@ -504,7 +503,7 @@ def with_items(model: Any, table: pd.DataFrame) -> Any:
         codes = torch.from_numpy(feature.encode(values, "new items"))
         unseen = codes == UNKNOWN if codes.dim() == 1 else (codes == UNKNOWN).any(1)
         told = unseen.numpy() & values.notna().to_numpy()
-        if feature.kind != "number" and told.any():
+        if feature.kind in ("category", "categories") and told.any():
             logger.warning(
                 "new items: %d of %d have a '%s' that the model has not seen: %s …",
                 told.sum(),

@@ -363,7 +363,10 @@ def split_at(
         if len(rows) == 0:
             mend = "use a longer log"
             if protocol["split"] == "time":
-                mend += ", or split_by_session where each user is one session"
+                mend += (
+                    ", or where each user is one session split_by_session (--split"
+                    " session)"
+                )
             raise DataError(
                 f"{name}: the {protocol['split']} split leaves no user for {part};"
                 f" {mend}"
@@ -423,12 +426,7 @@ def _split_log(
 ) -> Split:
     """`split_at` of a log, with the protocol's fixed part and the items' titles."""
     users, items, histories = indexed
-    titles = None
-    if log.items is not None and "title" in log.items.columns:
-        known = log.items["title"].reindex(items.ids)
-        given = known.notna() & (known.astype(str).str.strip() != "")
-        ids = pd.Series(items.ids, index=items.ids).astype(str)
-        titles = known.where(given, ids).to_numpy(object)
+    titles = titles_of(log.items, items)
     protocol, slates = protocol_of(protocol, log.repeats), None
     if log.slates is not None:
         slates = log.slates.indexed(users, items, histories)
@@ -440,6 +438,16 @@ def _split_log(
     return split_at(
         log.name, log.checksum, users, items, histories, *how, slates=slates
     )
+
+
+def titles_of(table: pd.DataFrame | None, items: Vocabulary) -> np.ndarray | None:
+    """The titles of all items, if any; in place of a missing or empty one the id."""
+    if table is None or "title" not in table.columns:
+        return None
+    known = table["title"].reindex(items.ids)
+    given = known.notna() & (known.astype(str).str.strip() != "")
+    ids = pd.Series(items.ids, index=items.ids).astype(str)
+    return known.where(given, ids).to_numpy(object)
 
 
 def protocol_of(split: dict[str, Any], repeats: bool) -> dict[str, Any]:
@@ -457,6 +465,14 @@ def _refuse_slates(log: Interactions, split: str) -> None:
         raise DataError(
             f"{log.name}: has slates, and {split} would show them others' future; use"
             " split_by_time (--split time)"
+        )
+
+
+def _require_times(log: Interactions) -> None:
+    if not log.has_time:
+        raise DataError(
+            f"{log.name}: has no time column, so it cannot be split by time; use"
+            " leave_one_out"
         )
 
 
@@ -513,7 +529,8 @@ def split_by_time(
         DataError: the log has no time, a share or a fold is out of range, or a period
             asks nobody.
     """
-    _require_shares(log, valid, test)
+    _require_times(log)
+    require_shares(valid, test)
     if not (0 <= fold < folds and valid + folds * test < 1):
         raise DataError(
             f"fold={fold}, folds={folds}: need 0 <= fold < folds, and room for as many"
@@ -558,12 +575,8 @@ def split_by_time(
     return _split_log(log, indexed, before_valid, questions, protocol)
 
 
-def _require_shares(log: Interactions, valid: float, test: float) -> None:
-    if not log.has_time:
-        raise DataError(
-            f"{log.name}: has no time column, so it cannot be split by time; use"
-            " leave_one_out"
-        )
+def require_shares(valid: float, test: float) -> None:
+    """Raise DataError where a share is out of range."""
     if not (0 < valid < 1 and 0 < test < 1 and valid + test < 1):
         raise DataError(
             f"valid={valid} and test={test}: shares must be above 0 and sum to less"
@@ -593,11 +606,15 @@ def split_by_session(
         valid, test: shares of sessions, where each user is one.
 
     Raises:
-        DataError: the log has no time or has slates, a share is out of range, there is
-            no such column, or no session is left to ask.
+        DataError: the log has slates, or no time that sessions could be told by; a
+            share is out of range, there is no such column, or no session is left.
     """
     _refuse_slates(log, "split_by_session")
-    _require_shares(log, valid, test)
+    if not isinstance(session, str):
+        _require_times(log)
+        if session is not None and not session > 0:
+            raise DataError(f"session is {session}; give seconds, more than 0")
+    require_shares(valid, test)
     indexed = index_log(log)
     histories = indexed[2]
     starts, lengths, times = histories.offsets[:-1], histories.lengths, histories.times
@@ -624,16 +641,15 @@ def split_by_session(
         else:
             new = np.append(True, np.diff(times) > session)
         new[starts] = True
-        # Where each session begins, and which is each user's first.
+        # Where each session begins, and which comes after each user's last.
         at = np.append(np.flatnonzero(new), len(new))
         last = np.searchsorted(at, histories.offsets[1:])
         enough = np.diff(np.append(0, last)) >= 3
         rows = np.flatnonzero(enough)
-        ends = [lengths.copy() for _ in range(3)]
-        for back in (1, 2):
-            ends[back][rows] = at[last[rows] - back] - starts[rows]
-        stops = ends[2]
-        ranges = [(rows, ends[2], ends[1]), (rows, ends[1], ends[0])]
+        stops, until = lengths.copy(), lengths.copy()
+        stops[rows] = at[last[rows] - 2] - starts[rows]
+        until[rows] = at[last[rows] - 1] - starts[rows]
+        ranges = [(rows, stops, until), (rows, until, lengths)]
     questions = {
         name: _each_event(*range_)
         for name, range_ in zip(("valid", "test"), ranges, strict=True)

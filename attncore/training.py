@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, fields, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,16 +22,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from attncore.batches import Sampler
-from attncore.checkpoints import RunFolder, origin_of, stop_requests
 from attncore.config import Loss, ModelConfig, TrainingConfig
 from attncore.distributed import Group, choose_precision, processes, tensor_float_32
-from attncore.errors import DataError
 from attncore.evaluation import Report, evaluate
-from attncore.features import FIRST, Feature, FeatureSet
-from attncore.interactions import Interactions
+from attncore.files import RunFolder, origin_of
 from attncore.optim import LossOf, MovingAverage, adamw, backward, learning_rate, update
 from attncore.output import Criterion
-from attncore.splits import Split, leave_one_out, split_by_time
+from attncore.splits import Split
 
 logger = logging.getLogger(__name__)
 
@@ -194,54 +193,6 @@ def fit(
             if (state := group.from_rank_0(found)) is not None:
                 trainer.restore(state)
             return trainer.train()
-
-
-def refit(
-    model: Any,
-    run: Run,
-    out: str | Path | None = None,
-    about: dict[str, Any] | None = None,
-    *,
-    overwrite: bool = True,
-) -> Any:
-    """Train once more from the start, on all events, as long as validation chose.
-
-    Validation has said how many epochs are best; now its events and those of the test
-    may teach too. The learning rate takes the same course as in `run`. What comes out
-    is to be served, and can only be evaluated on newer events: `evaluate` refuses
-    questions whose answers it was trained on.
-
-    Args:
-        model: a `Recommender` trained by `fit`, which stays as it is.
-        run: what `fit` gave.
-        out: the run folder to write; None writes nothing.
-        about: more entries for its `config.json`.
-        overwrite: replace a finished run that `out` holds.
-
-    Returns:
-        a model of the same kind.
-
-    Raises:
-        DataError: the model ranks slates, is of a prepared log, or `run` is of no
-            training; or as for `fit`.
-    """
-    split, config = model.split, run.training
-    if split.slates is not None or split.sharded or config is None or not run.epochs:
-        raise DataError(
-            f"{split.name}: only a trained recommender of the next item, of a log in"
-            " memory, can be trained on all events"
-        )
-    whole = split.with_all_in_training()
-    fresh = type(model)(model.config, whole, config.seed, model.features)
-    with processes(config.device) as group:
-        about = dict(about or {}) | {"training": asdict(config), "on_all": True}
-        folder = RunFolder(out, {}, about, writes=group.is_rank_0)
-        with ExitStack() as held:
-            with group.agreed():
-                held.enter_context(folder.held())
-                folder.open(False, overwrite)
-            Trainer(fresh, whole, config, group, folder, only=run.best_epoch).train()
-    return fresh
 
 
 class Trainer:
@@ -528,89 +479,30 @@ class Trainer:
             torch.cuda.set_rng_state(random_state["cuda"], self.group.device)
 
 
-# One row an item, index 0 for padding: in a `Recommender`, and in a `Ranker`.
-ITEM_ROWS = {
-    "embedding.item.id.weight",
-    "transition.item.weight",
-    "output.bias",
-    "item.id.weight",
-    "bias",
-}
+@contextmanager
+def stop_requests(caught: bool) -> Iterator[Callable[[], bool]]:
+    """Within the block Ctrl-C and SIGTERM only set a flag.
 
-
-def go_on(model: Any, log: Interactions | Split) -> Any:
-    """A model for a grown log, which knows what this one has learned: a warm start.
-
-    Whatever the old log held keeps its weights, whatever is new begins at the mean of
-    its kind: a new item at the mean of the items' own vectors and biases, to which its
-    attributes add theirs; a new category at the mean of its column's. Users need no
-    weights: their histories are those of the new log. Numbers are scaled as before.
-    `fit(grown, grown.split)` goes on from there, with its learning rate and the state
-    of its optimizer anew; a tenth of the epochs may do. This model stays as it is.
+    The yielded function reads it. A second Ctrl-C acts.
 
     Args:
-        model: a `Recommender` or `Ranker`; a baseline is counted anew.
-        log: old and new events together, with the tables that the model reads; it is
-            split as the model's was, by time at the usual shares. Or a split of them.
-
-    Raises:
-        DataError: the model's split is of another kind than leave-one-out or time (give
-            a split), an attribute is of another kind than it was, or as for the split.
+        caught: False leaves the signals alone, as does a thread that may not handle
+            them.
     """
-    split = log if isinstance(log, Split) else _split_alike(log, model.split)
-    if not hasattr(model, "config"):
-        return type(model)(split, **model.options)
-    fresh = type(model)(model.config, split)
-    known = _grown_features(model.features, fresh.features)
-    grown = type(model)(model.config, split, features=known)
-    old, new = model.split.items, split.items
-    rows = torch.from_numpy(np.append(0, old.find(new.ids))).long()
-    learned, weights = model.state_dict(), grown.state_dict()
-    for name, made in weights.items():
-        was = learned.get(name)
-        if was is None or ".codes_" in name:
-            continue
-        if name in ITEM_ROWS:
-            mean, is_new = was[1:].mean(0), rows == 0
-            is_new[0] = False
-            weights[name] = was[rows]
-            weights[name][is_new] = mean
-        elif was.shape == made.shape:
-            weights[name] = was
-        else:  # vectors of a column's values, to which values were added
-            mean = was[FIRST:].mean(0) if len(was) > FIRST else torch.zeros_like(was[0])
-            weights[name] = torch.cat([was, mean.expand(len(made) - len(was), -1)])
-    grown.load_state_dict(weights)
-    return grown.to(model.device).train(model.training)
+    wanted = threading.Event()
+    if not caught or threading.current_thread() is not threading.main_thread():
+        yield wanted.is_set
+        return
 
+    def ask(number: int, frame: Any) -> None:
+        wanted.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
-def _split_alike(log: Interactions, split: Split) -> Split:
-    """A log divided as another was."""
-    how = split.valid.protocol["split"]
-    if how == "leave-one-out":
-        return leave_one_out(log)
-    if how == "time":
-        return split_by_time(log)
-    raise DataError(
-        f"{log.name}: the model's split is by {how}; give a split of the log"
-    )
-
-
-def _grown_features(old: FeatureSet, new: FeatureSet) -> FeatureSet:
-    """Features as learned before, with the values that are new behind their own."""
-
-    def grown(was: Feature, now: Feature) -> Feature:
-        if was.kind != now.kind:
-            raise DataError(
-                f"attribute '{was.name}': is {now.kind} in this log and was {was.kind};"
-                " make it alike"
-            )
-        known = set(was.values)
-        more = tuple(value for value in now.values if value not in known)
-        return replace(was, values=was.values + more)
-
-    parts = {}
-    for part in fields(old):
-        pairs = zip(getattr(old, part.name), getattr(new, part.name), strict=True)
-        parts[part.name] = tuple(grown(was, now) for was, now in pairs)
-    return FeatureSet(**parts)
+    before = {
+        number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield wanted.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -13,8 +13,8 @@ from processes import killed, run, train
 from safetensors.torch import load_file
 
 import attncore as ac
-from attncore import checkpoints, runs
-from attncore.checkpoints import stop_requests
+from attncore import files
+from attncore.training import stop_requests
 
 
 @pytest.fixture
@@ -272,7 +272,7 @@ def test_a_full_disk_loses_nothing_that_was_saved(
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         real(state, path)
 
-    monkeypatch.setattr(checkpoints.torch, "save", full)
+    monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match="No space left"):
         ac.fit(ac.Recommender(small, split), split, config, out=tmp_path)
     assert [state["step"] for state in states(tmp_path)] == [2, 3]
@@ -287,14 +287,14 @@ def test_what_is_replaced_is_flushed_first(tmp_path, monkeypatch):
     done = []
     real_flush, real_replace = os.fsync, type(tmp_path).replace
     monkeypatch.setattr(
-        runs.os, "fsync", lambda number: done.append("flush") or real_flush(number)
+        files.os, "fsync", lambda number: done.append("flush") or real_flush(number)
     )
     monkeypatch.setattr(
         type(tmp_path),
         "replace",
         lambda self, to: done.append("rename") or real_replace(self, to),
     )
-    with runs.replacing(tmp_path / "file") as fresh:
+    with files.replacing(tmp_path / "file") as fresh:
         fresh.write_text("new")
     assert done == ["flush", "rename", "flush"]
     assert (tmp_path / "file").read_text() == "new"
@@ -304,7 +304,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     (tmp_path / "file").write_text("old")
 
     def fails():
-        with runs.replacing(tmp_path / "file") as fresh:
+        with files.replacing(tmp_path / "file") as fresh:
             fresh.write_text("half")
             raise ValueError("no")
 

@@ -264,7 +264,8 @@ def test_a_users_mistake_is_one_line_and_status_2(
         main(words)
     shown = capsys.readouterr()
     assert stop.value.code == 2
-    assert shown.out == ""
+    # What was read is said as soon as it is read.
+    assert all(line.startswith(f"{log_file}: ") for line in shown.out.splitlines())
     assert shown.err.count("\n") == 1
     assert hint in shown.err
     assert not (tmp_path / "x").exists()
@@ -534,6 +535,31 @@ def test_a_log_without_header_quotes_and_usual_separator_is_read(tmp_path, capsy
     assert len(model.split.items) == 12
 
 
+def test_a_grown_log_goes_on_from_a_run_and_fresh_events_are_heard(
+    trained, log_file, tmp_path, capsys
+):
+    events = pd.read_csv(log_file)
+    fresh = pd.DataFrame({"user": 777, "item": [501, 502, 503], "time": [20, 21, 22]})
+    pd.concat([events, fresh]).to_csv(tmp_path / "grown.csv", index=False)
+    run = tmp_path / "run"
+    words = ["train", tmp_path / "grown.csv", "--out", run, "--go-on", trained]
+    few = ["--epochs", 1, "--lr", 1e-12, "--no-progress", "--device", "cpu"]
+    said(capsys, *words, *few)
+    old, new = ac.load(trained), ac.load(run)
+    weight = "embedding.item.id.weight"
+    change = (old.state_dict()[weight] - new.state_dict()[weight]).abs().max()
+    assert change < 1e-6
+    assert new.config == old.config
+    assert 777 in new.split.users.ids
+    with pytest.raises(SystemExit):
+        said(capsys, *words, *few, "--overwrite", "--width", 32)
+    assert "the model stays as it was made" in capsys.readouterr().err
+    asked = ["recommend", run, "--user", 777, "--events", 509, 510, "-k", 3, "--json"]
+    found = json.loads(said(capsys, *asked))
+    expected = new.recommend(users=[777], events=[[509, 510]], k=3)[0]
+    assert found["items"] == expected.items
+
+
 def test_a_log_in_three_files_and_whole_sessions_are_trained(tmp_path, capsys):
     events = rhythm_log().events.sort_values("time", kind="stable")
     place = events.groupby("user").cumcount()
@@ -565,6 +591,28 @@ def test_a_training_on_all_events_is_kept_beside_and_asked_about_newer_ones_alon
         said(capsys, "evaluate", served)
     assert "was trained on all events" in capsys.readouterr().err
     assert json.loads(said(capsys, "evaluate", run, "--json"))["users"] == 40
+
+
+def test_a_training_goes_on_from_a_run_with_a_grown_log(
+    trained, log_file, tmp_path, capsys
+):
+    grown = tmp_path / "grown.csv"
+    fresh = [f"900,{item},{20 + n}" for n, item in enumerate((501, 777, 502, 503))]
+    grown.write_text(log_file.read_text() + "\n".join(fresh) + "\n")
+    words = ["train", grown, "--out", tmp_path / "on", "--go-on", trained, *QUICK]
+    assert "13 items" in said(capsys, *words, "--lr", "1e-12")
+    old, new = ac.load(trained), ac.load(tmp_path / "on")
+    same = new.split.items.find(old.split.items.ids)
+    torch.testing.assert_close(
+        new.item.id.weight[same], old.item.id.weight[1:], atol=1e-6, rtol=0
+    )
+    about = json.loads((tmp_path / "on" / "config.json").read_text())
+    assert about["goes_on_from"] == str(trained)
+    assert new.recommend(users=[900], k=3)[0].items
+    words[3] = tmp_path / "other"
+    with pytest.raises(SystemExit):
+        said(capsys, *words, "--blocks", "1")
+    assert "the model stays as it was made" in capsys.readouterr().err
 
 
 def test_the_page_of_the_command_line_has_the_options_as_they_are():

@@ -692,3 +692,76 @@ def test_the_batch_follows_the_catalogue(split):
 
     evaluate(Wide(), asked, bootstrap=0)
     assert max(sizes) == 8
+
+
+# --- whom it serves, and what the lists are like
+# --------------------------------------------------------------------------------------
+
+
+def styled_split():
+    """Five users; item 100 is taken by all, 105 once, and 106 by nobody in training."""
+    rows = {
+        1: [100, 101, 102],
+        2: [100, 102, 103, 101, 104, 100, 101],
+        3: [100, 101, 102, 103, 104, 101, 100, 102],
+        4: [100, 104, 103, 102, 101, 100, 104, 103, 102, 105, 100, 106],
+        5: [100, 101, 105, 102, 100],
+    }
+    events = [(u, i, t) for u, row in rows.items() for t, i in enumerate(row)]
+    frame = pd.DataFrame(events, columns=["user", "item", "time"])
+    styles = [("a",), ("a", "b"), ("b",), "c", None, ("a", "b"), ("c",)]
+    items = pd.DataFrame({"item": range(100, 107), "style": styles})
+    log = ac.Interactions.from_frame(frame, items=items, repeats=True)
+    return ac.leave_one_out(log)
+
+
+def test_segments_are_counted_by_hand_and_their_means_make_the_whole():
+    split = styled_split()
+    report = ac.evaluate(baselines.Popularity(split), split.test, k=(1, 3, 10))
+    table = ac.segments(report, split, "hr@3", head=0.2)
+    # Known when asked: 2, 6, 7, 11 and 4 events; the median of 6, 7 and 11 is 7.
+    of_user = table[table.by == "user"].set_index("segment").users.to_dict()
+    assert of_user == {"new": 2, "light": 2, "heavy": 1}
+    # One item in seven is the head, 100; targets are 102, 101, 102, 106 and 100.
+    of_item = table[table.by == "item"].set_index("segment").users.to_dict()
+    assert of_item == {"new": 1, "head": 1, "tail": 3}
+    for _, part in table.groupby("by"):
+        whole = (part["mean"] * part.users).sum() / part.users.sum()
+        assert whole == pytest.approx(report.metrics["hr@3"])
+        assert (part.low <= part["mean"]).all()
+        assert (part["mean"] <= part.high).all()
+
+
+def test_diversity_and_calibration_equal_a_hand_worked_example():
+    split = styled_split()
+    report = ac.evaluate(baselines.Popularity(split), split.test, k=3)
+    lists = np.tile(np.array([[1, 2, 5]], np.int32), (5, 1))  # 100, 101, 104
+    report = ac.list_metrics(replace(report, lists=lists), split, "style", k=3)
+    # 100 is a, 101 is a and b, and 104 has no style: one pair, with half in common.
+    assert report.per_user["diversity@3"] == pytest.approx([0.5] * 5)
+    # User 1 knows 100 and 101: three quarters a, one quarter b, as in the list.
+    assert report.per_user["calibration@3"][0] == pytest.approx(0, abs=1e-12)
+    # User 5 knows 100, 101, 105 and 102: a is 1 + 1/2 + 1/2, b is 1/2 + 1/2 + 1.
+    p, q = np.array([0.5, 0.5]), np.array([0.75, 0.25])
+    mixed = 0.99 * q + 0.01 * p
+    assert report.per_user["calibration@3"][4] == pytest.approx(
+        (p * np.log(p / mixed)).sum()
+    )
+    assert set(report.interval) >= {"diversity@3", "calibration@3", "hr@3"}
+    assert compare(report, report, "diversity@3").difference == 0
+
+
+def test_a_report_of_another_split_or_of_slates_has_no_segments(split):
+    report = evaluate(baselines.Popularity(split), split.test)
+    with pytest.raises(ValueError, match="answers other questions"):
+        ac.segments(report, styled_split())
+    with pytest.raises(ValueError, match="no per-user metric 'hr@7'"):
+        ac.segments(report, split, "hr@7")
+    with pytest.raises(ValueError, match="give a report of evaluate"):
+        ac.segments(split, report)
+    styled = styled_split()
+    short = evaluate(baselines.Popularity(styled), styled.test, k=2)
+    with pytest.raises(ValueError, match="lists have 2 items"):
+        ac.list_metrics(short, styled, "style", k=3)
+    with pytest.raises(ac.DataError, match="no column 'colour'"):
+        ac.list_metrics(short, styled, "colour", k=2)

@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 from gpu import strictly
+from mapped import memory_mapped
 from shop import shop_log
 
 import attncore as ac
-from attncore.checkpoints import RunFolder
 from attncore.distributed import Group
+from attncore.files import RunFolder
 from attncore.training import Trainer
 
 pytestmark = pytest.mark.gpu
@@ -167,7 +168,7 @@ def test_a_resumed_run_continues_the_same_chance(split, small, config, tmp_path)
 def test_a_memory_mapped_log_is_copied_through_pinned_memory(
     split, small, config, tmp_path
 ):
-    mapped = replace(split, train=split.train.memory_mapped(tmp_path))
+    mapped = replace(split, train=memory_mapped(split.train, tmp_path))
     losses = [
         [
             entry["loss"]

@@ -16,9 +16,9 @@ from torch.utils._pytree import tree_leaves
 import attncore as ac
 import attncore.ranking.serving
 from attncore.batches import Windows
-from attncore.checkpoints import RunFolder
 from attncore.distributed import Group
 from attncore.evaluation import ranks
+from attncore.files import RunFolder
 from attncore.ranking.batches import slate_batch
 from attncore.training import Trainer
 

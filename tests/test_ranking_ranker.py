@@ -450,7 +450,7 @@ def test_recommend_after_a_history_prefers_what_it_holds(split, trained):
 @pytest.mark.parametrize(
     ("asked", "hint"),
     [
-        ({"users": [77]}, "unknown user 77"),
+        ({"users": [77], "strict": True}, "unknown user 77"),
         ({"users": [3], "candidates": [1]}, "unknown item 1"),
         (
             {"users": [3], "situation": {"colour": 1}},
@@ -613,6 +613,38 @@ def test_the_command_line_trains_evaluates_and_recommends(
         assert stop.value.code == 2
         assert shown.count("\n") == 1
         assert hint in shown
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_who_or_what_is_unknown_is_passed_over_and_counted(trained, kind, caplog):
+    model = trained[kind]
+    found = model.recommend(users=[3, 777, 4], k=4)
+    alone = [model.recommend(users=user, k=4)[0] for user in (3, 4)]
+    (new,) = model.recommend(histories=[[]], k=4)
+    assert [one.unknown for one in found] == [0, 1, 0]
+    assert [found[0], found[2]] == alone
+    assert found[1].items == new.items
+    assert "1 of 3 users are unknown (777 …) and passed over" in caplog.text
+    (some,) = model.recommend(histories=[[101, 5, 102]], k=4)
+    (same,) = model.recommend(histories=[[101, 102]], k=4)
+    assert (some.items, some.unknown, same.unknown) == (same.items, 1, 0)
+    for wrong in ({"users": [777]}, {"histories": [[5]]}, {"users": [3], "only": [5]}):
+        with pytest.raises(ac.DataError, match=r"unknown (user|item) "):
+            model.recommend(**wrong, strict=True)
+
+
+def test_a_situation_is_one_for_all_or_one_each(split, trained):
+    model = trained["target"]
+    each = model.recommend(users=[3, 4], situation={"store": [1, 2], "week": 13}, k=3)
+    for user, store, found in zip((3, 4), (1, 2), each, strict=True):
+        here = {"store": store, "week": 13}
+        assert model.recommend(users=[user], situation=here, k=3) == [found]
+    looked = model.attention(users=[3, 4], situation={"store": [1, 2], "week": 13})
+    assert looked["history"].nunique() == 2
+    with pytest.raises(ValueError, match="'store': has 3 values for 2 questions"):
+        model.recommend(users=[3, 4], situation={"store": [1, 2, 1]})
+    with pytest.raises(ValueError, match="takes values by name"):
+        model.recommend(users=[3, 4], situation=5)
 
 
 def test_undated_items_are_known_once_each_with_their_count():

@@ -490,7 +490,9 @@ def test_rows_that_quotes_join_are_counted_and_the_first_is_named(tmp_path):
     text = f'user,item,time\nu1,a,{T}\nu1,"Heroes,{T}\nu2,Low",{T}\nu3,"x\ny",{T}\n'
     log = read_interactions(write(tmp_path, text))
     assert log.events["item"].tolist() == ["a", f"Heroes,{T}\nu2,Low", "x\ny"]
-    assert "; 2 rows hold a line break in quotes (row 3;" in str(log.summary)
+    told = "2 rows hold a line break in quotes (row 3; quoted=False, --no-quotes, if"
+    assert f"; {told}" in str(log.summary)
+    assert f"\n  {told}" in str(log)
 
 
 @pytest.mark.parametrize(
@@ -521,15 +523,33 @@ def test_a_file_without_a_header_is_told_and_read_by_position(
     assert log.events["3"].tolist() == [5, 5]
 
 
+def test_a_header_where_there_is_said_to_be_none_is_no_event(tmp_path):
+    path = write(tmp_path, "user,item\nu1,5\nu2,6\n")
+    line = fault(path, "1", "2", header=False)
+    assert "row 1 ('item') seems to name the columns; leave header=False" in line
+    path = write(tmp_path, "Ann,\nBob,6\nAnn,7\n")
+    log = read_interactions(path, "1", "2", header=False)
+    assert events(log) == [("Bob", 6, 0), ("Ann", 7, 1)]
+
+
 def test_numbers_may_name_columns_where_they_count_them(tmp_path):
     path = write(tmp_path, f"0,1,2\nu1,5,{T}\n")
     log = read_interactions(path, "0", "1", "2")
     assert events(log) == [("u1", 5, T)]
 
 
-def test_a_separator_that_cannot_be_is_one_line(tmp_path):
+def test_a_layout_that_cannot_be_is_one_line(tmp_path):
     path = write(tmp_path, "user,item\n1,2\n")
     assert "separator is ''" in fault(path, separator="")
+    rows = write(tmp_path, '{"user": 1, "item": 2}\n', "log.jsonl")
+    part(tmp_path, "log.parquet", user=[1], item=[2])
+    table = pd.DataFrame({"user": [1], "item": [2]})
+    for source in (rows, tmp_path / "log.parquet", table):
+        for how in ({"separator": ";"}, {"header": False}, {"quoted": False}):
+            assert "is no file of text; leave separator" in fault(source, **how)
+    films = write(tmp_path, "item::title\n2::Heat\n", "films.dat")
+    line = fault(path, items=films)
+    assert line.endswith("(each also .gz), or .parquet")
 
 
 @pytest.mark.parametrize(
@@ -539,6 +559,8 @@ def test_a_separator_that_cannot_be_is_one_line(tmp_path):
         ("happened at", "2024-01-31 12:00"),
         ("order_date", "31/01/2024"),
         ("eventTime", "Jan 5, 2024"),
+        ("Time", "7"),
+        ("date", "20240131"),
         ("ms", 1000 * T),
     ],
 )
@@ -553,7 +575,9 @@ def test_a_time_column_of_another_name_is_never_passed_over(tmp_path, column, va
         assert log.events["time"].tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("column", ["rating", "runtime", "candidate", "lifetime value"])
+@pytest.mark.parametrize(
+    "column", ["rating", "runtime", "candidate", "lifetime value", "watch_time"]
+)
 def test_rows_are_in_order_where_nothing_looks_like_a_time_and_it_is_said(
     tmp_path, column
 ):

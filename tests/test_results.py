@@ -83,7 +83,7 @@ def defined_now(run):
     if run["data"] == "bookshop":
         return own_log.MODELS[run["recipe"]], own_log.TRAINING
     if run["data"] == "complete-journey":
-        return groceries.MODELS[run["recipe"]]
+        return (groceries.MODELS | groceries.ABLATIONS)[run["recipe"]]
     if run["recipe"] in cold.RECIPES:
         return cold.RECIPES[run["recipe"]].config, cold.TRAINING
     return (

@@ -17,7 +17,7 @@ from processes import CONTEXT
 from safetensors.torch import load_file, save_file
 
 import attncore as ac
-from attncore import runs
+from attncore import files
 from attncore.__main__ import main
 
 
@@ -41,7 +41,7 @@ def sign(folder):
     """Make the checksums those of the files, as somebody who tampers on purpose
     would."""
     config = json.loads((folder / "config.json").read_text())
-    config["files"] = runs.file_checksums(folder, runs.RUN_FILES[:-1])
+    config["files"] = files.file_checksums(folder, files.RUN_FILES[:-1])
     (folder / "config.json").write_text(json.dumps(config))
 
 
@@ -210,7 +210,7 @@ def test_a_reader_waits_for_a_writer_who_is_halfway(run, split, tmp_path, monkey
         (run / "vocabulary.json").write_bytes(new["vocabulary.json"])
         (run / ".writing-x").rmdir()
 
-    monkeypatch.setattr(runs.time, "sleep", finish)
+    monkeypatch.setattr(files.time, "sleep", finish)
     loaded = ac.load(run).state_dict()
     assert len(slept) == 1
     assert old["weights.safetensors"] != new["weights.safetensors"]
@@ -225,7 +225,7 @@ def test_a_reader_gives_up_on_a_writer_who_died_halfway(
     model_of(split, seed=4).save(tmp_path / "other")
     shutil.copy(tmp_path / "other" / "weights.safetensors", run)
     (run / ".writing-x").mkdir()
-    monkeypatch.setattr(runs, "PATIENCE", 0.1)
+    monkeypatch.setattr(files, "PATIENCE", 0.1)
     started = time.monotonic()
     refused(run, "weights.safetensors: is damaged or of another run")
     assert time.monotonic() - started >= 0.1
@@ -238,12 +238,12 @@ def test_what_changes_between_reading_and_checking_is_read_again(run, split, tmp
     def replaced_meanwhile(folder, config):
         read.append(config["files"]["weights.safetensors"])
         if len(read) == 1:
-            for name in runs.RUN_FILES:
+            for name in files.RUN_FILES:
                 shutil.copy(tmp_path / "other" / name, folder / "new")
                 (folder / "new").replace(folder / name)
         return read[-1]
 
-    assert runs.read_whole(run, replaced_meanwhile) == read[1] != read[0]
+    assert files.read_whole(run, replaced_meanwhile) == read[1] != read[0]
 
 
 # --- two processes
@@ -252,7 +252,7 @@ def test_what_changes_between_reading_and_checking_is_read_again(run, split, tmp
 
 def hold(folder, begun):
     """Write a folder until it is killed."""
-    with runs.alone(folder):
+    with files.alone(folder):
         begun.set()
         time.sleep(1000)
 
@@ -297,10 +297,10 @@ def test_a_second_writer_is_refused_in_one_line_and_changes_nothing(
 
 
 def test_one_process_may_write_within_its_own_training(run, split, quick):
-    with runs.alone(run):
+    with files.alone(run):
         model_of(split, seed=4).save(run)
     ac.fit(model_of(split), split, quick, out=run)
-    with runs.alone(run), runs.alone(run / ".." / run.name):
+    with files.alone(run), files.alone(run / ".." / run.name):
         pass
 
 
@@ -314,11 +314,11 @@ def test_a_second_thread_is_refused_until_the_first_is_done(run, split):
 
     old = contents(run)
     with ThreadPoolExecutor(1) as other:
-        with runs.alone(run):
+        with files.alone(run):
             assert "another process or thread is writing it" in other.submit(
                 saved
             ).result(60)
-            with runs.alone(run):
+            with files.alone(run):
                 pass
             # The inner block let nobody in.
             assert "is writing it" in other.submit(saved).result(60)
@@ -334,9 +334,9 @@ def test_all_files_of_a_run_have_the_mode_that_the_umask_gives(split, quick, tmp
         ac.baselines.EASE(split).save(tmp_path / "ease")
     finally:
         os.umask(before)
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in files}
-    assert {*runs.RUN_FILES, "log.jsonl"} <= set(modes)
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in written}
+    assert {*files.RUN_FILES, "log.jsonl"} <= set(modes)
     assert set(modes.values()) == {"0o640"}, modes
 
 
@@ -371,9 +371,9 @@ def test_a_run_is_written_and_flushed_where_no_folder_can_be_opened(
     split, quick, tmp_path, monkeypatch
 ):
     windows = Windows()
-    monkeypatch.setattr(runs, "os", windows)
+    monkeypatch.setattr(files, "os", windows)
     ac.fit(model_of(split), split, quick, out=tmp_path / "run")
-    assert {*runs.RUN_FILES} <= set(windows.flushed)
+    assert {*files.RUN_FILES} <= set(windows.flushed)
     assert any("step-" in name for name in windows.flushed)
     monkeypatch.undo()
     assert ac.load(tmp_path / "run").recommend(users=[100])
@@ -448,9 +448,9 @@ def test_a_full_disk_leaves_the_old_run_whole(run, split, size):
 
 
 def test_everything_is_on_the_disk_before_anything_is_replaced(run, split, monkeypatch):
-    done, real_flush, real_replace = [], runs.os.fsync, type(run).replace
+    done, real_flush, real_replace = [], files.os.fsync, type(run).replace
     monkeypatch.setattr(
-        runs.os, "fsync", lambda number: done.append("flush") or real_flush(number)
+        files.os, "fsync", lambda number: done.append("flush") or real_flush(number)
     )
     monkeypatch.setattr(
         type(run),
@@ -458,4 +458,4 @@ def test_everything_is_on_the_disk_before_anything_is_replaced(run, split, monke
         lambda self, to: done.append(to.name) or real_replace(self, to),
     )
     model_of(split, seed=4).save(run)
-    assert done == ["flush"] * 4 + list(runs.RUN_FILES) + ["flush"]
+    assert done == ["flush"] * 4 + list(files.RUN_FILES) + ["flush"]

@@ -1,6 +1,7 @@
 """Facts about the example service, `book/service.py`, on a log with text ids."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -136,6 +137,16 @@ def test_numbers_as_ids_are_accepted_as_numbers_or_text(tmp_path, monkeypatch):
         assert wrong.json() == {
             "error": "unknown item 'three': an id of this log is an integer"
         }
+
+
+def test_the_readmes_snippet_runs_on_its_first_run(monkeypatch):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    snippet = re.search(r"## Serving\n\n```python\n(.*?)```", text, re.S)[1]
+    assert 'ac.load("runs/first")' in snippet
+    split = ac.leave_one_out(ac.datasets.load("ml-100k"))
+    model = ac.Recommender(ac.RecommenderConfig(width=8, blocks=1), split)
+    monkeypatch.setattr(ac, "load", lambda folder: model)
+    exec(snippet, {"ac": ac})
 
 
 def test_two_workers_serve_the_file_by_its_name(run):

@@ -1,5 +1,5 @@
 """Serving: what may be shown, who shares a call, catalogues worked through in parts,
-and new items."""
+new items, and whatever else is asked."""
 
 from threading import Event, Thread
 
@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 import torch
 from conftest import rhythm_log
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import attncore as ac
 from attncore import serving
@@ -296,6 +298,20 @@ def test_new_items_with_more_values_than_any_before_are_read_whole(described):
     assert codes[1].tolist() == [3, 0, 0, 0]
 
 
+def test_new_items_are_read_from_a_column_too_and_what_is_unseen_is_told(
+    described, caplog
+):
+    model, table = featured(described), table_of([900, 901])
+    in_column = table.rename_axis("item").reset_index()
+    a, b = model.with_items(table), model.with_items(in_column)
+    assert b.split.items.ids.tolist()[-2:] == [900, 901]
+    assert a.recommend(users=[100], k=14) == b.recommend(users=[100], k=14)
+    assert "not seen" not in caplog.text
+    table["third"] = pd.Series([("low",), ("unheard of",)], table.index)
+    model.with_items(table)
+    assert "1 of 2 have a 'third' that the model has not seen" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("table", "hint"),
     [
@@ -402,3 +418,233 @@ def test_a_model_in_evaluation_mode_shares_every_weight(split):
     assert all(part.training for part in model.modules())
     pairs = zip(model.named_parameters(), twin.named_parameters(), strict=True)
     assert all(a[0] == b[0] and a[1] is b[1] for a, b in pairs)
+
+
+# --- whatever is asked, an answer or one line
+# --------------------------------------------------------------------------------------
+
+
+def told_models():
+    """A model that reads attributes, and a chain, of integer ids and of text."""
+    found = []
+    for text in (False, True):
+        events = rhythm_log(users=12, events=8).events
+        rng = np.random.default_rng(0)
+        events = events.assign(
+            device=rng.choice(["web", "app"], len(events)),
+            mood=rng.normal(size=len(events)),
+            tags=[("x", "y")[: 1 + n % 2] for n in range(len(events))],
+        )
+        if text:
+            events = events.astype({"user": str, "item": str})
+        users = pd.DataFrame({"user": events.user.unique()[:10], "age": range(10)})
+        items = pd.DataFrame({"item": events.item.unique(), "size": range(12)})
+        log = ac.Interactions.from_frame(events, users=users, items=items)
+        split = ac.leave_one_out(log)
+        for kind in ("self", "target"):
+            reads = {
+                "item_features": ("size",),
+                "user_features": ("age",),
+                "event_features": ("mood",),
+                "situation_features": ("device", "tags:categories", "mood"),
+            }
+            found.append(model_of(split, kind, **reads))
+        found.append(ac.baselines.MarkovChain(split))
+    return found
+
+
+MODELS = told_models()
+TOLD = {number: MODELS[number] for number in (0, 1)}  # these read attributes
+
+
+def scores_of(model, **asked):
+    return [
+        dict(zip(picks.items, picks.scores, strict=True))
+        for picks in model.recommend(k=12, exclude_seen=False, **asked)
+    ]
+
+
+@pytest.mark.parametrize("number", TOLD)
+@pytest.mark.parametrize(
+    ("given", "each"),
+    [
+        ({"device": ["web", "app"]}, [{"device": "web"}, {"device": "app"}]),
+        ({"device": np.array(["web", "app"])}, [{"device": "web"}, {"device": "app"}]),
+        ({"device": "app"}, [{"device": "app"}] * 2),
+        ({"age": pd.Series([3, 9])}, [{"age": 3}, {"age": 9}]),
+        ({"mood": [0.5, None]}, [{"mood": 0.5}, {}]),
+        ({"tags": ["x", "y"]}, [{"tags": ("x", "y")}] * 2),  # one value, of two
+        ({"tags": [["x"], ("x", "y")]}, [{"tags": ("x",)}, {"tags": "x|y"}]),
+        (
+            pd.DataFrame({"device": ["web", "app"], "mood": [1.0, 2.0]}),
+            [{"device": "web", "mood": 1.0}, {"device": "app", "mood": 2.0}],
+        ),
+    ],
+    ids=str,
+)
+def test_a_situation_may_be_told_for_each_row(number, given, each):
+    model, histories = TOLD[number], [[500, 503], [507]]
+    both = scores_of(model, histories=histories, situation=given)
+    for found, history, one in zip(both, histories, each, strict=True):
+        (alone,) = scores_of(model, histories=[history], situation=one)
+        assert found == pytest.approx(alone, abs=1e-5)
+
+
+@pytest.mark.parametrize("number", TOLD)
+def test_a_situation_that_fits_no_row_is_one_line(number):
+    model = TOLD[number]
+    for told, hint in (
+        ({"device": ["web"]}, "'device': has 1 values for 2 questions"),
+        ({"age": [1, 2, 3]}, "'age': has 3 values for 2 questions"),
+        ({"device": [["web"], {"a": 1}]}, "is no value of it"),
+        ({"device": object()}, "is no value of it"),
+        ({"mood": ["low", "high"]}, "'low' is not a finite number"),
+        ([("device", "web")], "takes values by name"),
+    ):
+        for verb in (model.recommend, model.erasure):
+            with pytest.raises(ValueError, match=hint) as error:
+                verb(histories=[[500], [501]], situation=told)
+            assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("number", TOLD)
+def test_fresh_events_are_looked_at_and_can_be_erased(number, caplog):
+    model = TOLD[number]
+    frame = model.erasure(users=[100], events=[[505, 77, 502]], candidates=501)
+    assert frame["item"].tolist()[-2:] == [505, 502]
+    assert "1 of 3 items are unknown (77 …)" in caplog.text
+    asked = {"candidates": [501]} if model.config.attention == "target" else {}
+    seen = model.attention(users=[100, 77], events=[[505, 502], []], **asked)
+    assert seen["item"].tolist()[-2:] == [505, 502]
+    assert set(seen["history"]) == {0}  # who is new has no event to look at
+    early = model.attention(users=[100], time=2, **asked)
+    assert early["event"].max() == 2
+    with pytest.raises(ac.DataError, match="unknown user 77"):
+        model.attention(users=[77], strict=True)
+
+
+def test_events_may_come_as_histories_with_their_attributes():
+    model = MODELS[0]
+    rows = model.split.histories.take(np.array([3]))
+    cut = rows.take(np.array([0]), stops=np.array([5]))
+    late = Histories(
+        rows.items[5:],
+        np.array([0, len(rows.items) - 5]),
+        rows.times[5:],
+        {name: column[5:] for name, column in rows.attributes.items()},
+    )
+    joined = cut.followed_by(late)
+    assert joined.items.tolist() == rows.items.tolist()
+    assert joined.times.tolist() == rows.times.tolist()
+    (user,) = model.split.users.ids[[3]].tolist()
+    (whole,) = scores_of(model, users=[user])
+    (again,) = scores_of(model, users=[user], time=4, events=late)
+    assert again == pytest.approx(whole, abs=1e-5)
+
+
+NUMBERS = [100, 103, 111, 500, 503, 511, 77, -1, 0, 2**70, 5.0, 500.0]
+ODD = [
+    None,
+    True,
+    2.5,
+    float("nan"),
+    float("inf"),
+    "",
+    "u5",
+    "500",
+    b"x",
+    pd.NA,
+    pd.NaT,
+]
+ODD += [(), {}, {"a": 1}, object(), [[500]], "\ud800", "a\nb", np.float32(1), 10**400]
+an_id = st.one_of(
+    st.sampled_from([100, 103, 111, 500, 503, 511, "100", "103", "500", "503"]),
+    st.sampled_from([*NUMBERS, *ODD]),
+)
+FORMS = [list, tuple, pd.Series, lambda ids: np.array(ids, object), pd.Index]
+
+
+@st.composite
+def calls(draw):
+    """Which model, a verb and its arguments; each is odd once in a while."""
+    number = draw(st.integers(0, len(MODELS) - 1))
+    model = MODELS[number]
+    user = st.sampled_from(model.split.users.ids.tolist())
+    item = st.sampled_from(model.split.items.ids.tolist())
+
+    def usual(good, chance=12):
+        is_odd = draw(st.integers(0, chance)) == 0
+        odd = st.one_of(st.sampled_from(ODD), st.lists(an_id, max_size=3))
+        return draw(odd if is_odd else good)
+
+    def some(one, most=4):
+        ids = st.lists(one, max_size=most)
+        return st.builds(lambda form, ids: form(ids), st.sampled_from(FORMS), ids)
+
+    how, rows = {}, draw(st.integers(0, 3))
+    verbs = ["recommend", "recommend", "attention", "erasure", "similar_items"]
+    is_chain = isinstance(model, ac.baselines.MarkovChain)
+    verb = "recommend" if is_chain else draw(st.sampled_from(verbs))
+    if verb == "similar_items":
+        how["items"] = usual(some(item), 6)
+        how["k"] = usual(st.integers(1, 20), 6)
+        return number, verb, how
+    if draw(st.booleans()):
+        how["users"] = usual(st.lists(user, min_size=rows, max_size=rows))
+        if draw(st.booleans()):
+            how["events"] = usual(st.lists(some(item), min_size=rows, max_size=rows))
+    else:
+        how["histories"] = usual(st.lists(some(item), min_size=rows, max_size=rows))
+    if draw(st.booleans()):
+        moment = st.one_of(
+            st.integers(0, 10),
+            st.just("1970-01-01"),
+            st.just(pd.Timestamp(5, unit="s")),
+        )
+        each = st.lists(moment, min_size=rows, max_size=rows)
+        how["time"] = usual(st.one_of(moment, each))
+    if draw(st.booleans()) and not is_chain:
+        device = st.sampled_from(["web", "app", "fridge", None])
+        value = st.one_of(device, st.lists(device, min_size=rows, max_size=rows))
+        told = {"device": value, "mood": st.floats(-1, 1), "age": st.integers(0, 90)}
+        told["tags"] = st.sampled_from(["x", ("x", "y"), "x|y", ["x", "y"], [["x"]]])
+        names = draw(st.lists(st.sampled_from(sorted(told)), max_size=2))
+        how["situation"] = usual(st.just({name: usual(told[name]) for name in names}))
+    if draw(st.booleans()):
+        how["strict"] = draw(st.booleans())
+    if verb == "recommend":
+        for name in ("exclude", "only", "candidates"):
+            if draw(st.integers(0, 2)) == 0:
+                how[name] = usual(some(item))
+        if draw(st.booleans()):
+            how["k"] = usual(st.integers(1, 20))
+    elif draw(st.integers(0, 2)) == 0 and (verb, model.config.attention) != (
+        "attention",
+        "self",
+    ):
+        how["candidates"] = usual(some(item))
+    return number, verb, how
+
+
+ANSWERED = {True: 0, False: 0}  # how many calls were, and were not
+
+
+@given(calls())
+@settings(max_examples=125, deadline=None)
+def test_whatever_is_asked_is_answered_or_refused_in_one_line(call):
+    """Of 125 calls; of 2,500 with --full."""
+    number, verb, how = call
+    refused = None
+    try:
+        getattr(MODELS[number], verb)(**how)
+    except ValueError as error:
+        refused = error
+    ANSWERED[refused is None] += 1
+    if refused is not None:
+        assert type(refused) in (ValueError, ac.DataError)
+        assert "\n" not in str(refused)
+        assert len(str(refused)) < 400
+
+
+def test_at_least_a_third_of_those_calls_was_answered():
+    assert ANSWERED[True] >= ANSWERED[False] / 2

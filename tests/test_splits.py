@@ -103,9 +103,11 @@ def test_what_cannot_be_split_by_sessions_is_one_line():
         ac.split_by_session(log, "visit")
     with pytest.raises(ac.DataError, match="session split leaves no user for valid"):
         ac.split_by_session(log, 60.0)
+    with pytest.raises(ac.DataError, match="session is 0; give seconds"):
+        ac.split_by_session(log, 0)
     with pytest.raises(ac.DataError, match="has no time column"):
         ac.split_by_session(ac.read_interactions(clicks(), in_order=True))
-    with pytest.raises(ac.DataError, match="or split_by_session where each user"):
+    with pytest.raises(ac.DataError, match="or where each user is one session"):
         ac.split_by_time(log)
 
 

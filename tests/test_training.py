@@ -10,13 +10,14 @@ import pandas as pd
 import pytest
 import torch
 from conftest import need, rhythm_log
+from mapped import memory_mapped
 
 import attncore as ac
 from attncore import training
 from attncore.batches import Windows, shuffled_batches
-from attncore.checkpoints import RunFolder
 from attncore.distributed import Group
 from attncore.evaluation import evaluate
+from attncore.files import RunFolder
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_real_positions(split, small):
@@ -284,7 +285,7 @@ def test_seconds_and_positions_are_those_of_each_epoch_alone(split, small, monke
 
 
 def test_a_memory_mapped_log_trains_to_the_same_bits(split, small, quick, tmp_path):
-    mapped = replace(split, train=split.train.memory_mapped(tmp_path))
+    mapped = replace(split, train=memory_mapped(split.train, tmp_path))
     assert isinstance(mapped.train.items, np.memmap)
     weights = []
     for one in (split, mapped):

@@ -34,7 +34,7 @@ from attncore.errors import DataError, one_line
 from attncore.interactions import Interactions, ReadSummary
 from attncore.readers import one_line_errors
 from attncore.sequences import Histories, Joined, Vocabulary, plain_ids
-from attncore.splits import Holdout, Split, split_at
+from attncore.splits import Holdout, Split, split_at, titles_of
 
 PARTS = ("train", "valid", "test")
 ASKED = 20_000  # questions that a training validates on, of those that a large log has
@@ -249,7 +249,7 @@ class Prepared:
             test=holdouts[1],
             log=self._log(),
             sharded=size > 1,
-            titles=self._titles(),
+            titles=titles_of(self.table, self.items),
         )
 
     def questions(self, part: str = "test", rank: int = 0, size: int = 1) -> Holdout:
@@ -336,13 +336,6 @@ class Prepared:
         return Interactions(
             empty.astype({"item": ids}), items=self.table, name=self.about["name"]
         )
-
-    def _titles(self) -> np.ndarray | None:
-        """The titles of all items, in place of a missing one the id."""
-        if self.table is None or "title" not in self.table:
-            return None
-        names = pd.Series(self.items.ids, self.table.index).astype(str)
-        return self.table["title"].fillna(names).to_numpy(object)
 
 
 def _askable(parts: Sequence[Histories], name: str) -> np.ndarray:

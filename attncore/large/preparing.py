@@ -24,10 +24,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from attncore.errors import DataError, one_line
+from attncore.files import UNFINISHED
 from attncore.interactions import ReadSummary
 from attncore.large.prepared import PARTS, Prepared, mapped
 from attncore.readers import (
     EARLY,
+    ROWS,
     TICKS,
     Layout,
     RefusedError,
@@ -47,10 +49,8 @@ from attncore.readers import (
     text_frames,
     written,
 )
-from attncore.runs import UNFINISHED
-from attncore.splits import protocol_of
+from attncore.splits import protocol_of, require_shares
 
-ROWS = 1 << 16  # of a chunk
 PLACES = 2**33  # rows that a sort key has room for, beside what is finer than seconds
 FILES = ("items.i32", "<i4"), ("times.i64", "<i8"), ("offsets.i64", "<i8")
 STRETCH = 2**16  # seconds: times are counted by such stretches to find where to cut
@@ -115,11 +115,7 @@ def prepare(
         raise DataError(f"time_unit is '{time_unit}'; it is one of {', '.join(TICKS)}")
     if split not in ("leave-one-out", "time"):
         raise DataError(f"split is '{split}'; it is leave-one-out or time")
-    if not (0 < valid < 1 and 0 < test < 1 and valid + test < 1):
-        raise DataError(
-            f"valid={valid} and test={test}: shares must be above 0 and sum to less"
-            " than 1"
-        )
+    require_shares(valid, test)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=UNFINISHED) as place:
         scratch, fresh = Path(place), Path(place) / "prepared"

@@ -5,7 +5,7 @@ Both are asked, saved and loaded like a `Ranker`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,10 @@ from torch import Tensor
 from attncore.baselines import Learned
 from attncore.errors import DataError
 from attncore.features import FeatureSet
+from attncore.files import save_baseline
 from attncore.ranking import serving
 from attncore.ranking.asof import IndexedSlates
-from attncore.ranking.serving import Asked, Question
-from attncore.runs import save_baseline
-from attncore.serving import Recommendation
+from attncore.ranking.serving import Question
 from attncore.splits import Split
 
 
@@ -57,25 +56,7 @@ class SlateBaseline:
         items, now = question.items[0], question.now[0, 0]
         return torch.from_numpy(self._scores(question.slates, items, now, past))[None]
 
-    def recommend(
-        self,
-        users: Sequence[Any] | None = None,
-        histories: Asked | None = None,
-        k: int = 10,
-        candidates: Sequence[Any] | None = None,
-        exclude_seen: bool | None = None,
-        situation: Mapping[str, Any] | None = None,
-        exclude: Sequence[Any] = (),
-        only: Sequence[Any] | None = None,
-    ) -> list[Recommendation]:
-        """The k best candidates for each user or history; as `Ranker.recommend`.
-
-        Raises:
-            ValueError: it was made without a log.
-        """
-        self._need_log()
-        how = (k, candidates, exclude_seen, situation, exclude, only)
-        return serving.recommend(self, users, histories, *how)
+    recommend = serving.recommend
 
     def save(self, folder: str | Path, about: Mapping[str, Any] | None = None) -> None:
         """Write the run folder that `load` reads; see `Ranker.save`.
@@ -83,13 +64,8 @@ class SlateBaseline:
         Raises:
             ValueError: it was made without a log.
         """
-        self._need_log()
+        serving.need_log(self)
         save_baseline(folder, self, about)
-
-    def _need_log(self) -> None:
-        if not hasattr(self, "split"):
-            name = type(self).__name__
-            raise ValueError(f"{name}: knows no log to ask about; make {name}(split)")
 
     def _scores(
         self, slates: IndexedSlates, items: np.ndarray, time: Any, past: np.ndarray

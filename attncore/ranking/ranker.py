@@ -8,13 +8,12 @@ which of the candidates shown now will be clicked.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,6 +25,7 @@ from attncore.embedding import FeatureEmbedding, ItemEmbedding, UserSide, featur
 from attncore.encoders import TargetAttention
 from attncore.errors import DataError
 from attncore.features import FIRST, FeatureSet
+from attncore.files import save_model, take_weights
 from attncore.layers import Dropout, evaluating, seeded
 from attncore.output import Criterion, slate_softmax
 from attncore.ranking import serving
@@ -38,9 +38,7 @@ from attncore.ranking.batches import (
     fit_situation,
 )
 from attncore.ranking.encoders import MatchBias, MeanOfPast
-from attncore.ranking.serving import Asked, Question
-from attncore.runs import save_model, take_weights
-from attncore.serving import Recommendation
+from attncore.ranking.serving import Question
 from attncore.splits import Split
 
 
@@ -209,98 +207,12 @@ class Ranker(nn.Module):
         scores_BN = evaluating(self).scores(self.windows(slates).whole(row))
         return scores_BN[0].float().cpu().numpy()
 
-    # What it is asked, in a line each.
+    # What it is asked: functions over any model, each with its own description.
 
-    def recommend(
-        self,
-        users: Sequence[Any] | None = None,
-        histories: Asked | None = None,
-        k: int = 10,
-        candidates: Sequence[Any] | None = None,
-        exclude_seen: bool | None = None,
-        situation: Mapping[str, Any] | None = None,
-        exclude: Sequence[Any] = (),
-        only: Sequence[Any] | None = None,
-    ) -> list[Recommendation]:
-        """The k best candidates for each user or history, after the end of the log.
-
-        Args:
-            users: ids of the log's users; or
-            histories: lists of item ids, when they were taken being unknown.
-            k: how many.
-            candidates: item ids to choose from; None takes a list of the log: the one
-                that `situation` names, else for a user the last that they were shown,
-                else the last of all.
-            exclude_seen: leave out items of the history; None does so unless the log
-                has repeats.
-            situation: values that name a list (a store and a week, say), and of other
-                features of the situation, which then hold for all candidates.
-            exclude: item ids that must not be shown.
-            only: item ids that may be shown. Here and in `exclude` an id that the model
-                does not know is passed over.
-
-        Raises:
-            DataError: an unknown user, item or situation; ValueError: k below 1, or
-                neither or both of users and histories.
-        """
-        how = (k, candidates, exclude_seen, situation, exclude, only)
-        return serving.recommend(self, users, histories, *how)
-
-    def attention(
-        self,
-        histories: Asked | None = None,
-        candidates: Sequence[Any] | None = None,
-        users: Sequence[Any] | None = None,
-        situation: Mapping[str, Any] | None = None,
-    ) -> pd.DataFrame:
-        """What candidates look at when they are asked about after the end of the log.
-
-        Args:
-            histories, users, situation: as for `recommend`.
-            candidates: item ids that ask; None takes the ten best recommended.
-
-        Returns:
-            columns history, head, candidate, item (a past item's id, None for "nothing
-            of the past"), count (how often it was taken), days (since it was last
-            taken) and weight; weights of a history, head and candidate sum to 1.
-        """
-        return serving.attention(self, histories, candidates, users, situation)
-
-    def slate_attention(
-        self, slates: IndexedSlates, row: int, candidates: Sequence[Any]
-    ) -> pd.DataFrame:
-        """What candidates of a slate of the log look at; columns as for `attention`.
-
-        Args:
-            slates: such as `split.test.slates`.
-            row: which of them.
-            candidates: item ids, of the slate's list.
-
-        Raises:
-            DataError: a candidate is not in the list.
-        """
-        return serving.slate_attention(self, slates, row, candidates)
-
-    def erasure(
-        self,
-        histories: Asked | None = None,
-        candidates: Sequence[Any] | None = None,
-        users: Sequence[Any] | None = None,
-        situation: Mapping[str, Any] | None = None,
-    ) -> pd.DataFrame:
-        """How much each candidate's score falls when a past item is taken out.
-
-        Out are all the times that it was taken.
-
-        Args:
-            histories, users, situation: as for `recommend`.
-            candidates: item ids whose scores are watched; None takes the ten best.
-
-        Returns:
-            columns history, candidate, item (the past item's id) and drop (score with
-            it minus score without; above 0 it spoke for the candidate).
-        """
-        return serving.erasure(self, histories, candidates, users, situation)
+    recommend = serving.recommend
+    attention = serving.attention
+    slate_attention = serving.slate_attention
+    erasure = serving.erasure
 
     def save(
         self,

@@ -7,7 +7,7 @@ recommendations are those of a baseline too.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,7 +28,9 @@ from attncore.ranking.batches import (
     SlateWindows,
     slate_batch,
 )
-from attncore.serving import Recommendation
+from attncore.sequences import listed
+from attncore.serving import Recommendation, allowed_places, check_k
+from attncore.serving import questions as in_numbers
 from attncore.splits import Split
 
 Asked = Sequence[Sequence[Any]]
@@ -79,6 +81,7 @@ class Question:
         items: the candidates, item indices (1, N).
         now: the moment, (1, 1).
         situation: encoded features of slate and candidates.
+        unknown: how many ids of the question were passed over.
     """
 
     slates: IndexedSlates
@@ -87,6 +90,7 @@ class Question:
     items: np.ndarray
     now: np.ndarray
     situation: dict[str, Tensor]
+    unknown: int = 0
 
     def batch(self, model: RankerLike, without: int | None = None) -> SlateBatch:
         """The question as tensors; the past is without one of its items where asked."""
@@ -101,50 +105,94 @@ class Question:
 
 def recommend(
     model: Answering,
-    users: Sequence[Any] | None = None,
+    users: Any = None,
     histories: Asked | None = None,
     k: int = 10,
-    candidates: Sequence[Any] | None = None,
+    candidates: Any = None,
     exclude_seen: bool | None = None,
     situation: Mapping[str, Any] | None = None,
-    exclude: Sequence[Any] = (),
-    only: Sequence[Any] | None = None,
+    exclude: Any = (),
+    only: Any = None,
+    *,
+    strict: bool = False,
 ) -> list[Recommendation]:
-    """The k best candidates for each user or history; see `Ranker.recommend`."""
-    if k < 1:
-        raise ValueError(f"k={k}: must be at least 1")
+    """The k best candidates for each user or history, after the end of the log.
+
+    Args:
+        model: what is asked; left out where this is called as a method.
+        users: ids of the log's users; one that the model does not know is answered as
+            somebody new.
+        histories: lists of item ids instead, when they were taken being unknown.
+        k: how many.
+        candidates: item ids to choose from, all of which the model must know; None
+            takes a list of the log: the one that `situation` names, else for a user the
+            last that they were shown, else the last of all.
+        exclude_seen: leave out items of the history; None does so unless the log has
+            repeats.
+        situation: values that name a list (a store and a week, say), and of other
+            features of the situation, which then hold for all candidates; one for all,
+            or a list with one each.
+        exclude: item ids that must not be shown.
+        only: item ids that may be shown.
+        strict: refuse ids that the model does not know. Otherwise those of users,
+            histories, `exclude` and `only` are passed over, counted and logged.
+
+    Raises:
+        DataError: an unknown candidate or situation, an id of another type than the
+            log's; with `strict`, any unknown id. ValueError: k below 1, neither or both
+            of users and histories, or the model knows no log.
+    """
+    k = check_k(k)
+    need_log(model)
     if exclude_seen is None:
         exclude_seen = model.split.test.exclude_seen
     items = model.split.items
-    hidden = torch.from_numpy(items.known(exclude))
-    shown = None if only is None else torch.from_numpy(items.known(only))
+    allowed = allowed_places(items, None, exclude, only, strict)
     found = []
-    for question in questions(model, users, histories, candidates, situation):
+    for question in questions(model, users, histories, candidates, situation, strict):
         with torch.no_grad():
             scores_BN = evaluating(model).answer(question).float().cpu()
-        asked_BN = torch.from_numpy(question.items)
-        hide_BN = torch.isin(asked_BN, hidden)
+        asked_BN = question.items
+        hide_BN = np.zeros(asked_BN.shape, bool)
+        if allowed is not None:
+            hide_BN = ~np.isin(asked_BN - 1, allowed)
         if exclude_seen:
             # All that was taken, not only what the model looks at.
-            hide_BN |= torch.isin(asked_BN, torch.from_numpy(question.whole.items))
-        if shown is not None:
-            hide_BN |= ~torch.isin(asked_BN, shown)
-        scores_BN = scores_BN.masked_fill(hide_BN, -torch.inf)
+            hide_BN = hide_BN | np.isin(asked_BN, question.whole.items)
+        scores_BN = scores_BN.masked_fill(torch.from_numpy(hide_BN), -torch.inf)
         values, columns = top_k(scores_BN, min(k, scores_BN.shape[1]))
         kept = values[0] > -torch.inf
-        ids = items.decode(asked_BN.numpy()[0, columns[0][kept].numpy()])
-        found.append(Recommendation(ids.tolist(), values[0][kept].tolist()))
+        ids = items.decode(asked_BN[0, columns[0][kept].numpy()]).tolist()
+        found.append(Recommendation(ids, values[0][kept].tolist(), question.unknown))
     return found
+
+
+def need_log(model: Any) -> None:
+    """Raise ValueError where a baseline was made without a log."""
+    if not hasattr(model, "split"):
+        name = type(model).__name__
+        raise ValueError(f"{name}: knows no log to ask about; make {name}(split)")
 
 
 def attention(
     model: RankerLike,
     histories: Asked | None = None,
-    candidates: Sequence[Any] | None = None,
-    users: Sequence[Any] | None = None,
+    candidates: Any = None,
+    users: Any = None,
     situation: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
-    """What candidates look at, a weight a row; see `Ranker.attention`."""
+    """What candidates look at when they are asked about after the end of the log.
+
+    Args:
+        model: what is looked into; left out where this is called as a method.
+        histories, users, situation: as for `recommend`.
+        candidates: item ids that ask; None takes the ten best recommended.
+
+    Returns:
+        columns history, head, candidate, item (a past item's id, None for "nothing of
+        the past"), count (how often it was taken), days (since it was last taken) and
+        weight; weights of a history, head and candidate sum to 1.
+    """
     asked = _best_of_each(model, users, histories, candidates, situation)
     frames = [
         _weights(model, question.batch(model), question.whole, labels, labels)
@@ -157,7 +205,17 @@ def attention(
 def slate_attention(
     model: RankerLike, slates: IndexedSlates, row: int, candidates: Sequence[Any]
 ) -> pd.DataFrame:
-    """What candidates of a slate look at; see `Ranker.slate_attention`."""
+    """What candidates of a slate of the log look at; columns as for `attention`.
+
+    Args:
+        model: what is looked into; left out where this is called as a method.
+        slates: such as `split.test.slates`.
+        row: which of them.
+        candidates: item ids, of the slate's list.
+
+    Raises:
+        DataError: a candidate is not in the list.
+    """
     items = slates.items[slates.list_of(row)]
     wanted = model.split.items.encode(candidates)
     for candidate, item in zip(candidates, wanted, strict=True):
@@ -175,11 +233,23 @@ def slate_attention(
 def erasure(
     model: RankerLike,
     histories: Asked | None = None,
-    candidates: Sequence[Any] | None = None,
-    users: Sequence[Any] | None = None,
+    candidates: Any = None,
+    users: Any = None,
     situation: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
-    """How much scores fall without each past item; see `Ranker.erasure`."""
+    """How much each candidate's score falls when a past item is taken out.
+
+    Out are all the times that it was taken.
+
+    Args:
+        model: what is looked into; left out where this is called as a method.
+        histories, users, situation: as for `recommend`.
+        candidates: item ids whose scores are watched; None takes the ten best.
+
+    Returns:
+        columns history, candidate, item (the past item's id) and drop (score with it
+        minus score without; above 0 it spoke for the candidate).
+    """
     frames = []
     asked = _best_of_each(model, users, histories, candidates, situation)
     for number, (question, labels) in enumerate(asked):
@@ -205,49 +275,62 @@ def erasure(
 
 def questions(
     model: Answering,
-    users: Sequence[Any] | None,
+    users: Any,
     histories: Asked | None,
-    candidates: Sequence[Any] | None = None,
+    candidates: Any = None,
     situation: Mapping[str, Any] | None = None,
+    strict: bool = False,
 ) -> list[Question]:
     """One question for each user or history, asked after the end of the log."""
-    if (users is None) == (histories is None):
-        raise ValueError("give either users= or histories=")
-    items, ask = model.split.items, _asking(model, candidates, situation)
-    if users is not None:
-        rows = model.split.users.encode(users).astype(np.int64) - 1
-        return [ask(row, None) for row in rows.tolist()]
-    assert histories is not None
-    return [ask(-1, items.encode(history)) for history in histories]
+    servable: Any = model  # as far as it is needed here
+    asked = in_numbers(servable, users, histories, strict=strict)
+    if situation is not None and not hasattr(situation, "keys"):
+        raise ValueError("situation= takes values by name, such as {'store': 3}")
+    told, rows = dict(situation or {}), len(asked.histories)
+    for name, values in told.items():
+        each = values.tolist() if hasattr(values, "tolist") else values
+        each = each if isinstance(each, list) else [each] * rows
+        if len(each) != rows:
+            raise ValueError(
+                f"situation '{name}': has {len(each)} values for {rows} questions; give"
+                " one for all, or one each"
+            )
+        told[name] = each
+    ask, found = _asking(model, candidates, list(told)), []
+    for row, unknown in enumerate(asked.unknown.tolist()):
+        here = {name: values[row] for name, values in told.items()}
+        user = -1 if asked.users is None else int(asked.users[row])
+        past = asked.histories[row] if user < 0 else None
+        found.append(replace(ask(user, past, here), unknown=unknown))
+    return found
 
 
 def _asking(
-    model: Answering,
-    candidates: Sequence[Any] | None,
-    situation: Mapping[str, Any] | None,
-) -> Callable[[int, np.ndarray | None], Question]:
+    model: Answering, candidates: Any, names: Sequence[str]
+) -> Callable[[int, np.ndarray | None, Mapping[str, Any]], Question]:
     """A function that makes the question of a user row, or else of a list of items."""
-    slates, told = model.split.slates, dict(situation or {})
+    slates, features = model.split.slates, model.features.situation
     assert isinstance(slates, IndexedSlates)
-    features = model.features.situation
-    names = [feature.name for feature in features]
-    for name in told:
-        if name not in names and name not in slates.situation:
-            known = ", ".join(names)
+    read = [feature.name for feature in features]
+    for name in names:
+        if name not in read and name not in slates.situation:
+            known = ", ".join(read)
             raise DataError(f"unknown situation '{name}': the model reads {known}")
     last = max(slates.histories.times.max(initial=0), slates.times.max(initial=0))
     now = np.array([[int(last) + 1]])
+    situations = Situations(features, slates)
+    chosen = None if candidates is None else model.split.items.encode(candidates)
 
-    def ask(user: int, past: np.ndarray | None) -> Question:
+    def ask(user: int, past: np.ndarray | None, told: Mapping[str, Any]) -> Question:
         which = _list_for(model, slates, user, told)
         places = np.arange(*slates.offsets[which : which + 2])[None]
         items = slates.items[places]
-        if candidates is not None:
+        if chosen is not None:
             shown = dict(zip(items[0], places[0], strict=True))
-            items = model.split.items.encode(candidates)[None]
+            items = chosen[None]
             places = np.array([[shown.get(item, -1) for item in items[0]]])
         where = np.array([[which]]), np.maximum(places, 0), items, now
-        codes = Situations(features, slates)(*where)
+        codes = situations(*where)
         for feature in features:
             name = feature.name
             if name in told:
@@ -286,23 +369,26 @@ def _list_for(
 
 def _best_of_each(
     model: RankerLike,
-    users: Sequence[Any] | None,
+    users: Any,
     histories: Asked | None,
-    candidates: Sequence[Any] | None,
+    candidates: Any,
     situation: Mapping[str, Any] | None,
 ) -> list[tuple[Question, list[Any]]]:
     """Questions about the candidates given, or the ten best of each; and those ids."""
     if candidates is not None:
         asked = questions(model, users, histories, candidates, situation)
-        return [(question, list(candidates)) for question in asked]
+        return [(question, listed(candidates, "candidates")) for question in asked]
     found = []
+    asked = questions(model, users, histories, None, situation)
     picked = recommend(model, users, histories, situation=situation)
-    for number, picks in enumerate(picked):
-        one = slice(number, number + 1)
-        user = None if users is None else users[one]
-        history = None if histories is None else histories[one]
-        found += questions(model, user, history, picks.items, situation)
-    return [(one, picks.items) for one, picks in zip(found, picked, strict=True)]
+    for question, picks in zip(asked, picked, strict=True):
+        order = np.argsort(question.items[0])
+        wanted = model.split.items.encode(picks.items)
+        at = order[np.searchsorted(question.items[0], wanted, sorter=order)]
+        codes = {name: column[:, at] for name, column in question.situation.items()}
+        best = replace(question, items=question.items[:, at], situation=codes)
+        found.append((best, picks.items))
+    return found
 
 
 def _weights(

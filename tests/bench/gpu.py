@@ -62,7 +62,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import attncore as ac
 from attncore.benchmark import describe_machine, peak_memory
-from attncore.checkpoints import RunFolder
 from attncore.config import ModelConfig
 from attncore.distributed import (
     Group,
@@ -70,8 +69,8 @@ from attncore.distributed import (
     choose_precision,
     tensor_float_32,
 )
+from attncore.files import RunFolder, replacing
 from attncore.recipes import RECIPES
-from attncore.runs import replacing
 from attncore.training import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import attncore as ac
-from attncore.runs import replacing
+from attncore.files import replacing
 
 RESULTS = Path(__file__).parent / "results"
 DATA = Path(__file__).parents[2] / "book" / "data"

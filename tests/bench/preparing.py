@@ -28,8 +28,8 @@ import report
 
 import attncore as ac
 from attncore.benchmark import describe_machine
-from attncore.checkpoints import RunFolder
 from attncore.distributed import choose_device, choose_precision, processes
+from attncore.files import RunFolder
 from attncore.training import Trainer
 
 LENGTH, BATCH, STEPS, ASKED = 50, 512, 20, 1000

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from attncore.runs import replacing
+from attncore.files import replacing
 
 PAGE = Path(__file__).parent / "RESULTS.md"
 RESULTS = Path(__file__).parent / "results"
@@ -391,7 +391,54 @@ def gpu(results: Results) -> str:
     )
 
 
-SECTIONS = {"speed": speed, "scaling": scaling, "serving": serving, "gpu": gpu}
+def go_on(results: Results) -> str:
+    """What going on costs and gives beside training anew, a row a quarter and seed."""
+    head = ("quarter", "seed", "how", "events", "epochs", "CPU s", "NDCG@10", "95 %")
+    rows = [
+        (
+            str(run["quarter"]),
+            str(run["seed"]),
+            run["how"],
+            f"{run['events']:,}",
+            str(run["epochs"]),
+            f"{run['seconds']:.0f}",
+            f"{run['ndcg@10']:.4f}",
+            "{:.4f} to {:.4f}".format(*run["interval"]),
+        )
+        for run in results["runs"]
+    ]
+    return f"{measured(results)}\n\n{markdown(head, rows)}"
+
+
+def load(results: Results) -> str:
+    """The example service under load, beside a bare route."""
+    names = {"load:bare": "a bare route", "service:app": "the service"}
+    clients = list(results["servers"][0]["clients"])
+    rows = [
+        [
+            f"{names[one['app']]}, {one['workers']} worker{'s'[: one['workers'] - 1]}",
+            *(f"{one['clients'][many]['per_s']:,.0f}" for many in clients),
+            *(
+                f"{one['clients'][many]['p50']:.1f} / {one['clients'][many]['p99']:.1f}"
+                for many in clients
+            ),
+        ]
+        for one in results["servers"]
+    ]
+    head = ["", *(f"{many} clients, requests/s" for many in clients)]
+    head += [f"{many} clients, ms" for many in clients]
+    head = [title.replace("1 clients", "1 client") for title in head]
+    return f"{measured(results)}\n\n{markdown(head, rows)}"
+
+
+SECTIONS = {
+    "speed": speed,
+    "scaling": scaling,
+    "go_on": go_on,
+    "serving": serving,
+    "load": load,
+    "gpu": gpu,
+}
 
 
 def render(page: str) -> str:

@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from mapped import memory_mapped
 
 import attncore as ac
 from attncore.ranking.baselines import PersonalHabit, PopularLately
@@ -341,9 +342,8 @@ def from_disk(log: ac.Interactions) -> Iterator[str]:
         split = ac.leave_one_out(log)
         # Text cannot be memory-mapped.
         numbers = {"mood": split.train.attributes["mood"]}
-        train = dataclasses.replace(split.train, attributes=numbers).memory_mapped(
-            folder / "mapped"
-        )
+        train = dataclasses.replace(split.train, attributes=numbers)
+        train = memory_mapped(train, folder / "mapped")
         split = dataclasses.replace(split, train=train)
         yield from trained(recommender(split, event_features=("mood",)), split)
 

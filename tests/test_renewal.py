@@ -10,7 +10,7 @@ from conftest import rhythm_log
 
 import attncore as ac
 from attncore.__main__ import main
-from attncore.drift import after
+from attncore.renewal import after
 
 
 def log_of(rows, name="newer", **how):
