@@ -162,12 +162,14 @@ def default_recipe(words: dict[str, str]) -> str | None:
     """The recipe of a training that names none.
 
     Complete Journey has slates, which need settings of their own. Another attention
-    than self-attention, and a log that is on disk, have no recipe.
+    than self-attention, a log that is on disk, and a model that is made already have no
+    recipe.
     """
     data, attention = words.get("DATA", ""), words.get("--attention", "self")
     if data == "complete-journey":
         return data
-    if attention != "self" or (Path(data) / "prepared.json").is_file():
+    is_prepared = (Path(data) / "prepared.json").is_file()
+    if attention != "self" or is_prepared or "--go-on" in words:
         return None
     return "small"
 
@@ -332,7 +334,9 @@ def gone_on(
     model: Any = ac.load(run)
     if not isinstance(model, ac.Recommender | ac.Ranker):
         raise DataError(f"--go-on {run}: is a baseline, which learns nothing on")
-    if config not in (MODEL, model.config):
+    plain, own = asdict(MODEL), asdict(model.config)
+    asked = {name: x for name, x in asdict(config).items() if x != plain[name]}
+    if any(own.get(name) != value for name, value in asked.items()):
         raise DataError(
             f"--go-on {run}: the model stays as it was made; leave out its options"
         )
