@@ -39,6 +39,7 @@ from attncore.renewal import after
 from attncore.sequences import Vocabulary
 from attncore.serving import best
 
+FULL = ("auto", "full")
 SHOWN = ("ndcg@10", "hr@10", "mrr", "coverage@10")
 SHOWN_OF_SLATES = ("ndcg@10", "recall@10", "gauc", "auc")
 USERS_AT_ONCE = 4096  # whose lists are made together
@@ -157,26 +158,40 @@ Model = Annotated[
 ]
 
 
-def take_recipe(app: App, commands: tuple[str, ...], arguments: Any) -> None:
-    """Give the options that were left out what the recipe says.
+def default_recipe(words: dict[str, str]) -> str | None:
+    """The recipe of a training that names none.
 
-    Complete Journey has slates, which need settings of their own, so there its own
-    recipe is the default.
+    Complete Journey has slates, which need settings of their own. Another attention
+    than self-attention, a log that is on disk, and a model that is made already have no
+    recipe.
     """
+    data, attention = words.get("DATA", ""), words.get("--attention", "self")
+    if data == "complete-journey":
+        return data
+    is_prepared = (Path(data) / "prepared.json").is_file()
+    if attention != "self" or is_prepared or "--go-on" in words:
+        return None
+    return "small"
+
+
+def take_recipe(app: App, commands: tuple[str, ...], arguments: Any) -> None:
+    """Give the options that were left out what the recipe says."""
     by_name = {argument.names[0]: argument for argument in arguments}
     words = {
         name: argument.tokens[0].value
         for name, argument in by_name.items()
-        if argument.tokens and name in ("DATA", "--recipe")
+        if argument.tokens
     }
-    own = "complete-journey" if words.get("DATA") == "complete-journey" else None
-    name = words.get("--recipe", own)
+    name = words.get("--recipe", default_recipe(words))
     wanted: dict[str, Any] = {"epochs": 4} if commands == ("bench",) else {}
     if commands == ("train",) and name in RECIPES:
         chosen = recipe(name)
         plain = asdict(MODEL) | asdict(TRAINING)
         said = asdict(chosen.recommender) | asdict(chosen.training)
         wanted = {key: said[key] for key in said if said[key] != plain[key]}
+        if "--recipe" not in words and words.get("--loss", "full") not in FULL:
+            wanted |= {"prior": 0, "label_smoothing": 0.0}  # of the full loss alone
+        wanted["recipe"] = name
     for key, value in wanted.items():
         argument = by_name["--" + key.replace("_", "-")]
         if not argument.tokens:
@@ -230,7 +245,8 @@ def train(
         data: a data set's name (see `data`), or the path of a log or of a prepared
             folder.
         out: the run folder to write.
-        recipe: take all that no option says from this recipe.
+        recipe: take all that no option says from this recipe; by default from "small",
+            where the attention is self-attention and the log not prepared.
         split: how the log is divided; by time where it has slates, else leave-one-out.
         session: of `--split session`: the column that tells a user's sessions apart, or
             the seconds of silence that part them; by default each user is one session.
@@ -318,7 +334,9 @@ def gone_on(
     model: Any = ac.load(run)
     if not isinstance(model, ac.Recommender | ac.Ranker):
         raise DataError(f"--go-on {run}: is a baseline, which learns nothing on")
-    if config not in (MODEL, model.config):
+    plain, own = asdict(MODEL), asdict(model.config)
+    asked = {name: x for name, x in asdict(config).items() if x != plain[name]}
+    if any(own.get(name) != value for name, value in asked.items()):
         raise DataError(
             f"--go-on {run}: the model stays as it was made; leave out its options"
         )

@@ -74,6 +74,10 @@ class Windows:
         users: user row of each history row; the rows themselves when None.
         situation: encoded columns: a value per event with `targets`, else a value per
             row.
+        every: of training batches: not one window of a history but so many that every
+            event is a target of one. They overlap by half, and each trains its newer
+            half alone, which has at least the older half as its past. A window is then
+            a row of its own.
     """
 
     chance: torch.Generator | None = None
@@ -86,20 +90,31 @@ class Windows:
         targets: bool = False,
         users: np.ndarray | None = None,
         situation: Mapping[str, np.ndarray] | None = None,
+        every: bool = False,
     ) -> None:
         self.device, self.targets = torch.device(device), targets
         self.ahead = isinstance(histories.items, np.memmap | Joined)
         # Where the columns are.
         self.home = torch.device("cpu") if self.ahead else self.device
-        seen = np.minimum(histories.lengths, length + targets)
-        self.lengths = np.maximum(seen - targets, 0)  # inputs per row
-        # Events per row before the newest window.
-        self.earlier = histories.lengths - seen
+        known, ends = histories.lengths, histories.offsets[1:]
         if users is None:
             users = np.arange(len(histories))
         users = np.asarray(users, np.int64)
-        rows = np.stack([histories.offsets[1:] - seen, self.lengths, users])
-        self._starts, self._lengths, self._users = torch.from_numpy(rows).to(self.home)
+        trained = length
+        if every:
+            trained = (length + 1) // 2
+            many = np.maximum(-(-(known - 1) // trained), 1)
+            number = np.arange(many.sum()) - (many.cumsum() - many).repeat(many)
+            known, ends, users = (x.repeat(many) for x in (known, ends, users))
+            known, ends = known - number * trained, ends - number * trained
+        seen = np.minimum(known, length + targets)
+        self.inputs = np.maximum(seen - targets, 0)  # events per row
+        self.lengths = np.minimum(self.inputs, trained)  # positions it trains on
+        # Events per row before the newest window.
+        self.earlier = known - seen
+        rows = np.stack([ends - seen, self.inputs, self.lengths, users])
+        given = torch.from_numpy(rows).to(self.home)
+        self._starts, self._inputs, self._trained, self._users = given
         self._items = self._column(histories.items)
         self._times = self._column(histories.times)
         self._attributes = self._columns(histories.attributes)
@@ -123,10 +138,10 @@ class Windows:
             back: how many events before the history's newest each window ends; 0 when
                 None, at most `earlier`.
         """
-        lengths = self.lengths[rows]
         rows_B = sent(torch.from_numpy(rows), self.home)
         back_B = None if back is None else sent(torch.from_numpy(back), self.home)
-        width, count = int(lengths.max(initial=1)), int(lengths.sum())
+        width = int(self.inputs[rows].max(initial=1))
+        count = int(self.lengths[rows].sum())
         return self.gathered(rows_B, width, count, back_B).to(self.device)
 
     def gathered(
@@ -134,19 +149,21 @@ class Windows:
     ) -> Batch:
         """The windows of rows, given where the log lies, padded to `width`.
 
-        They hold `count` events together.
+        They train on `count` positions together.
         """
-        starts_B, lengths_B = self._starts[rows_B], self._lengths[rows_B]
+        starts_B, lengths_B = self._starts[rows_B], self._inputs[rows_B]
+        trained_B = self._trained[rows_B]
         if back_B is not None:
             starts_B = starts_B - back_B
         step_T = torch.arange(width, device=self.home)
         keep_BT = step_T < lengths_B[:, None]
         at_BT = (starts_B[:, None] + step_T).masked_fill(~keep_BT, 0)
         row_N = torch.arange(len(rows_B), device=self.home).repeat_interleave(
-            lengths_B, output_size=count
+            trained_B, output_size=count
         )
-        first_B = lengths_B.cumsum(0) - lengths_B
-        real_N = row_N * width + torch.arange(count, device=self.home) - first_B[row_N]
+        # The newest of each row.
+        before_B = trained_B.cumsum(0) - lengths_B
+        real_N = row_N * width + torch.arange(count, device=self.home) - before_B[row_N]
         asked = rows_B[:, None]
         targets_BT, asks_BT = None, torch.ones_like(asked, dtype=torch.bool)
         if self.targets:
@@ -169,7 +186,7 @@ class Windows:
 
     def parts(self, rows: np.ndarray) -> list[np.ndarray]:
         """Rows of one training step in parts that pad less."""
-        return parts_by(self.lengths[rows], rows, 4, self.device)
+        return parts_by(self.inputs[rows], rows, 4, self.device)
 
     def by_length(self, events: int) -> Iterator[np.ndarray]:
         """Groups of rows of like length, for inference.
@@ -179,10 +196,10 @@ class Windows:
         """
         if self.device.type != "cpu":
             events = max(events, 2**16)
-        order = np.argsort(-self.lengths, kind="stable")
+        order = np.argsort(-self.inputs, kind="stable")
         at = 0
         while at < len(order):
-            rows = max(1, events // max(int(self.lengths[order[at]]), 1))
+            rows = max(1, events // max(int(self.inputs[order[at]]), 1))
             yield order[at : at + rows]
             at += rows
 

@@ -17,7 +17,7 @@ TargetScore = Literal["dot", "additive"]
 Combine = Literal["attended", "pooled", "whole"]
 Loss = Literal["auto", "full", "sampled", "gbce", "bce", "combined"]
 Schedule = Literal["cosine", "constant"]
-WindowChoice = Literal["last", "random"]
+WindowChoice = Literal["last", "random", "all"]
 Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
 
 
@@ -52,6 +52,13 @@ class RecommenderConfig:
         transition: how many of the newest items also speak for the next one by
             themselves, through vectors of their own; 0 leaves that to attention. Not
             for "target".
+        prior: of how many of the newest items it is counted what followed them in
+            training; the log of its share, times a learned scale, is added to the
+            scores. 0 counts nothing. Not for "target", and for the full loss alone.
+        neighbours: by how many of the newest items moments of the training histories
+            are sought that are like this one; what came next there adds to the scores
+            when the model is asked. 0 seeks none. Not for "target".
+        neighbour_weight: what they add, as a multiple of the log of an item's share.
         combine: the output sees "attended" vectors alone, with the "pooled" context, or
             with the "whole" context.
         item_bias: learn one number per item, added to its score.
@@ -89,6 +96,9 @@ class RecommenderConfig:
     item_bias: bool = True
     gated: bool = False
     transition: int = 0
+    prior: int = 0
+    neighbours: int = 0
+    neighbour_weight: float = 0.5
     temperature: float = 0.0
     item_features: tuple[str, ...] = ()
     user_features: tuple[str, ...] = ()
@@ -110,8 +120,9 @@ class RecommenderConfig:
         _check_whole(
             self, 1, "width", "blocks", "heads", "length", "feedforward", "hidden"
         )
-        _check_whole(self, 0, "transition")
+        _check_whole(self, 0, "transition", "prior", "neighbours")
         _check_range(self, "temperature", 0)
+        _check_range(self, "neighbour_weight", 0)
         _check_range(self, "attention_dropout", 0, 0.99)
         _check_shared(self)
         if self.cold and self.situation_features:
@@ -119,11 +130,12 @@ class RecommenderConfig:
                 "cold=True: a window has no situation of its first event; leave"
                 " situation_features out"
             )
-        if self.transition and self.attention == "target":
-            raise ValueError(
-                f"transition={self.transition}: needs one state for all candidates, so"
-                " not 'target'"
-            )
+        for name in ("transition", "prior", "neighbours"):
+            if getattr(self, name) and self.attention == "target":
+                raise ValueError(
+                    f"{name}={getattr(self, name)}: needs one state for all candidates,"
+                    " so not 'target'"
+                )
         for name, off in (("relative", "none"), ("gated", False)):
             if getattr(self, name) != off and self.attention != "self":
                 raise ValueError(
@@ -200,7 +212,10 @@ class TrainingConfig:
         patience: epochs without a better validation NDCG@10 before training stops; 0
             never stops early.
         windows: "last" shows each user's newest window in every epoch; "random" one
-            that ends anywhere, so that histories longer than a window are used whole.
+            that ends anywhere, so that histories longer than a window are used whole;
+            "all" as many as ask about every event, each trained on its newer half, so
+            that half a window or more comes before each target. A step then takes
+            `batch_size` windows.
         loss: "auto" is "full", or "sampled" for target attention; else "full",
             "sampled", "gbce" or "bce". A ranker knows "combined", which is its "auto",
             and "bce".

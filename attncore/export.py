@@ -42,6 +42,7 @@ from attncore.encoders import LSTMAttention
 from attncore.errors import DataError
 from attncore.files import alone, read_whole, replacing
 from attncore.layers import evaluating
+from attncore.neighbours import DECAY, RARE, Neighbours, as_logits
 from attncore.ranking.baselines import SlateBaseline
 from attncore.recommender import Recommender
 from attncore.runs import described, read_model
@@ -292,6 +293,49 @@ class _OnnxLSTM(nn.Module):
         return x_TBD.transpose(0, 1), None
 
 
+class _OnnxNeighbours(nn.Module):
+    """`Neighbours` in a graph, which compares every moment of the log.
+
+    An index has a size that depends on what is asked; a graph wants it fixed.
+    """
+
+    past_KP: Tensor
+    next_P: Tensor
+    weight_KK: Tensor
+    rare_V: Tensor
+
+    def __init__(self, neighbours: Neighbours) -> None:
+        super().__init__()
+        self.window, self.items = neighbours.window, neighbours.items
+        self.weight = neighbours.weight
+        place_P = torch.nonzero(neighbours.left_P > 0)[:, 0]
+        back_K = torch.arange(self.window)
+        item, left = neighbours.item_P, neighbours.left_P
+        past_KP = (place_P - back_K[:, None]).clamp_min(0)
+        # Of the same history: there the events that are left fall one by one.
+        is_own_KP = left[past_KP] == left[place_P] + back_K[:, None]
+        past_KP = torch.where(is_own_KP, item[past_KP], -1)
+        self.register_buffer("past_KP", past_KP.int())
+        self.register_buffer("next_P", item[place_P + 1])
+        farther_KK = torch.maximum(back_K[:, None], back_K)
+        self.register_buffer("weight_KK", DECAY ** farther_KK.float())
+        rare_V = neighbours.many_V.clamp_min(1).float() ** -RARE
+        self.register_buffer("rare_V", rare_V)
+
+    def forward(self, newest_BK: Tensor) -> Tensor:
+        """As in `Neighbours`."""
+        rare_BK = self.rare_V[newest_BK]
+        alike_BP = torch.zeros(len(newest_BK), len(self.next_P))
+        for back in range(self.window):
+            is_met_BKP = newest_BK[..., None].int() == self.past_KP[back]
+            weight_BK = rare_BK * self.weight_KK[back]
+            alike_BP = alike_BP + (is_met_BKP * weight_BK[..., None]).sum(1)
+        votes_BV = torch.zeros(len(newest_BK), self.items + 1)
+        next_BP = self.next_P.expand(len(newest_BK), -1)
+        votes_BV = votes_BV.scatter_add(1, next_BP, alike_BP**2)
+        return self.weight * as_logits(votes_BV, newest_BK)
+
+
 def _regrouped(gates: Tensor) -> Tensor:
     """From PyTorch's order of gates to ONNX's.
 
@@ -332,6 +376,9 @@ def _traced(model: Recommender, batch: Batch) -> Any:
         if isinstance(traced.encoder, LSTMAttention):
             lstm: Any = _OnnxLSTM(traced.encoder.lstm)
             traced.encoder.lstm = lstm
+        if traced.neighbours is not None:
+            sought: Any = _OnnxNeighbours(traced.neighbours)
+            traced.neighbours = sought
         with torch.no_grad(), _quiet():
             graph, tensors = _Graph(traced, list(inputs)), tuple(inputs.values())
             # Strict: Dynamo reads len() of a tensor as an open size, where plain

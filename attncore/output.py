@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attncore.config import Combine, Loss
+from attncore.followers import Prior
 
 HALF_BITS = 30  # a negative is drawn by a number of twice as many bits
 
@@ -114,6 +115,7 @@ def lean_cross_entropy(
     target_N: Tensor,
     chunk: int = 256,
     smoothing: float = 0.0,
+    prior: Prior | None = None,
 ) -> Tensor:
     """`cross_entropy` in chunks of rows, so that only `chunk` × V scores exist.
 
@@ -127,10 +129,12 @@ def lean_cross_entropy(
         chunk: rows at a time.
         smoothing: share of the target's probability that is spread evenly over the
             catalogue.
+        prior: what is added to the scores, made a chunk at a time.
     """
     if bias_V is None:
         bias_V = catalogue_VD.new_zeros(len(catalogue_VD))
-    given = (state_ND, catalogue_VD, bias_V, target_N, chunk, smoothing)
+    scale = bias_V.new_zeros(()) if prior is None else prior.scale
+    given = (state_ND, catalogue_VD, bias_V, scale, target_N, chunk, smoothing, prior)
     return _LeanCrossEntropy.apply(*given)
 
 
@@ -141,9 +145,11 @@ class _LeanCrossEntropy(torch.autograd.Function):
         state_ND: Tensor,
         catalogue_VD: Tensor,
         bias_V: Tensor,
+        scale: Tensor,
         target_N: Tensor,
         chunk: int,
         smoothing: float,
+        prior: Prior | None,
     ) -> Tensor:
         dtype = (state_ND[:0] @ catalogue_VD[:0].T).dtype  # autocast's, where it is on
         wide = torch.promote_types(torch.float32, dtype)
@@ -153,11 +159,15 @@ class _LeanCrossEntropy(torch.autograd.Function):
         grad_state = torch.empty_like(state_ND)
         grad_catalogue = torch.zeros_like(catalogue_VD, dtype=wide)
         grad_bias = torch.zeros_like(bias)
+        grad_scale = torch.zeros_like(scale)
         # The length of the argument: PyTorch 2.11 cannot compile that of a cast.
         for start in range(0, len(state_ND), chunk):
             rows = slice(start, start + chunk)
             target_n1 = target_N1[rows]
             scores_nV = (state[rows] @ catalogue.T).to(wide).add_(bias)
+            if prior is not None:
+                prior_nV = prior.logits(rows).to(wide)
+                scores_nV.addcmul_(prior_nV, scale.to(wide))
             error_nV = scores_nV.softmax(-1)
             # The largest weight is exp(largest score) / total, so it tells the total
             # without one more exponential.
@@ -171,16 +181,19 @@ class _LeanCrossEntropy(torch.autograd.Function):
                 error_nV -= smoothing / scores_nV.shape[1]
             error_nV.scatter_(1, target_n1, smoothing - 1, reduce="add")
             grad_bias += error_nV.sum(0)
+            if prior is not None:
+                grad_scale += (error_nV * prior_nV).sum()
             error_nV = error_nV.to(dtype)
             grad_state[rows] = error_nV @ catalogue
             grad_catalogue += error_nV.T @ state[rows]
         grad_catalogue = grad_catalogue.to(catalogue_VD.dtype)
-        ctx.save_for_backward(grad_state, grad_catalogue, grad_bias.to(bias_V.dtype))
+        made = (grad_state, grad_catalogue, grad_bias.to(bias_V.dtype), grad_scale)
+        ctx.save_for_backward(*made)
         return loss
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return *(grad * made for made in ctx.saved_tensors), None, None, None
+        return *(grad * made for made in ctx.saved_tensors), *(4 * [None])
 
 
 class NegativeSampler(nn.Module):

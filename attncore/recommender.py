@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attncore import explaining, serving
@@ -33,7 +34,9 @@ from attncore.encoders import SelfAttention, Transition, encoder_of
 from attncore.errors import DataError
 from attncore.features import PROFILE, FeatureSet, encode_columns, label
 from attncore.files import save_model, take_weights
+from attncore.followers import Followers, Prior
 from attncore.layers import evaluating, seeded
+from attncore.neighbours import Neighbours, newest_at
 from attncore.output import Criterion, Output, catalogue_scores, lean_cross_entropy
 from attncore.sequences import Histories
 from attncore.splits import Split
@@ -92,6 +95,10 @@ class Recommender(nn.Module):
         self.encoder = encoder_of(c)
         lags = c.transition
         self.transition = Transition(items, width, lags) if lags else None
+        history, lags = self.split.train, c.prior
+        self.followers = Followers(history, items, lags) if lags else None
+        alike = c.neighbours, c.neighbour_weight
+        self.neighbours = Neighbours(history, items, *alike) if c.neighbours else None
         how = c.combine, c.length, c.item_bias, c.temperature
         self.output = Output(width, items, *how)
         is_cold = c.cold and c.attention != "target"
@@ -133,12 +140,14 @@ class Recommender(nn.Module):
         bias_V = self.output.catalogue_bias()
         if criterion.loss == "full":
             catalogue_VD = self.output.scaled(self.item.catalogue())
+            prior = None if self.followers is None else self._prior(batch, target_N)
             if self.place_V is not None:
                 catalogue_VD = catalogue_VD[self.shown_N]
                 target_N = self.place_V[target_N - 1] + 1
                 bias_V = None if bias_V is None else bias_V[self.shown_N]
             given = (state_ND, catalogue_VD, bias_V, target_N)
-            return lean_cross_entropy(*given, smoothing=criterion.smoothing)
+            smoothing = criterion.smoothing
+            return lean_cross_entropy(*given, smoothing=smoothing, prior=prior)
         negatives_M = criterion.draw()
         positive_N = (state_ND * self.output.scaled(self.item(target_N))).sum(-1)
         negative_NM = state_ND @ self.output.scaled(self.item(negatives_M)).T
@@ -164,11 +173,21 @@ class Recommender(nn.Module):
             state_BD = state_BD + user_B1D[:, 0]
         state_BD = self.output.scaled(state_BD)
         catalogue_VD, bias_V = self.item.catalogue(), self.output.catalogue_bias()
+        counted_BV: Tensor | float = 0.0
+        if self.followers is not None:
+            newest_BS = newest_at(batch.items_BT, last_B, self.followers.lags)
+            counted_BV = self.followers.scale * self.followers(newest_BS)
+        if self.neighbours is not None:
+            newest_BK = newest_at(batch.items_BT, last_B, self.neighbours.window)
+            counted_BV = counted_BV + self.neighbours(newest_BK)
 
         def score(places: slice | Tensor) -> Tensor:
             bias_N = None if bias_V is None else bias_V[places]
             items_ND = self.output.scaled(catalogue_VD[places])
-            return catalogue_scores(state_BD, items_ND, bias_N)
+            scores_BN = catalogue_scores(state_BD, items_ND, bias_N)
+            if isinstance(counted_BV, Tensor):
+                scores_BN = scores_BN + counted_BV[:, places]
+            return scores_BN
 
         return score
 
@@ -252,10 +271,23 @@ class Recommender(nn.Module):
         if config.loss == "combined":
             why = f"is for slates, and {self.split.name} has none; use 'bce'"
             raise ValueError(f"loss='combined': {why}")
+        if self.followers is None:
+            return
+        if config.loss not in ("auto", "full"):
+            raise ValueError(
+                f"prior={self.config.prior}: needs the full loss, not {config.loss!r};"
+                " use 0"
+            )
+        if self.split.sharded:
+            raise ValueError(
+                f"prior={self.config.prior}: each process would count its own users"
+                " alone; use 0"
+            )
 
     def sampler(self, split: Split, config: TrainingConfig, group: Group) -> Sampler:
-        """The newest training events of each user, or random windows of them."""
-        windows = self.windows(split.train, np.arange(len(split.train)), targets=True)
+        """The newest training events of each user, or other windows of them."""
+        rows, every = np.arange(len(split.train)), config.windows == "all"
+        windows = self.windows(split.train, rows, targets=True, every=every)
         return Sampler(windows, config, group, split.sharded)
 
     def windows(
@@ -264,6 +296,7 @@ class Recommender(nn.Module):
         users: np.ndarray | None = None,
         targets: bool = False,
         situation: Mapping[str, Any] | None = None,
+        every: bool = False,
     ) -> Windows:
         """Batches of histories as the model reads them, on the model's device.
 
@@ -275,6 +308,7 @@ class Recommender(nn.Module):
             situation: otherwise raw columns, one value per history; one that is absent
                 is unknown. Those whose names begin with `PROFILE` stand for what the
                 table says of the user.
+            every: as for `Windows`.
         """
         known, where = self.features, label(self.split, "event")
         events, rows = len(histories.items), len(histories)
@@ -290,7 +324,7 @@ class Recommender(nn.Module):
             asking |= {PROFILE + name: column for name, column in codes.items()}
         users = np.full(rows, -1) if users is None else users
         seen, length = replace(histories, attributes=attributes), self.config.length
-        return Windows(seen, length, self.device, targets, users, asking)
+        return Windows(seen, length, self.device, targets, users, asking, every)
 
     def weights(
         self, batch: Batch, candidates: np.ndarray | None = None
@@ -340,6 +374,15 @@ class Recommender(nn.Module):
             return negative_NM
         unseen_M = self.place_V[negatives_M - 1] < 0
         return negative_NM.masked_fill(unseen_M, -torch.inf)
+
+    def _prior(self, batch: Batch, target_N: Tensor) -> Prior:
+        """What follows the newest items at each position that is trained."""
+        assert self.followers is not None
+        newest_BTS = self.followers.newest(batch.items_BT)
+        newest_NS = newest_BTS.flatten(0, 1)[batch.real_N]
+        unknown = len(target_N) - len(newest_NS)  # first events: nothing came before
+        newest_NS = F.pad(newest_NS, (0, 0, 0, unknown))
+        return Prior(self.followers, newest_NS, target_N, self.shown_N)
 
     def _states_of_nobody(self, batch: Batch) -> Tensor:
         """The state before the first event of each row, (B, D), of a `cold` model."""

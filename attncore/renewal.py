@@ -24,6 +24,8 @@ from attncore.sequences import Histories
 from attncore.splits import Holdout, Split, leave_one_out, protocol_of, split_by_time
 from attncore.training import Run, Trainer
 
+# Of `Followers`: counted in the log that a model is made for.
+COUNTS = {f"followers.{name}" for name in ("total_VS", "many_VS", "after_P", "count_P")}
 SAMPLES = 20  # of the old log, that show how much chance alone changes
 
 
@@ -244,7 +246,7 @@ def go_on(model: Any, log: Interactions | Split) -> Any:
     learned, weights = model.state_dict(), grown.state_dict()
     for name, made in weights.items():
         was = learned.get(name)
-        if was is None or ".codes_" in name:
+        if was is None or ".codes_" in name or name in COUNTS:
             continue
         if name in ITEM_ROWS:
             mean, is_new = was[1:].mean(0), rows == 0

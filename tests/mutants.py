@@ -629,6 +629,30 @@ MUTANTS = [
         ),
     ),
     *of(
+        "followers",
+        (
+            "a trained position knows its own answer by the counts",
+            "- int(target_N is not None)",
+            "",
+            "test_a_trained_position_is_not_in_its_own_counts",
+        ),
+    ),
+    *of(
+        "neighbours",
+        (
+            "an item counts no less the farther it is back",
+            "torch.maximum(from_F % self.window, b_at)",
+            "torch.minimum(from_F % self.window, b_at)",
+            "test_votes_are_those_of_a_comparison_with_every_moment",
+        ),
+        (
+            "who asks is voted for what they just had",
+            "votes_BV.scatter(1, newest_BK, 0)[:, 1:]",
+            "votes_BV[:, 1:]",
+            "test_votes_are_those_of_a_comparison_with_every_moment",
+        ),
+    ),
+    *of(
         "batches",
         (
             "the target is the newest input",
@@ -644,14 +668,14 @@ MUTANTS = [
         ),
         (
             "a window begins an event too early",
-            "histories.offsets[1:] - seen,",
-            "histories.offsets[1:] - seen - 1,",
+            "np.stack([ends - seen,",
+            "np.stack([ends - seen - 1,",
             "test_an_inference_batch_holds_the_newest_events_and_may_be_empty",
         ),
         (
             "a window of training has no place for the newest target",
-            "np.minimum(histories.lengths, length + targets)",
-            "np.minimum(histories.lengths, length)",
+            "np.minimum(known, length + targets)",
+            "np.minimum(known, length)",
             "test_a_training_batch_by_hand",
         ),
         (

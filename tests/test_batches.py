@@ -1,6 +1,7 @@
 import time
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,6 +68,21 @@ def test_parts_of_a_step_and_groups_for_inference_hold_each_row_once():
     assert all(len(g) == 1 or len(g) * windows.lengths[g].max() <= 10 for g in groups)
     windows.device = torch.device("meta")  # as a GPU, which takes many events at once
     assert len(list(windows.by_length(events=10))) == 1
+
+
+@pytest.mark.parametrize("length", [1, 4, 5])
+def test_windows_of_all_events_train_each_event_once(length):
+    histories = Histories.from_lists([list(range(1, 13)), [5], [7, 8], []])
+    windows = Windows(histories, length, targets=True, every=True)
+    batch = windows.batch(np.flatnonzero(windows.lengths))
+    trained = batch.targets_BT.flatten()[batch.real_N].tolist()
+    assert sorted(trained) == sorted([*range(2, 13), 8])
+    row_N, place_N = batch.real_N // length, batch.real_N % length
+    # Its past is there: half a window, or all that there is.
+    asked_N = batch.items_BT[row_N, place_N]
+    before_N = torch.where(batch.users_B[row_N] == 0, asked_N, 1)
+    assert (place_N + 1 >= before_N.clamp_max(length - (length + 1) // 2 + 1)).all()
+    assert windows.users_of(np.flatnonzero(windows.lengths)).tolist()[-1] == 2
 
 
 def test_times_never_pass_through_a_float():

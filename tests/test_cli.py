@@ -358,6 +358,24 @@ def test_a_recipe_gives_what_no_option_says(log_file, tmp_path, capsys):
     assert (config["recommender"]["width"], config["training"]["epochs"]) == (16, 2)
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], {"recipe": "small", "prior": 3, "neighbours": 8, "relative": "position"}),
+        (["--loss", "bce"], {"recipe": "small", "prior": 0, "neighbours": 8}),
+        (["--attention", "mean"], {"recipe": None, "prior": 0, "neighbours": 0}),
+        (["--recipe", "sasrec"], {"recipe": "sasrec", "prior": 0, "neighbours": 0}),
+    ],
+)
+def test_without_a_recipe_the_one_for_small_logs_is_taken(
+    words, expected, log_file, tmp_path, capsys
+):
+    said(capsys, "train", log_file, "--out", tmp_path / "run", *words, *QUICK)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    known = config["recommender"] | {"recipe": config["recipe"]}
+    assert {name: known[name] for name in expected} == expected
+
+
 def test_an_option_cannot_be_abbreviated_so_a_recipe_is_never_overlooked(
     log_file, tmp_path, capsys
 ):
@@ -401,8 +419,10 @@ def test_an_unknown_recipe_names_those_there_are(log_file, tmp_path, capsys):
     assert all(name in said_wrong for name in RECIPES)
 
 
-def test_the_table_shows_both_chains_and_who_was_not_asked(trained, log_file, capsys):
-    out = said(capsys, "evaluate", trained)
+def test_the_table_shows_both_chains_and_who_was_not_asked(log_file, tmp_path, capsys):
+    run = tmp_path / "run"
+    said(capsys, "train", log_file, "--out", run, "--recipe", "sasrec", *QUICK)
+    out = said(capsys, "evaluate", run)
     for part in (
         "popularity",
         "Markov chain",
@@ -411,7 +431,7 @@ def test_the_table_shows_both_chains_and_who_was_not_asked(trained, log_file, ca
     ):
         assert part in out
     assert "asked 40 of 40 users" in out
-    model = ac.load(trained)
+    model = ac.load(run)
     chain = ac.evaluate(ac.baselines.MarkovChain(model.split), model.split.test)
     assert f"{chain.metrics['ndcg@10']:.4f}" in out
     report = ac.evaluate(model, model.split.test)

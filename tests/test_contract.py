@@ -37,8 +37,8 @@ def trained(model):
     return model.eval()
 
 
-def recommender(kind):
-    config = ac.RecommenderConfig(attention=kind, dropout=0.5, **SMALL)
+def recommender(kind, **options):
+    config = ac.RecommenderConfig(attention=kind, dropout=0.5, **SMALL, **options)
     return lambda split: trained(ac.Recommender(config, split))
 
 
@@ -49,6 +49,7 @@ def ranker(kind):
 
 OF_ITEMS = {
     **{f"attention={kind}": recommender(kind) for kind in KINDS},
+    "attention=self, counts": recommender("self", prior=2, neighbours=3),
     "popularity": ac.baselines.Popularity,
     "recent popularity": ac.baselines.RecentPopularity,
     "profile popularity": lambda split: ac.baselines.ProfilePopularity(split, ["town"]),

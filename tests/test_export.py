@@ -25,6 +25,8 @@ MODELS = {  # between them they hold every choice that the graph depends on
         "positions": "newest",
         "gated": True,
         "transition": 3,
+        "prior": 2,
+        "neighbours": 3,
         "temperature": 0.1,
     },
     "target": {"score": "additive", "combine": "pooled"},

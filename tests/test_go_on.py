@@ -178,3 +178,14 @@ def test_what_cannot_go_on_is_one_line():
     with pytest.raises(ac.DataError, match=r"no column|table of items"):
         ac.go_on(model, ac.Interactions.from_frame(rhythm_log().events))
     assert np.isfinite(model.score(model.split.histories).numpy()).all()
+
+
+def test_followers_are_those_of_the_grown_log():
+    log = ac.Interactions.from_frame(grown_events())
+    config = ac.RecommenderConfig(width=8, length=8, prior=2, neighbours=2)
+    model = ac.Recommender(config, ac.leave_one_out(rhythm_log()))
+    grown = ac.go_on(model, log)
+    fresh = ac.Recommender(config, ac.leave_one_out(log))
+    newest = torch.tensor([[1, 2], [5, 0]])
+    torch.testing.assert_close(grown.followers(newest), fresh.followers(newest))
+    torch.testing.assert_close(grown.neighbours(newest), fresh.neighbours(newest))

@@ -6,12 +6,12 @@ import pytest
 from conftest import rhythm_log
 
 import attncore as ac
-from attncore.recipes import RECIPES, recipe
+from attncore.recipes import recipe
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in RECIPES if name != "complete-journey"]
-)  # that one is for slates
+    "name", ["small", "long-histories", "short-histories", "sasrec"]
+)
 def test_a_recipe_trains_on_any_log_and_learns_its_rhythm(name):
     chosen = recipe(name)
     split = ac.leave_one_out(rhythm_log(users=60, events=12))
@@ -38,6 +38,13 @@ def test_a_recipe_trains_on_any_log_and_learns_its_rhythm(name):
 
 def test_an_unknown_recipe_names_those_there_are():
     with pytest.raises(
-        ValueError, match=r"no recipe 'books'; the recipes are ml-100k, ml-1m, beauty"
+        ValueError,
+        match=r"no recipe 'books'; the recipes are small, long",
     ):
         recipe("books")
+
+
+def test_the_names_of_before_are_other_names_of_the_kinds():
+    assert recipe("ml-1m") is recipe("long-histories")
+    assert recipe("beauty") is recipe("short-histories")
+    assert recipe("ml-100k") is recipe("small")

@@ -23,9 +23,10 @@ READ = {
 RUNS = [path for path, run in READ.items() if "recipe" in run]
 
 
-def test_there_are_runs_and_tried_configurations():
+@pytest.mark.parametrize("name", ["tried", "tried_second"])
+def test_there_are_runs_and_tried_configurations(name):
     assert len(RUNS) > 10
-    tried = READ[RESULTS / "tried.json"]
+    tried = READ[RESULTS / f"{name}.json"]
     assert tried
     for run in tried:
         assert set(run) == {

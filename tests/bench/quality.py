@@ -45,7 +45,44 @@ BASELINES: dict[str, Callable[[ac.Split, str], Any]] = {
     "ease": lambda split, data: ac.baselines.EASE(split, PENALTY[data]),
 }
 
+# The recipe for the kind of log that each data set is.
+KIND = {"ml-100k": "small", "ml-1m": "long-histories", "beauty": "short-histories"}
+
 Configs = tuple[ac.RecommenderConfig, ac.TrainingConfig]
+RELATIVE: dict[str, Any] = {"positions": "none", "relative": "position"}
+# The recipes of the first edition: their runs have the data set's name.
+FIRST: dict[str, Configs] = {
+    "ml-100k": (
+        ac.RecommenderConfig(dropout=0.4, gated=True, transition=5, **RELATIVE),
+        ac.TrainingConfig(
+            epochs=30,
+            batch_size=16,
+            clip=0,
+            patience=0,
+            windows="random",
+            label_smoothing=0.1,
+        ),
+    ),
+    "ml-1m": (
+        ac.RecommenderConfig(width=128, heads=4, gated=True, transition=5, **RELATIVE),
+        ac.TrainingConfig(
+            epochs=15, batch_size=32, clip=0, patience=0, windows="random"
+        ),
+    ),
+    "beauty": (
+        ac.RecommenderConfig(
+            width=128, blocks=1, length=50, dropout=0.5, temperature=0.07, **RELATIVE
+        ),
+        ac.TrainingConfig(
+            epochs=45,
+            clip=0,
+            patience=0,
+            loss="sampled",
+            negatives=2048,
+            popularity=0.5,
+        ),
+    ),
+}
 
 
 def rows_of(data: str) -> dict[str, Configs]:
@@ -66,14 +103,15 @@ def rows_of(data: str) -> dict[str, Configs]:
         ),
         "self": (ac.RecommenderConfig(attention="self"), ac.TrainingConfig()),
     }
-    chosen = RECIPES[data]
+    chosen = RECIPES[KIND[data]]
     return (rows if data == "ml-100k" else {}) | {
-        data: (chosen.recommender, chosen.training)
+        data: FIRST[data],
+        KIND[data]: (chosen.recommender, chosen.training),
     }
 
 
-# From the recipe back to plain SASRec: each line undoes one more choice, the last one
-# first.
+# From the first edition's recipe back to plain SASRec: each line undoes one more
+# choice, the last one first.
 UNDONE: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "ml-100k": [
         ("hard-targets", {"label_smoothing": 0.0}),
@@ -87,12 +125,9 @@ UNDONE: dict[str, list[tuple[str, dict[str, Any]]]] = {
 
 
 def ablations_of(data: str) -> dict[str, Configs]:
-    """From the recipe back to plain SASRec: each differs from the one before it in one
-    choice."""
-    steps, (recommender, training) = (
-        {},
-        (RECIPES[data].recommender, RECIPES[data].training),
-    )
+    """From the first edition's recipe back to plain SASRec: each differs from the one
+    before it in one choice."""
+    steps, (recommender, training) = {}, FIRST[data]
     for name, changes in UNDONE.get(data, []):
         of_model = {
             field: value
