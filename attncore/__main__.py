@@ -35,7 +35,7 @@ from attncore.large.prepared import Prepared, PreparedSplit
 from attncore.ranking.asof import IndexedSlates
 from attncore.ranking.baselines import PersonalHabit, PopularLately
 from attncore.recipes import RECIPES, recipe
-from attncore.renewal import after
+from attncore.renewal import newer_questions
 from attncore.sequences import Vocabulary
 from attncore.serving import best
 
@@ -491,7 +491,7 @@ def evaluate(
             elif data is not None:
                 kept = dict(about.get("data", {}).get("reading", {}), min_count=1)
                 newer = Reading(**kept).log(data)
-                questions, changes = after(model.split, newer)
+                questions, changes = newer_questions(model.split, newer)
                 part = "newer events"
         if json:
             reports = {name_of(model): ac.evaluate(model, questions, group=group)}

@@ -38,11 +38,11 @@ from torch import Tensor, nn
 from attncore.baselines import Baseline
 from attncore.batches import Batch
 from attncore.config import RankerConfig
+from attncore.counts import DECAY, RARE, Neighbours, as_logits
 from attncore.encoders import LSTMAttention
 from attncore.errors import DataError
 from attncore.files import alone, read_whole, replacing
 from attncore.layers import evaluating
-from attncore.neighbours import DECAY, RARE, Neighbours, as_logits
 from attncore.ranking.baselines import SlateBaseline
 from attncore.recommender import Recommender
 from attncore.runs import described, read_model

@@ -35,7 +35,7 @@ from attncore.readers import (
     read_table,
     require_one_era,
     roles_of,
-    shares,
+    told_shares,
 )
 
 logger = logging.getLogger(__name__)
@@ -400,7 +400,7 @@ def read_interactions(
     at = ["user", "time", "fraction", *(["place"] if tie is not None else [])]
     tied = int(moments.duplicated(at, keep=False).sum())
     again = int(moments.duplicated(["user", "item"]).sum())
-    notes += shares(len(events), tied, 0 if repeats else again)
+    notes += told_shares(len(events), tied, 0 if repeats else again)
     if len(attributes.columns):
         notes.append(f"attributes of events: {kinds_in(attributes, kinds)}")
     known = {

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attncore.config import Combine, Loss
-from attncore.followers import Prior
+from attncore.counts import Prior
 
 HALF_BITS = 30  # a negative is drawn by a number of twice as many bits
 

@@ -700,7 +700,7 @@ def kinds_in(table: pd.DataFrame, kinds: Mapping[str, str]) -> str:
     return ", ".join(shown)
 
 
-def shares(events: int, tied: int, again: int) -> list[str]:
+def told_shares(events: int, tied: int, again: int) -> list[str]:
     """What a summary says of events that are tied in time, or take an item again."""
     said = {
         "share their time with another": tied,

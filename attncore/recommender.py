@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from attncore import explaining, serving
 from attncore.batches import Batch, Sampler, Windows
 from attncore.config import Loss, RecommenderConfig, TrainingConfig
+from attncore.counts import FollowerCounts, Neighbours, Prior, newest_at
 from attncore.distributed import Group
 from attncore.embedding import (
     EventEmbedding,
@@ -34,9 +35,7 @@ from attncore.encoders import SelfAttention, Transition, encoder_of
 from attncore.errors import DataError
 from attncore.features import PROFILE, FeatureSet, encode_columns, label
 from attncore.files import save_model, take_weights
-from attncore.followers import Followers, Prior
 from attncore.layers import evaluating, seeded
-from attncore.neighbours import Neighbours, newest_at
 from attncore.output import Criterion, Output, catalogue_scores, lean_cross_entropy
 from attncore.sequences import Histories
 from attncore.splits import Split
@@ -96,7 +95,7 @@ class Recommender(nn.Module):
         lags = c.transition
         self.transition = Transition(items, width, lags) if lags else None
         history, lags = self.split.train, c.prior
-        self.followers = Followers(history, items, lags) if lags else None
+        self.followers = FollowerCounts(history, items, lags) if lags else None
         alike = c.neighbours, c.neighbour_weight
         self.neighbours = Neighbours(history, items, *alike) if c.neighbours else None
         how = c.combine, c.length, c.item_bias, c.temperature

@@ -1,7 +1,7 @@
 """Keeping a trained model fresh: all events, a grown log, and what has changed.
 
 `refit` trains once more on all events, `go_on` takes what was learned into a grown log,
-and `after` asks about what came since: new users, new items, another taste.
+and `newer_questions` asks about what came since: new users, new items, another taste.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from attncore.sequences import Histories
 from attncore.splits import Holdout, Split, leave_one_out, protocol_of, split_by_time
 from attncore.training import Run, Trainer
 
-# Of `Followers`: counted in the log that a model is made for.
+# Of `FollowerCounts`: counted in the log that a model is made for.
 COUNTS = {f"followers.{name}" for name in ("total_VS", "many_VS", "after_P", "count_P")}
 SAMPLES = 20  # of the old log, that show how much chance alone changes
 
@@ -67,7 +67,7 @@ class Changes:
         )
 
 
-def after(split: Split, log: Interactions) -> tuple[Holdout, Changes]:
+def newer_questions(split: Split, log: Interactions) -> tuple[Holdout, Changes]:
     """Questions about what came after a model's log, and what has changed.
 
     Asked is each user's last event on a known item. The history is all before it: the

@@ -10,7 +10,7 @@ from conftest import rhythm_log
 
 import attncore as ac
 from attncore.__main__ import main
-from attncore.renewal import after
+from attncore.renewal import newer_questions
 
 
 def log_of(rows, name="newer", **how):
@@ -41,7 +41,7 @@ def test_the_last_newer_event_is_asked_after_all_before_it(split, end):
             (8, 501, end + 2),
         ]
     )
-    questions, changes = after(split, newer)
+    questions, changes = newer_questions(split, newer)
     asked = [split.items.decode(questions.histories[row]).tolist() for row in (0, 1)]
     assert asked == [[*old, 502], [501]]
     assert split.items.decode(questions.targets).tolist() == [503, 502]
@@ -62,8 +62,8 @@ def test_the_last_newer_event_is_asked_after_all_before_it(split, end):
 def test_a_grown_log_asks_what_its_new_end_asks(split, end):
     events = rhythm_log().events[["user", "item", "time"]]
     fresh = pd.DataFrame({"user": 100, "item": [503, 502], "time": [end + 5, end + 6]})
-    alone = after(split, log_of(fresh))
-    grown = after(split, log_of(pd.concat([events, fresh])))
+    alone = newer_questions(split, log_of(fresh))
+    grown = newer_questions(split, log_of(pd.concat([events, fresh])))
     assert alone[1] == grown[1]
     assert alone[0].histories.items.tolist() == grown[0].histories.items.tolist()
 
@@ -74,7 +74,7 @@ def test_a_shift_of_popularity_is_told_from_chance(split, end):
         items = split.items.ids[rng.choice(12, 400, p=shares)]
         users, times = np.repeat(split.users.ids[:40], 10), end + 1 + np.arange(400)
         rows = list(zip(users, items, times, strict=True))
-        changes = after(split, log_of(rows, repeats=True))[1]
+        changes = newer_questions(split, log_of(rows, repeats=True))[1]
         assert (changes.popularity_shift > 2 * changes.chance_shift) == moved
 
 
@@ -88,7 +88,7 @@ def test_what_cannot_be_asked_is_said(split, end):
         if how:
             log = ac.Interactions(log.events, name="newer", **how)
         with pytest.raises(ac.DataError, match=hint):
-            after(split, log)
+            newer_questions(split, log)
 
 
 def test_the_command_line_asks_about_a_newer_log_and_says_what_changed(

@@ -45,8 +45,8 @@ from attncore.readers import (
     read_known,
     require_one_era,
     roles_of,
-    shares,
     text_frames,
+    told_shares,
     written,
 )
 from attncore.splits import protocol_of, require_shares
@@ -133,7 +133,7 @@ def prepare(
                 dropped = dropped | {"duplicates": twice}
             kept = log.read - sum(dropped.values())
             again = 0 if repeats else found["again"]
-            log.notes.extend(shares(kept, found["tied"], again))
+            log.notes.extend(told_shares(kept, found["tied"], again))
             known = _known_items(log, items, item, kinds)
         summary = ReadSummary(log.read, kept, dropped, log.notes)
         called = name or source.name.split(".")[0]

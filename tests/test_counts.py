@@ -10,8 +10,8 @@ import torch
 from conftest import rhythm_log
 
 import attncore as ac
-from attncore import followers
-from attncore.followers import SMALL, Followers
+from attncore import counts
+from attncore.counts import SMALL, FollowerCounts
 from attncore.output import Criterion
 from attncore.sequences import Histories
 
@@ -39,8 +39,8 @@ def share(newest: list[int], item: int, own: bool) -> float:
 def test_shares_are_those_counted_by_hand(
     newest: list[int], dense: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(followers, "DENSE", dense)
-    prior = Followers(HISTORIES, 4, 2)
+    monkeypatch.setattr(counts, "DENSE", dense)
+    prior = FollowerCounts(HISTORIES, 4, 2)
     assert (prior.table is None) == (dense == 0)
     found = prior(torch.tensor([newest]))[0]
     expected = [np.log1p(share(newest, item, False) / SMALL) for item in range(1, 5)]
@@ -51,16 +51,16 @@ def test_shares_are_those_counted_by_hand(
 def test_a_trained_position_is_not_in_its_own_counts(
     dense: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(followers, "DENSE", dense)
-    prior = Followers(HISTORIES, 4, 2)
+    monkeypatch.setattr(counts, "DENSE", dense)
+    prior = FollowerCounts(HISTORIES, 4, 2)
     others = Histories.from_lists([[2, 3], [4], [1, 3, 2]])
     newest = torch.tensor([[3, 2]])  # the first history's last question
     found = prior(newest, torch.tensor([2]))
-    torch.testing.assert_close(found, Followers(others, 4, 2)(newest))
+    torch.testing.assert_close(found, FollowerCounts(others, 4, 2)(newest))
 
 
 def test_newest_items_at_each_event() -> None:
-    prior = Followers(HISTORIES, 4, 3)
+    prior = FollowerCounts(HISTORIES, 4, 3)
     found = prior.newest(torch.tensor([[1, 2, 3]]))
     assert found.tolist() == [[[1, 0, 0], [2, 1, 0], [3, 2, 1]]]
 
@@ -87,7 +87,7 @@ def test_the_loss_is_cross_entropy_of_scores_and_prior_and_trains_the_scale() ->
 def test_a_saved_run_keeps_its_counts(
     dense: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(followers, "DENSE", dense)
+    monkeypatch.setattr(counts, "DENSE", dense)
     model = ac.Recommender(CONFIG, SPLIT, seed=1)
     asked = SPLIT.test.histories
     expected = model.score(asked)

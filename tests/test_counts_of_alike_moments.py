@@ -9,9 +9,9 @@ import torch
 from conftest import rhythm_log
 
 import attncore as ac
-from attncore import neighbours
+from attncore import counts
+from attncore.counts import DECAY, RARE, SMALL, Neighbours, newest_at
 from attncore.errors import DataError
-from attncore.neighbours import DECAY, RARE, SMALL, Neighbours, newest_at
 from attncore.sequences import Histories
 
 ROWS = [[1, 2, 3, 2, 5], [2, 3, 4], [4], [1, 3, 2, 4, 1], []]
@@ -21,12 +21,12 @@ SPLIT = ac.leave_one_out(rhythm_log())
 
 def votes_by_hand(newest: list[int], items: int) -> np.ndarray:
     """Every moment of every history is compared with the newest items."""
-    counts = np.bincount(np.concatenate([np.array(row, int) for row in ROWS]))
+    taken = np.bincount(np.concatenate([np.array(row, int) for row in ROWS]))
     votes = np.zeros(items + 1)
     for row in ROWS:
         for place in range(len(row) - 1):
             alike = sum(
-                DECAY ** max(a, b) / counts[item] ** RARE
+                DECAY ** max(a, b) / taken[item] ** RARE
                 for a, item in enumerate(newest)
                 for b in range(min(len(newest), place + 1))
                 if item and item == row[place - b]
@@ -40,7 +40,7 @@ def votes_by_hand(newest: list[int], items: int) -> np.ndarray:
 def test_votes_are_those_of_a_comparison_with_every_moment(
     at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(neighbours, "AT_ONCE", at_once)
+    monkeypatch.setattr(counts, "AT_ONCE", at_once)
     asked = [[3, 2, 1], [2, 3, 0], [5, 0, 0], [0, 0, 0]]
     found = Neighbours(Histories.from_lists(ROWS), 5, 3, 0.3)(torch.tensor(asked))
     for newest, logits in zip(asked, found, strict=True):
@@ -56,7 +56,7 @@ def test_of_a_large_log_some_histories_are_kept(
     every_second = Histories.from_lists(ROWS[::2])
     asked = torch.tensor([[3, 2, 1], [2, 3, 0]])
     expected = Neighbours(every_second, 5, 3, 0.3)(asked)
-    monkeypatch.setattr(neighbours, "KEPT", 10)
+    monkeypatch.setattr(counts, "KEPT", 10)
     found = Neighbours(Histories.from_lists(ROWS), 5, 3, 0.3)(asked)
     torch.testing.assert_close(found, expected)
 
