@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attncore.distributed import Group
-from attncore.features import FIRST, FeatureSet
+from attncore.errors import DataError
 from attncore.sequences import Histories
 from attncore.splits import Holdout, Split
 
@@ -564,12 +564,7 @@ def list_metrics(report: Report, split: Split, column: str, k: int = 10) -> Repo
     length = report.lists.shape[1]
     if length < min(k, report.items):
         raise ValueError(f"k={k}: the report's lists have {length} items")
-    known = FeatureSet.fit(split, item=[f"{column}:categories"])
-    (codes,) = known.table_codes(split, "item")
-    (feature,) = known.item
-    has = np.zeros((len(codes), feature.size), np.float64)  # (V + 1, categories)
-    has[np.arange(len(codes))[:, None], codes] = 1
-    has[:, :FIRST] = 0  # what is padding, or unknown, is no category
+    has = _categories(split, column)
     share = has / np.maximum(has.sum(1, keepdims=True), 1)
     diversity, calibration = np.zeros((2, report.users))
     for row, listed in enumerate(report.lists[:, :k]):
@@ -595,6 +590,21 @@ def list_metrics(report: Report, split: Split, column: str, k: int = 10) -> Repo
         interval=report.interval | interval,
         per_user=report.per_user | more,
     )
+
+
+def _categories(split: Split, column: str) -> np.ndarray:
+    """1.0 where an item, by its index, has a category, (V + 1, categories)."""
+    table = None if split.log is None else split.log.items
+    if table is None or column not in table:
+        held = "no table of items" if table is None else f"no column '{column}'"
+        raise DataError(f"{split.name}: {held}; load the log with items= that has one")
+    values = table[column].reindex(split.items.ids).reset_index(drop=True)
+    kept = values.map(lambda x: x.split("|") if isinstance(x, str) else x).explode()
+    kept = kept.dropna()
+    codes, categories = pd.factorize(kept)
+    has = np.zeros((len(values) + 1, len(categories)))
+    has[kept.index + 1, codes] = 1
+    return has
 
 
 def _asked(report: Report, split: Split) -> Holdout:
