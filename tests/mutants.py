@@ -524,13 +524,13 @@ MUTANTS = [
         ),
         (
             "the last epoch is kept instead of the best",
-            'or self.run.best_epoch == entry["epoch"]:',
-            "or True:",
+            'if self.only is not None or self.run.best_epoch == entry["epoch"]:',
+            "if True:",
             "test_training_keeps_the_best_epoch_by_validation_and_stops_early",
         ),
         (
             "the test chooses the epoch",
-            "self.questions = split.valid if",
+            "self.questions = split.valid\n        if",
             "self.questions = split.test\n        if",
             "test_training_never_reads_test",
         ),
@@ -629,27 +629,24 @@ MUTANTS = [
         ),
     ),
     *of(
-        "followers",
+        "counts",
         (
             "a trained position knows its own answer by the counts",
             "- int(target_N is not None)",
             "",
             "test_a_trained_position_is_not_in_its_own_counts",
         ),
-    ),
-    *of(
-        "neighbours",
         (
             "an item counts no less the farther it is back",
             "torch.maximum(from_F % self.window, b_at)",
             "torch.minimum(from_F % self.window, b_at)",
-            "test_votes_are_those_of_a_comparison_with_every_moment",
+            "test_counts_of_alike_moments.py::test_votes_are_those_of_a_comparison_with_every_moment",
         ),
         (
             "who asks is voted for what they just had",
             "votes_BV.scatter(1, newest_BK, 0)[:, 1:]",
             "votes_BV[:, 1:]",
-            "test_votes_are_those_of_a_comparison_with_every_moment",
+            "test_counts_of_alike_moments.py::test_votes_are_those_of_a_comparison_with_every_moment",
         ),
     ),
     *of(

@@ -181,6 +181,7 @@ def test_there_are_enough_bugs_and_no_two_alike():
     assert {m.file for m in MUTANTS} == {
         "attention",
         "batches",
+        "counts",
         "encoders",
         "evaluation",
         "features",
