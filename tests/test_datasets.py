@@ -204,7 +204,9 @@ def test_ml_1m_is_cut_to_its_five_core_and_its_codes_are_words(tmp_path, monkeyp
     }
     path.unlink()
     # From the cache, held against the checksum noted there.
-    same(datasets.load("ml-1m"), log)
+    again = datasets.load("ml-1m")
+    same(again, log)
+    assert str(again) == str(log)
 
 
 # Sources and the cache

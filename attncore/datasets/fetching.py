@@ -35,7 +35,7 @@ from attncore.datasets.complete_journey import complete_journey
 from attncore.datasets.movielens import grouplens_1m, grouplens_100k, recbole_100k
 from attncore.datasets.planted import planted
 from attncore.errors import DataError, one_line
-from attncore.interactions import Interactions
+from attncore.interactions import Interactions, ReadSummary
 from attncore.ranking.slates import Slates
 
 logger = logging.getLogger(__name__)
@@ -130,14 +130,18 @@ def load(name: str, data_dir: str | Path | None = None) -> Interactions:
     for folder in _folders(data_dir):
         if (folder / name).is_dir():
             try:
-                return _with_slates(_read_cache(folder / name), data_dir)
+                return _loaded(_read_cache(folder / name), data_dir)
             except DAMAGES as error:
                 damaged.append(f"{folder / name} is damaged: {one_line(error)}")
-    return _with_slates(_fetch(name, data_dir, damaged), data_dir)
+    return _loaded(_fetch(name, data_dir, damaged), data_dir)
 
 
-def _with_slates(log: Interactions, data_dir: str | Path | None) -> Interactions:
-    """Complete Journey with what its promotions tell; any other log as it is."""
+def _loaded(log: Interactions, data_dir: str | Path | None) -> Interactions:
+    """The same log from its source and from the cache, which knows of no reading.
+
+    Complete Journey gets what its promotions tell.
+    """
+    log = dataclasses.replace(log, summary=ReadSummary())
     if log.name != "complete-journey":
         return log
     paid, off = log.events["sales_value"], log.events["retail_disc"]
