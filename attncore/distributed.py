@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -134,11 +135,13 @@ class Group:
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """The module with gradients averaged over the processes in a backward pass."""
-        return (
-            module
-            if self.size == 1
-            else DistributedDataParallel(module, broadcast_buffers=False)
-        )
+        if self.size == 1:
+            return module
+        # Since PyTorch 2.13 the option has another name, and the old one warns.
+        names = inspect.signature(DistributedDataParallel).parameters
+        new = "forward_sync_buffers" in names
+        option: Any = {"forward_sync_buffers" if new else "broadcast_buffers": False}
+        return DistributedDataParallel(module, **option)
 
     @contextmanager
     def rank_0_first(self) -> Iterator[None]:

@@ -108,23 +108,25 @@ def prepared() -> dict:
 
 def rankers() -> dict:
     """The losses of two epochs of each kind of ranker."""
-    split, found = ac.split_by_time(shop_log(), valid=0.2, test=0.2), {}
-    for kind in ("target", "mean"):
-        config = ac.RankerConfig(attention=kind, width=16, length=20, dropout=0.0)
-        model = ac.Ranker(config, split)
-        training = ac.TrainingConfig(
-            epochs=2,
-            batch_size=10,
-            lr=1e-2,
-            negatives=8,
-            warmup=0,
-            precision="float32",
-            progress=False,
-            device="cpu",
-        )
-        run = ac.fit(model, split, training)
-        found[kind] = [epoch["loss"] for epoch in run.epochs]
-    return found
+    with processes("cpu"):  # one group for both: its port is not free at once
+        split = ac.split_by_time(shop_log(), valid=0.2, test=0.2)
+        return {kind: losses_of(kind, split) for kind in ("target", "mean")}
+
+
+def losses_of(kind: str, split: ac.Split) -> list[float]:
+    config = ac.RankerConfig(attention=kind, width=16, length=20, dropout=0.0)
+    training = ac.TrainingConfig(
+        epochs=2,
+        batch_size=10,
+        lr=1e-2,
+        negatives=8,
+        warmup=0,
+        precision="float32",
+        progress=False,
+        device="cpu",
+    )
+    run = ac.fit(ac.Ranker(config, split), split, training)
+    return [epoch["loss"] for epoch in run.epochs]
 
 
 def facts() -> tuple:
