@@ -37,6 +37,7 @@ SLOW_TESTS = {
     "test_a_profile_that_decides_is_learned",
     "test_a_second_writer_is_refused_in_one_line_and_changes_nothing",
     "test_a_training_is_not_disturbed_by_a_second_one",
+    "test_any_file_is_prepared_as_it_is_read_or_refused_in_the_same_words",
     "test_any_log_is_prepared_as_it_is_read_in_any_number_of_shards",
     "test_any_text_id_survives_csv_to_the_letter",
     "test_attncore_does_not_import_matplotlib_and_names_the_mend_where_it_is_absent",
@@ -46,8 +47,11 @@ SLOW_TESTS = {
     "test_no_bytes_make_the_reader_fail_in_another_way_than_its_own",
     "test_ten_kills_at_random_moments_change_no_bit_of_the_result",
     "test_the_five_line_example_runs",
+    "test_the_page_of_the_command_line_has_the_options_as_they_are",
     "test_the_training_that_is_killed_is_a_real_one",
     "test_training_learns_the_rhythm_and_repeats_to_the_bit",
+    "test_two_workers_serve_the_file_by_its_name",
+    "test_what_has_an_onnx_form_answers_alike_and_the_rest_says_so",
 }
 LONG_NOTEBOOKS = (
     "13_contextual.ipynb",

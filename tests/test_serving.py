@@ -404,7 +404,7 @@ def test_a_thread_that_trains_puts_no_dropout_into_answers(split):
         other = Thread(target=train)
         other.start()
         try:
-            found = [model.recommend(histories=[[500, 503]], k=5) for _ in range(60)]
+            found = [model.recommend(histories=[[500, 503]], k=5) for _ in range(10)]
         finally:
             over.set()
             other.join()
