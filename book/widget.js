@@ -55,10 +55,10 @@
   }).join("");
 
   const table = (names, weights, keep) => {
-    const pitch = 228 / names.length;
+    const pitch = 204 / names.length;
     const heads = names.map((name, j) =>
       `<text class="w-head" transform="translate(${(132 + (j + 0.3) * pitch).toFixed(1)} 54) rotate(-38)">` +
-      `${escaped(cut(name, 12))}</text>`).join("");
+      `${escaped(cut(name, 11))}</text>`).join("");
     return heads + names.map((name, i) =>
       `<text class="w-row" x="126" y="${60 + 34 * i + 20}" text-anchor="end">${escaped(cut(name, 18))}</text>` +
       names.map((_, j) =>
@@ -198,8 +198,8 @@
             const long = (22 * Math.abs(drops[i])) / highest;
             const left = middle - (drops[i] < 0 ? long : 0);
             const out = history.length < 2 ? "" : `<g class="w-out" data-out="${i}" role="button" tabindex="0" ` +
-              `aria-label="take ${escaped(names[item])} out"><rect x="-6" y="${y - 3}" width="24" height="24"></rect>` +
-              `<text x="2" y="${y + 14}">×</text></g>`;
+              `aria-label="take ${escaped(names[item])} out"><rect x="-14" y="${y - 3}" width="24" height="24"></rect>` +
+              `<text x="-6" y="${y + 14}">×</text></g>`;
             return `${out}<text class="w-row" x="146" y="${y + 14}" text-anchor="end">${escaped(cut(names[item], 21))}</text>${looks}` +
               `<rect class="w-bar ${drops[i] < 0 ? "w-less" : "w-value"}" x="${left.toFixed(1)}" y="${y}" ` +
               `width="${long.toFixed(1)}" height="18"></rect><text class="w-in" x="358" y="${y + 14}" text-anchor="end">` +

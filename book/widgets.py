@@ -461,10 +461,10 @@ def _table(
     keep: Sequence[Sequence[bool]],
 ) -> str:
     """Who looks (rows) at whom (columns); widget.js writes the same."""
-    pitch = 228 / len(names)
+    pitch = 204 / len(names)
     heads = "".join(
         f'<text class="w-head" transform="translate({132 + (j + 0.3) * pitch:.1f} 54)'
-        f' rotate(-38)">{escape(_cut(name, 12))}</text>'
+        f' rotate(-38)">{escape(_cut(name, 11))}</text>'
         for j, name in enumerate(names)
     )
     return heads + "".join(
