@@ -351,7 +351,7 @@ def talk(
         title,
         _talk_picture(called, weights.tolist(), drops, top),
         (360, 40 + 26 * MOST),
-        f"Best next: {', '.join(str(names[item]) for item in best.items[:3])}.",
+        f"After {called[-1]}, the best next is {top}.",
         {
             "names": [str(names[item]) for item in ids],
             "history": [int(i) - 1 for i in model.split.items.encode(seen)],
