@@ -186,8 +186,18 @@ def _references(
 
 
 def _legend(ax: Axes, where: str | None, **how: Any) -> None:
-    """A legend, if anything has a name."""
-    if where and ax.get_legend_handles_labels()[1]:
+    """A legend, if anything has a name; "below" stands under the figure."""
+    handles, names = ax.get_legend_handles_labels()
+    if not (where and names):
+        return
+    if where == "below":
+        across = (
+            3 if max(map(len, names)) < 20 else 2 if max(map(len, names)) < 30 else 1
+        )
+        ax.get_figure(root=True).legend(
+            handles, names, loc="outside lower center", ncols=across, frameon=False
+        )
+    else:
         ax.legend(loc=where, **how)
 
 
@@ -221,7 +231,7 @@ def lines(
         points: numbers drawn as dots at `x`, by name.
         step: draw steps instead of slopes.
         ticks: mark exactly the positions of `x`.
-        legend: where; None for no legend.
+        legend: where; "below" the figure; None for no legend.
         size: inches.
         ax: where to draw; None makes a figure.
         **axes: for `Axes.set`.
@@ -392,15 +402,7 @@ def grouped_bars(
                 ax.axvline(0, color=INK, linewidth=1)
         _references(ax, level, None)
         ax.set(**axes)
-        if legend == "below":
-            how = {
-                "bbox_to_anchor": (0.4, -0.14),
-                "ncols": len(groups),
-                "frameon": False,
-            }
-            _legend(ax, "upper center", **how)
-        else:
-            _legend(ax, legend)
+        _legend(ax, legend)
 
 
 @_figure
@@ -430,8 +432,7 @@ def stacked_bars(
             start += _array(lengths)
         ax.invert_yaxis()
         ax.set(**axes)
-        anchor = {"bbox_to_anchor": (0.4, -0.16), "ncols": 3, "frameon": False}
-        _legend(ax, "upper center", **anchor)
+        _legend(ax, "below")
 
 
 @_figure
