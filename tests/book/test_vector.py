@@ -47,6 +47,7 @@ DRAWN = {
         **TOLD,
     ),
     "block": lambda: figures.block(**TOLD),
+    "shapes": lambda: figures.attention_shapes(2, 4, 3, **TOLD),
     "picture": lambda: figures.picture('<text x="0" y="12">x</text>', (90, 20), **TOLD),
 }
 
@@ -98,7 +99,7 @@ def test_letters_are_of_11_px_on_a_phone(draw, name):
             for found in re.findall(r"font-size:([\d.]+)px", node.get("style", ""))
         ]
         assert min(sizes, default=vector.SMALLEST) * least / across >= 10.95
-        assert least <= 358 or name in ("block", "many weights")
+        assert least <= 358 or name == "many weights"
 
 
 @pytest.mark.parametrize("name", DRAWN)
