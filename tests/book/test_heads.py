@@ -235,6 +235,28 @@ def test_the_ladder_is_climbed_by_keyboard_and_keeps_its_place(show):
     assert told(page, "said")[0] == "chain against popularity:"
 
 
+def test_each_ladder_of_a_page_has_an_address_of_its_own(show):
+    page = show(stands(), stands())
+    page.evaluate(
+        """() => document.querySelector("main").insertAdjacentHTML(
+            "beforeend", '<article class="bd-article"></article>')"""
+    )
+    second = page.locator(".widget").nth(1)
+    second.locator(".l-rung").first.click()
+    assert page.evaluate("location.hash") == "#ladder-2=0.0"
+    page.evaluate(
+        """() => document.querySelectorAll(".widget").forEach(root => {
+            delete root.dataset.ready;
+            root.querySelector(".w-side").replaceChildren();
+            const script = document.createElement("script");
+            script.textContent = root.querySelector("script:last-of-type").text;
+            document.body.append(script);
+        })"""
+    )
+    pressed = page.locator(".l-rung[aria-pressed=true]")
+    assert pressed.evaluate_all("all => all.map(n => n.dataset.rung)") == ["1", "0"]
+
+
 @pytest.mark.parametrize(
     ("least", "most", "ends"),
     [(0.03, 0.135, (0, 0.15)), (0.902, 0.937, (0.9, 0.94)), (0.0, 0.65, (0, 0.8))],
