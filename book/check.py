@@ -1,7 +1,7 @@
 """Checkers for the exercises: each names the likely mistake, or says that the answer is
 right. Beside the notebooks.
 
-A wrong answer raises AssertionError with a hint; a right one returns a line to read.
+A wrong answer is told what is probably wrong with it, a right one that it is right.
 """
 
 import math
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from answers import checker
 from torch import Tensor
 
 from attncore import attention
@@ -33,6 +34,7 @@ def _same(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
 # --- Query, key, value and context vectors
 
 
+@checker
 def scores(my_scores: Callable[[Tensor, Tensor], Tensor]) -> str:
     """`my_scores(query, key)`: scaled dot products (L, K)."""
     query = torch.tensor([[1.0, 2, 0, -1], [0, 1, 1, 3]])
@@ -68,6 +70,7 @@ def scores(my_scores: Callable[[Tensor, Tensor], Tensor]) -> str:
     )
 
 
+@checker
 def shapes(my_shapes: Mapping[str, tuple[int, ...]]) -> str:
     """`my_shapes` for 3 queries of width 8, 20 events, values of width 16."""
     right = {"scores": (3, 20), "weights": (3, 20), "attended": (3, 16)}
@@ -86,6 +89,7 @@ def shapes(my_shapes: Mapping[str, tuple[int, ...]]) -> str:
     return "Right: L x K, L x K, and L x the width of the values."
 
 
+@checker
 def query_for(my_query: Tensor, key: Tensor, event: int, least: float = 0.9) -> str:
     """`my_query` (E,) whose weight on `key[event]` is at least `least`."""
     query = torch.as_tensor(my_query, dtype=torch.float32)
@@ -110,6 +114,7 @@ def query_for(my_query: Tensor, key: Tensor, event: int, least: float = 0.9) -> 
     return f"Right: event {event} gets a weight of at least {least:.2f}."
 
 
+@checker
 def showing_values(my_value: Tensor, events: int = 4) -> str:
     """`my_value` (K, K) with which the attended vectors are the weights."""
     value = torch.as_tensor(my_value, dtype=torch.float32)
@@ -139,6 +144,7 @@ def showing_values(my_value: Tensor, events: int = 4) -> str:
     return "Right: with one-hot values the attended vector is the row of weights."
 
 
+@checker
 def moved(my_moved: Callable[[Tensor, Tensor], Tensor]) -> str:
     """`my_moved(a, b)`: the share of the weight that lies elsewhere, of rows (...,
     K)."""
@@ -170,6 +176,7 @@ def moved(my_moved: Callable[[Tensor, Tensor], Tensor]) -> str:
 # --- Softmax and attention weights
 
 
+@checker
 def softmax(my_softmax: Callable[[Tensor], Tensor]) -> str:
     """`my_softmax(scores)`: weights along the last axis, for scores of any size."""
     scores = torch.tensor([[1.0, 2, 3], [0, 0, 0]])
@@ -212,6 +219,7 @@ def softmax(my_softmax: Callable[[Tensor], Tensor]) -> str:
     return "Right: rows sum to 1, for small scores and for very large ones."
 
 
+@checker
 def masked_softmax(my_masked_softmax: Callable[[Tensor, Tensor], Tensor]) -> str:
     """`my_masked_softmax(scores, keep)`: exactly 0 where not kept, zeros where a row
     keeps nothing."""
@@ -277,6 +285,7 @@ def masked_softmax(my_masked_softmax: Callable[[Tensor, Tensor], Tensor]) -> str
     )
 
 
+@checker
 def temperature_for(my_temperature_for: Callable[[Tensor, float], float]) -> str:
     """`my_temperature_for(scores, events)`: the temperature whose weights are as spread
     as that many events."""
@@ -308,6 +317,7 @@ def temperature_for(my_temperature_for: Callable[[Tensor, float], float]) -> str
     )
 
 
+@checker
 def softmax_gradient(my_gradient: Callable[[Tensor, Tensor], Tensor]) -> str:
     """`my_gradient(weights, upstream)`: the gradient by the scores, without building
     the Jacobian."""
@@ -347,6 +357,7 @@ def softmax_gradient(my_gradient: Callable[[Tensor, Tensor], Tensor]) -> str:
     return "Right: w * (g - mean of g weighted by w), and every row of it sums to 0."
 
 
+@checker
 def best_temperature(my_quality: Mapping[float, float]) -> str:
     """`my_quality`: validation NDCG@10 of the trained model by temperature; 1 is as it
     was trained."""
@@ -381,6 +392,7 @@ def best_temperature(my_quality: Mapping[float, float]) -> str:
 # --- The attention layer
 
 
+@checker
 def heads(my_cut: Callable[[Tensor, int], Tensor]) -> str:
     """`my_cut(x, heads)`: (L, D) to (H, L, E), head h being the columns hE to (h + 1)E
     - 1."""
@@ -411,6 +423,7 @@ def heads(my_cut: Callable[[Tensor, int], Tensor]) -> str:
     return "Right: each head is a table of its own, with every row and its own columns."
 
 
+@checker
 def layer_parameters(my_parameters: Callable[[int, int, bool], int]) -> str:
     """`my_parameters(width, heads, additive)`: the parameters of one attention layer,
     biases included."""
@@ -454,6 +467,7 @@ def layer_parameters(my_parameters: Callable[[int, int, bool], int]) -> str:
     )
 
 
+@checker
 def additive(
     my_additive: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor],
 ) -> str:
@@ -500,6 +514,7 @@ def additive(
     return "Right: every pair through the small network, one score each."
 
 
+@checker
 def disguise(my_disguise: Callable[[Tensor, Tensor], Tensor]) -> str:
     """`my_disguise(query_map, key_map)`: the key map with which unmapped queries give
     the same unscaled scores."""
@@ -531,6 +546,7 @@ def disguise(my_disguise: Callable[[Tensor, Tensor], Tensor]) -> str:
     )
 
 
+@checker
 def scales(my_needed: Mapping[str, float]) -> str:
     """`my_needed`: training steps until nine of ten are found, by the factor on the
     scores."""
@@ -555,6 +571,7 @@ def scales(my_needed: Mapping[str, float]) -> str:
 # --- Self-attention
 
 
+@checker
 def triangle(my_triangle: Callable[[int, int], Tensor]) -> str:
     """`my_triangle(queries, context)`: True where a query may look, the queries being
     the newest events."""
@@ -594,6 +611,7 @@ def triangle(my_triangle: Callable[[int, int], Tensor]) -> str:
     )
 
 
+@checker
 def unshuffled(my_unshuffled: Callable[[Tensor, Tensor], Tensor]) -> str:
     """`my_unshuffled(shuffled, order)`: the rows as they would be had the input not
     been `x[order]`."""
@@ -612,6 +630,7 @@ def unshuffled(my_unshuffled: Callable[[Tensor, Tensor], Tensor]) -> str:
     return "Right: every row is back where its event stands."
 
 
+@checker
 def places(my_places: Callable[[Tensor, int], Tensor]) -> str:
     """`my_places(lengths, T)`: how many events ago, counted from the newest real event;
     0 where padded."""
@@ -640,6 +659,7 @@ def places(my_places: Callable[[Tensor, int], Tensor]) -> str:
     )
 
 
+@checker
 def cost(
     my_products: Callable[[int, int], int], my_break_even: Callable[[int], int]
 ) -> str:
@@ -672,6 +692,7 @@ def cost(
     return "Right: up to twice the width the maps dominate, beyond it the pairs."
 
 
+@checker
 def order(my_quality: Mapping[str, float]) -> str:
     """`my_quality`: validation NDCG@10 of the trained model with its places, without
     them, and all shuffled."""
@@ -700,6 +721,7 @@ def order(my_quality: Mapping[str, float]) -> str:
 # --- A recommender without attention
 
 
+@checker
 def ndcg_of_rank(my_ndcg: Callable[[int, int], float]) -> str:
     """`my_ndcg(rank, k)`: NDCG@k when the one right item stands at `rank`, counted from
     1."""
@@ -727,6 +749,7 @@ def ndcg_of_rank(my_ndcg: Callable[[int, int], float]) -> str:
     return "Right: 1 at the top, falling with the logarithm, 0 outside the list."
 
 
+@checker
 def transitions(my_transitions: Callable[[list[list[int]], int], Tensor]) -> str:
     """`my_transitions(histories, items)`: entry [i, j] counts how often j comes right
     after i."""
@@ -749,6 +772,7 @@ def transitions(my_transitions: Callable[[list[list[int]], int], Tensor]) -> str
     return "Right: rows are where one comes from, columns where one goes."
 
 
+@checker
 def expected_hit(my_hit: Callable[[int, int, int], float]) -> str:
     """`my_hit(above, tied, k)`: expected HR@k with `above` items scored higher and
     `tied` alike, target included."""
@@ -781,6 +805,7 @@ def expected_hit(my_hit: Callable[[int, int, int], float]) -> str:
 # --- The scoreboard
 
 
+@checker
 def sampled_rank(my_sampled_rank: Callable[[int, int, int], float]) -> str:
     """`my_sampled_rank(above, candidates, sample)`: expected place among `sample` of
     the `candidates` others."""
@@ -809,6 +834,7 @@ def sampled_rank(my_sampled_rank: Callable[[int, int, int], float]) -> str:
     return "Right: a sample shrinks the number of better items, and with it the place."
 
 
+@checker
 def paired_interval(my_interval: Callable[..., tuple[float, float]]) -> str:
     """`my_interval(first, second, resamples, seed)`: the 95 % bootstrap interval of the
     mean difference over users."""
@@ -830,6 +856,7 @@ def paired_interval(my_interval: Callable[..., tuple[float, float]]) -> str:
     return "Right: users are drawn in pairs, so what is common to both models cancels."
 
 
+@checker
 def users_needed(my_users_needed: Callable[[float, float], float]) -> str:
     """`my_users_needed(spread, difference)`: users that make a difference two standard
     errors."""
@@ -852,6 +879,7 @@ def users_needed(my_users_needed: Callable[[float, float], float]) -> str:
     return "Right: half the difference asks for four times the users."
 
 
+@checker
 def running_mean(my_running_mean: Callable[[Tensor], Tensor]) -> str:
     """`my_running_mean(context)`: row t is the mean of the rows 0 to t, (T, D)."""
     context = torch.tensor([[2.0, 0], [4, 3], [0, 3], [2, 6]])
@@ -883,6 +911,7 @@ def running_mean(my_running_mean: Callable[[Tensor], Tensor]) -> str:
 # --- A first recommender, in four stages
 
 
+@checker
 def window_of(
     my_window: Callable[[list[int], int], tuple[list[int], list[int]]],
 ) -> str:
@@ -923,6 +952,7 @@ def window_of(
     return "Right: the targets are the history, shifted by one place."
 
 
+@checker
 def table_of(my_table: Callable[[list[list[int]]], Tensor]) -> str:
     """`my_table(rows)`: lists as one table, padded with 0 on the right."""
     rows = [[4, 7], [2, 9, 5], [1]]
@@ -944,6 +974,7 @@ def table_of(my_table: Callable[[list[list[int]]], Tensor]) -> str:
     return "Right: one row a history, 0 where there is nothing."
 
 
+@checker
 def loss_of(my_loss: Callable[[Tensor, Tensor], Tensor]) -> str:
     """`my_loss(scores, targets)`: mean cross-entropy; targets from 1, and 0 where
     nothing is asked."""
@@ -985,6 +1016,7 @@ def loss_of(my_loss: Callable[[Tensor, Tensor], Tensor]) -> str:
     )
 
 
+@checker
 def share_of_top_events(my_share: float) -> str:
     """`my_share`: how often the event with most weight is the one whose removal moves
     the score most."""

@@ -3,6 +3,7 @@ ones."""
 
 import itertools
 import math
+import re
 
 import check
 import numpy as np
@@ -19,9 +20,9 @@ def dot(query, key):
 
 
 def hint(checker, answer, *more):
-    with pytest.raises(AssertionError) as raised:
-        checker(answer, *more)
-    return str(raised.value)
+    told = checker(answer, *more)
+    assert told.startswith("Not yet: ")
+    return told
 
 
 def masked(fill, after=lambda weights: weights):
@@ -564,8 +565,9 @@ def test_right_answers_about_counting_and_score_pass():
     ],
 )
 def test_a_wrong_ndcg_gets_its_hint(answer, hint):
-    with pytest.raises(AssertionError, match=hint):
-        check.ndcg_of_rank(answer)
+    told = check.ndcg_of_rank(answer)
+    assert told.startswith("Not yet: ")
+    assert re.search(hint, told)
 
 
 @pytest.mark.parametrize(
@@ -582,8 +584,9 @@ def test_a_wrong_ndcg_gets_its_hint(answer, hint):
     ],
 )
 def test_a_wrong_table_of_transitions_gets_its_hint(answer, hint):
-    with pytest.raises(AssertionError, match=hint):
-        check.transitions(answer)
+    told = check.transitions(answer)
+    assert told.startswith("Not yet: ")
+    assert re.search(hint, told)
 
 
 @pytest.mark.parametrize(
@@ -599,8 +602,9 @@ def test_a_wrong_table_of_transitions_gets_its_hint(answer, hint):
     ],
 )
 def test_a_wrong_expected_hit_gets_its_hint(answer, hint):
-    with pytest.raises(AssertionError, match=hint):
-        check.expected_hit(answer)
+    told = check.expected_hit(answer)
+    assert told.startswith("Not yet: ")
+    assert re.search(hint, told)
 
 
 def paired(first, second, resamples, seed):
@@ -674,8 +678,9 @@ def test_right_answers_about_the_scoreboard():
     ],
 )
 def test_a_wrong_answer_about_the_scoreboard_gets_its_hint(checker, answer, hint):
-    with pytest.raises(AssertionError, match=hint):
-        getattr(check, checker)(answer)
+    told = getattr(check, checker)(answer)
+    assert told.startswith("Not yet: ")
+    assert re.search(hint, told)
 
 
 # --- A first recommender, in four stages
