@@ -5,20 +5,28 @@ attention weights; at the end stand the few drawings that only one chapter has. 
 follow `attncore.mplstyle`, and the same thing has the same colour on every page:
 queries are blue, keys orange, values green, weights grey; each recommender has its own.
 
+Every figure takes `caption` (its message, in a sentence or two), `alt` (what it shows,
+for those who cannot see it) and `name` (by which {numref} finds it), and becomes an SVG
+that follows the page (book/vector.py) with a number in the book.
+
 Most take `ax`, to draw into a part of another figure; without it, they make a figure
-and show it. Other keywords go to `Axes.set`: title, xlabel, ylabel, xscale and so on.
+and show it. Other keywords go to `Axes.set`: xlabel, ylabel, xscale and so on.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial as panel
+from contextvars import ContextVar
+from functools import partial, wraps
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from IPython.display import display
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from vector import SMALLEST, Picture, drawn, exported
 
 from attncore.plotting import heat_map, learning_curve, weights_bars
 
@@ -82,6 +90,59 @@ RECOMMENDERS = {
 FEW = 24  # points of a line that are marked one by one
 
 
+panel = partial  # a figure that is a part of another
+
+# Blue, grey, red: each step can be told from a light page and from a dark one.
+SHADES = LinearSegmentedColormap.from_list(
+    "book", [COLOURS["blue"], "#8a8a8a", COLOURS["red"]], N=24
+)
+# The caption, alternative text and name of the figure that is being drawn.
+_TOLD: ContextVar[tuple[str, str, str]] = ContextVar("_TOLD", default=("", "", ""))
+
+
+def _figure(draw: Callable[..., None]) -> Callable[..., None]:
+    """A function of figures that also takes `caption`, `alt` and `name`."""
+
+    @wraps(draw)
+    def told(
+        *args: Any, caption: str = "", alt: str = "", name: str = "", **how: Any
+    ) -> None:
+        if not (caption or alt or name):
+            return draw(*args, **how)
+        before = _TOLD.set((caption, alt, name))
+        try:
+            draw(*args, **how)
+        finally:
+            _TOLD.reset(before)
+
+    return told
+
+
+def _show() -> None:
+    """Show what was drawn: as a figure of the book if it has a caption."""
+    caption, alt, name = _TOLD.get()
+    if not (caption or alt):
+        plt.show()
+        return
+    figure = plt.gcf()
+    display(Picture(exported(figure, alt), caption, alt, name))
+    plt.close(figure)
+
+
+@_figure
+def picture(inside: str, size: tuple[float, float], smallest: float = SMALLEST) -> None:
+    """Show shapes of SVG that were written by hand.
+
+    Args:
+        inside: what stands in the SVG element. Text without a colour follows the page;
+            `var(--f-blue)`, `--f-orange`, `--f-green` and `--f-grey` are its colours.
+        size: width and height in units of its own; 360 is the width of a phone.
+        smallest: size of the smallest letters, in the same units.
+    """
+    caption, alt, name = _TOLD.get()
+    display(Picture(drawn(inside, *size, alt, smallest), caption, alt, name))
+
+
 @contextmanager
 def _page(ax: Axes | None, width: float, height: float) -> Iterator[Axes]:
     """The axes that were given, or those of a new figure, which is shown at the end."""
@@ -91,7 +152,7 @@ def _page(ax: Axes | None, width: float, height: float) -> Iterator[Axes]:
             return
         _, ax = plt.subplots(figsize=(width, height))
         yield ax
-        plt.show()
+        _show()
 
 
 def _array(values: Any) -> np.ndarray:
@@ -130,6 +191,7 @@ def _legend(ax: Axes, where: str | None, **how: Any) -> None:
         ax.legend(loc=where, **how)
 
 
+@_figure
 def lines(
     x: Any,
     curves: Mapping[str, Any] | Any,
@@ -142,7 +204,7 @@ def lines(
     step: bool = False,
     ticks: bool = False,
     legend: str | None = "best",
-    size: tuple[float, float] = (7.5, 3.4),
+    size: tuple[float, float] = (4.95, 3),
     ax: Axes | None = None,
     **axes: Any,
 ) -> None:
@@ -190,6 +252,7 @@ def lines(
         _legend(ax, legend)
 
 
+@_figure
 def bars(
     values: Mapping[str, float],
     *,
@@ -220,7 +283,7 @@ def bars(
         shades = ["red" if number < 0 else "blue" for number in numbers]
     paints = [COLOURS[shade] for shade in shades]
     row = 0.36 if len(names) <= FEW / 2 else 0.28  # inches
-    with _page(ax, *(size or (7.5, 1.1 + row * len(names)))) as ax:
+    with _page(ax, *(size or (4.95, 1.0 + row * len(names)))) as ax:
         place = np.arange(len(names))
         if dots:
             ax.scatter(numbers, place, color=paints, zorder=3)
@@ -245,6 +308,7 @@ def bars(
         _legend(ax, legend)
 
 
+@_figure
 def columns(
     values: Mapping[Any, float],
     *,
@@ -254,7 +318,7 @@ def columns(
     width: float = 0.8,
     turn: float = 0,
     legend: str | None = "best",
-    size: tuple[float, float] = (7.5, 3.4),
+    size: tuple[float, float] = (4.95, 3),
     ax: Axes | None = None,
     **axes: Any,
 ) -> None:
@@ -287,6 +351,7 @@ def columns(
         _legend(ax, legend)
 
 
+@_figure
 def grouped_bars(
     names: Sequence[str],
     groups: Mapping[str, Any],
@@ -310,7 +375,7 @@ def grouped_bars(
         legend, size, ax, **axes: as in `lines`.
     """
     height = 3.4 if upright else 1.3 + 0.09 * len(names) * (len(groups) + 1)
-    with _page(ax, *(size or (7.5, height))) as ax:
+    with _page(ax, *(size or (4.95, height))) as ax:
         place, share = np.arange(len(names)), 0.8 / len(groups)
         for n, ((name, values), (colour, _, _)) in enumerate(
             zip(groups.items(), _looks(list(groups), colours))
@@ -338,12 +403,13 @@ def grouped_bars(
             _legend(ax, legend)
 
 
+@_figure
 def stacked_bars(
     names: Sequence[str],
     parts: Mapping[str, Any],
     *,
     colours: Sequence[str],
-    size: tuple[float, float] = (8.5, 4.2),
+    size: tuple[float, float] = (4.95, 3.2),
     ax: Axes | None = None,
     **axes: Any,
 ) -> None:
@@ -368,6 +434,7 @@ def stacked_bars(
         _legend(ax, "upper center", **anchor)
 
 
+@_figure
 def scatter(
     x: Any,
     groups: Mapping[str, Any] | Any,
@@ -378,7 +445,7 @@ def scatter(
     diagonal: str = "",
     cross: bool = False,
     legend: str | None = "best",
-    size: tuple[float, float] = (6.5, 4.0),
+    size: tuple[float, float] = (4.95, 3.6),
     ax: Axes | None = None,
     **axes: Any,
 ) -> None:
@@ -411,7 +478,7 @@ def scatter(
         ):
             how = {"color": colour, "marker": marker, "alpha": 0.6}
             if shade is not None:
-                how = {"c": _array(shade[0]), "cmap": "cividis"}
+                how = {"c": _array(shade[0]), "cmap": SHADES}
                 dot = 14
             drawn = ax.scatter(across, _array(up), s=dot, label=name or None, **how)
         if shade is not None:
@@ -422,19 +489,19 @@ def scatter(
                 place,
                 xytext=(4, 4),
                 textcoords="offset points",
-                fontsize=9,
                 bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.7, "pad": 1},
             )
         ax.set(**axes)
         _legend(ax, legend, markerscale=2 if dot < 20 else 1)
 
 
+@_figure
 def spans(
     ranges: Mapping[str, tuple[float, float]],
     *,
     mark: Mapping[str, float] | None = None,
     legend: str | None = "upper right",
-    size: tuple[float, float] = (7.5, 2.8),
+    size: tuple[float, float] = (4.95, 2.4),
     ax: Axes | None = None,
     **axes: Any,
 ) -> None:
@@ -456,6 +523,7 @@ def spans(
         _legend(ax, legend)
 
 
+@_figure
 def beside(
     *panels: Any,
     title: str = "",
@@ -473,11 +541,12 @@ def beside(
         size: inches.
         ratios: widths, relative to each other.
     """
+    size = size or (4.2 * len(panels), 3.2)
     with plt.style.context(STYLE):
         figure, axes = plt.subplots(
             1,
             len(panels),
-            figsize=size or (4.6 * len(panels), 3.4),
+            figsize=size,
             sharex="x" in share,
             sharey="y" in share,
             width_ratios=ratios,
@@ -494,18 +563,65 @@ def beside(
             said = said or names
         if title:
             figure.suptitle(title)
-        plt.show()
+        if not _TOLD.get()[0]:
+            plt.show()
+            return
+        limits = {
+            which: getattr(axes[0, 0], f"get_{which}lim")()
+            for which in "xy"
+            if which in share
+        }
+        plt.close(figure)
+        shares = np.array(ratios or [1] * len(panels))
+        shares = shares / shares.sum()
+        _one_by_one(
+            [
+                (partial(_with_limits, draw, limits), (size[0] * part, size[1]))
+                for draw, part in zip(panels, shares)
+            ]
+        )
 
 
+def _with_limits(draw: Any, limits: Mapping[str, Any], ax: Axes) -> None:
+    """Draw a panel on the scale that it shares with others."""
+    draw(ax=ax)
+    ax.set(**{f"{which}lim": ends for which, ends in limits.items()})
+
+
+def _one_by_one(panels: Sequence[tuple[Any, tuple[float, float]]]) -> None:
+    """Show panels as one figure: side by side, and where there is no room, stacked."""
+    caption, alt, name = _TOLD.get()
+    drawings, said = [], []
+    for draw, size in panels:
+        figure, ax = plt.subplots(figsize=size)
+        draw(ax=ax)
+        names = ax.get_legend_handles_labels()[1]
+        if names and names == said and ax.get_legend():
+            ax.get_legend().remove()
+        said = said or names
+        drawings.append(exported(figure, "" if drawings else alt))
+        plt.close(figure)
+    display(Picture("".join(drawings), caption, alt, name))
+
+
+@_figure
 def weights(
-    table: Any, queries: Sequence[str], events: Sequence[str], title: str, **labels: Any
+    table: Any,
+    queries: Sequence[str],
+    events: Sequence[str],
+    title: str = "",
+    **labels: Any,
 ) -> None:
     """Show `attncore.plotting.heat_map`: weights (L, K), a row for each query."""
     with plt.style.context(STYLE):
-        heat_map(table, queries, events, title, **labels)
-        plt.show()
+        figure = heat_map(table, queries, events, title, **labels).figure
+        width, height = figure.get_size_inches()
+        if _TOLD.get()[0]:  # the bar of colours goes
+            figure.set_size_inches(0.8 * width, height)
+        _show()
 
 
+@_figure
 def weights_of_heads(
     tables: Mapping[str, Any],
     queries: Sequence[str],
@@ -526,6 +642,22 @@ def weights_of_heads(
         **labels: `query_label` and `event_label` of `heat_map`.
     """
     most = max(float(_array(table).max()) for table in tables.values())
+    if _TOLD.get()[0]:
+        longest = 0.075 * max(map(len, [*queries, *events]))
+        each = (1.0 + longest + 0.42 * len(events), 1.2 + longest + 0.3 * len(queries))
+        with plt.style.context(STYLE):
+            _one_by_one(
+                [
+                    (
+                        partial(
+                            heat_map, table, queries, events, head, most=most, **labels
+                        ),
+                        each if size is None else (size[0] / len(tables), size[1]),
+                    )
+                    for head, table in tables.items()
+                ]
+            )
+        return
     with plt.style.context(STYLE):
         figure, axes = plt.subplots(
             1, len(tables), figsize=size or (3.7 * len(tables), 3), squeeze=False
@@ -539,11 +671,12 @@ def weights_of_heads(
             if ax is not axes[0, -1]:
                 ax.images[0].colorbar.remove()  # one scale, one bar
         figure.suptitle(title)
-        plt.show()
+        _show()
 
 
+@_figure
 def weight_bars(
-    row: Any, events: Sequence[str], title: str, *, save: str = "", **labels: Any
+    row: Any, events: Sequence[str], title: str = "", *, save: str = "", **labels: Any
 ) -> None:
     """Show `attncore.plotting.weights_bars`: one row of weights (K,).
 
@@ -551,18 +684,26 @@ def weight_bars(
     """
     with plt.style.context(STYLE):
         ax = weights_bars(row, events, title, **labels)
+        if _TOLD.get()[0]:
+            ax.figure.set_size_inches(4.95, max(2.5, 1.1 + 0.26 * len(events)))
         if save and not Path(save).exists():
             ax.get_figure(root=True).savefig(save, dpi=130)
-        plt.show()
+        _show()
 
 
-def learning(epochs: Any, title: str) -> None:
+@_figure
+def learning(epochs: Any, title: str = "") -> None:
     """Show `attncore.plotting.learning_curve`: loss and validation metric by epoch."""
     with plt.style.context(STYLE):
-        learning_curve(epochs, title)
-        plt.show()
+        figure = learning_curve(epochs, title).figure
+        if _TOLD.get()[0]:
+            figure.set_size_inches(4.95, 4)
+            if not title:  # it would say the best epoch, as the broken line does
+                figure.axes[1].set_title("")
+        _show()
 
 
+@_figure
 def attention_shapes(queries: int, events: int, width: int) -> None:
     """Draw the tables of one attention cell by cell: L queries, K events, E numbers."""
     tables = [  # name, rows, columns, colour, what stands before it
@@ -573,14 +714,14 @@ def attention_shapes(queries: int, events: int, width: int) -> None:
         ("value\nK × E", events, width, VALUE, "@"),
         ("attended\nL × E", queries, width, COLOURS["purple"], "="),
     ]
-    with _page(None, 10, 3) as ax:
+    with _page(None, 9, 3) as ax:
         x = 0.0
         for name, rows, across, colour, sign in tables:
             gap = 2.2 if sign == "→" else 1.6
             x += gap
             ax.text(x - gap / 2, 0, sign, ha="center", va="center", fontsize=16)
             if sign == "→":
-                ax.text(x - gap / 2, 0.5, "softmax", ha="center", fontsize=9)
+                ax.text(x - gap / 2, 0.5, "softmax", ha="center")
             for r, c in np.ndindex(rows, across):
                 corner = (x + c, rows / 2 - r - 1)
                 look = {"facecolor": colour, "edgecolor": PAPER, "linewidth": 1.5}
@@ -588,13 +729,10 @@ def attention_shapes(queries: int, events: int, width: int) -> None:
             ax.text(x + across / 2, -2.3, name, ha="center", va="top")
             x += across
         ax.set(xlim=(0.5, x + 0.5), ylim=(-3.6, 2.4), aspect="equal")
-        ax.set_title(
-            "A row for each question all the way; the events come in as columns and are"
-            " averaged away"
-        )
         ax.axis("off")
 
 
+@_figure
 def storage(
     items: Sequence[int],
     offsets: Sequence[int],
@@ -611,24 +749,27 @@ def storage(
         targets: the item that comes next, (B, T), padded with 0.
         names: of the items, by index.
     """
-    shades = ["#cfe3f3", "#fbe0cc", "#d7efe3"]
+    shades = [QUERY, KEY, VALUE]
     owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
 
     def box(ax: Axes, x: float, y: float, width: float, text: str, colour: str) -> None:
-        look = {"facecolor": colour, "edgecolor": WEIGHT}
-        ax.add_patch(plt.Rectangle((x, y), width, 0.9, **look))
-        ax.text(x + width / 2, y + 0.45, text, ha="center", va="center", fontsize=9)
+        for look in (
+            {"facecolor": colour, "alpha": 0.25, "linewidth": 0},
+            {"facecolor": "none", "edgecolor": WEIGHT},
+        ):
+            ax.add_patch(plt.Rectangle((x, y), width, 0.9, **look))
+        ax.text(x + width / 2, y + 0.45, text, ha="center", va="center")
 
     with plt.style.context(STYLE):
-        _, axes = plt.subplots(3, 1, figsize=(8.5, 5), height_ratios=[1, 2.4, 2.4])
+        _, axes = plt.subplots(3, 1, figsize=(6.4, 4.6), height_ratios=[1, 2.4, 2.4])
         for place, (item, user) in enumerate(zip(items, owner)):
             box(axes[0], place, 0, 0.96, str(item), shades[user])
         for start in offsets[:-1]:
-            axes[0].text(start, 1.05, f"offset {start}", fontsize=9)
+            axes[0].text(start, 1.05, f"offset {start}")
         for ax, grid in zip(axes[1:], (inputs, targets)):
             for b, t in np.ndindex(*grid.shape):
                 item = int(grid[b, t])
-                shade = "#eeeeee" if item == 0 else shades[b]
+                shade = PAPER if item == 0 else shades[b]
                 box(ax, 3 * t, 2 - b, 2.9, names.get(item, "padding"), shade)
         titles = (
             "One flat array holds all histories …",
@@ -639,9 +780,10 @@ def storage(
             ax.set(xlim=(-0.1, 9.1), ylim=(-0.1, 1.5 if ax is axes[0] else 3.05))
             ax.set_title(title, loc="left")
             ax.axis("off")
-        plt.show()
+        _show()
 
 
+@_figure
 def block() -> None:
     """Draw a block of self-attention: two things are added to the stream of vectors."""
     parts = (
@@ -650,7 +792,7 @@ def block() -> None:
     )
     down = {"arrowstyle": "-|>", "color": WEIGHT, "lw": 1.5}
     down["connectionstyle"] = "angle,angleA=0,angleB=90"
-    box = {"facecolor": "#eeeeee", "edgecolor": WEIGHT}
+    box = {"facecolor": PAPER, "edgecolor": WEIGHT}
     with _page(None, 9, 2.7) as ax:
         stream = {"arrowstyle": "-|>", "lw": 4, "color": QUERY}
         ax.annotate("", (11.9, 1), (0, 1), arrowprops=stream)
@@ -661,17 +803,17 @@ def block() -> None:
             for n, name in enumerate(names):
                 left = start + 0.5 + 1.3 * n
                 ax.add_patch(plt.Rectangle((left, 1.8), 1.15, 0.8, **box))
-                ax.text(left + 0.57, 2.2, name, ha="center", va="center", fontsize=9)
+                ax.text(left + 0.57, 2.2, name, ha="center", va="center")
             end = start + 4.55
             ax.annotate("", (end, 1.12), (start + 4.25, 2.2), arrowprops=down)
             ring = {"facecolor": PAPER, "edgecolor": QUERY, "lw": 2, "zorder": 3}
             ax.add_patch(plt.Circle((end, 1), 0.16, **ring))
             ax.text(end, 0.99, "+", ha="center", va="center", fontsize=12, zorder=4)
         ax.set(xlim=(-0.1, 12.1), ylim=(0.2, 2.9), aspect="equal")
-        ax.set_title("A block adds two things to a stream that runs straight through")
         ax.axis("off")
 
 
+@_figure
 def shards(
     histories: Mapping[str, Sequence[int]], parts: Sequence[Sequence[str]]
 ) -> None:
@@ -685,25 +827,26 @@ def shards(
     colours = {
         viewer: COLOURS[shade] for viewer, shade in zip(histories, cycle(shades))
     }
-    with _page(None, 8.5, 2.6) as ax:
+    with _page(None, 5.6, 2.4) as ax:
         for y, viewers in enumerate([list(histories), *parts]):
             place = 0
             for viewer in viewers:
                 if y == 0:
                     ax.text(place, -0.4, viewer, va="bottom")
                 for item in histories[viewer]:
-                    ax.barh(y, 0.94, left=place, height=0.6, color=colours[viewer])
+                    look = {"color": colours[viewer], "alpha": 0.5}
+                    ax.barh(y, 0.94, left=place, height=0.6, **look)
                     ax.text(place + 0.47, y, str(item), ha="center", va="center")
                     place += 1
         rows = ["one array", *(f"shard {n}" for n in range(len(parts)))]
         ax.set_yticks(range(len(rows)), rows)
         ax.set(
-            title="Cut between viewers, every shard is a small log",
             xlabel="place in the array",
             ylim=(len(rows) - 0.5, -0.9),
         )
 
 
+@_figure
 def best_of_parts(
     items: Sequence[str],
     scores: Any,
@@ -722,7 +865,7 @@ def best_of_parts(
         best: places of the best of all.
         part: items in a part.
     """
-    with _page(None, 7.5, 3.4) as ax:
+    with _page(None, 4.95, 3) as ax:
         for place, (item, score) in enumerate(zip(items, _array(scores))):
             shade = "pale" if item in seen else "blue" if place in kept else "sky"
             hatch = "//" if item in seen else ""
@@ -736,7 +879,6 @@ def best_of_parts(
             middle = start + (part - 1) / 2
             ax.text(middle, 0.97 * top, f"part {number + 1}", ha="center", va="top")
         ax.set(
-            title="The best of each part hold the best of all",
             ylabel="score",
             ylim=(0, top),
         )

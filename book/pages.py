@@ -1,9 +1,9 @@
 """What the built book needs beside Sphinx, as an extension named in _config.yml.
 
 MathJax and the texts that a search quotes lie in the build, so that both work without a
-network; the notebooks can be had as one archive; outputs that follow one another stand
-in one box; what needs an address waits until there is one; and what a screen reader
-stumbles over in the pages is mended.
+network; the notebooks can be had as one archive; figures have numbers; outputs that
+follow one another stand in one box; what needs an address waits until there is one; and
+what a screen reader stumbles over in the pages is mended.
 """
 
 import gc
@@ -11,6 +11,7 @@ import importlib.util
 import json
 import re
 import tomllib
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.transforms import SphinxTransform
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.util.fileutil import copy_asset
@@ -164,6 +166,41 @@ class OneBox(SphinxPostTransform):
         )
 
 
+class Figures(SphinxTransform):
+    """Make figures, with a number and a name, of what book/vector.py has put out.
+
+    A name that is given is a target of {numref}; the number is Sphinx's.
+    """
+
+    default_priority = 500  # before the names of a page are noted (850)
+
+    def apply(self, **kwargs: Any) -> None:
+        """Run the transform."""
+        found = re.compile(
+            r'<figure class="drawn"(?: data-name="([a-z0-9-]+)")?[^>]*>\s*'
+            r"(<div.*</div>)\s*<figcaption>(.*)</figcaption></figure>\s*",
+            re.DOTALL,
+        )
+        number = 0
+        for raw in list(self.document.findall(nodes.raw)):
+            one = found.fullmatch(raw.astext().strip())
+            if one is None:
+                continue
+            number += 1
+            name, box, caption = one.groups()
+            figure = nodes.figure("", nodes.raw("", box, format="html"))
+            figure += nodes.caption("", unescape(caption))
+            if name:
+                figure["names"].append(name)
+                self.document.note_explicit_target(figure, figure)
+            else:
+                figure["ids"].append(f"figure-{number}")
+            bundle = raw.parent
+            while bundle.get("nb_element") != "mime_bundle":
+                bundle = bundle.parent
+            bundle.parent.replace(bundle, figure)
+
+
 def add_search_words(app: Sphinx, doctree: nodes.document) -> None:
     """Let the search find a page by its `search_words`, which it may not contain."""
     phrases = app.config.search_words.get(app.env.docname, [])
@@ -305,6 +342,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("search_words", {}, "env")
     if app.config.html_baseurl:
         app.setup_extension("sphinx_sitemap")
+    app.add_transform(Figures)
     app.add_post_transform(OneBox)
     app.connect("config-inited", launch_from_the_repository_only)
     app.connect("config-inited", write_address)

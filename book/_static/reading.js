@@ -1,10 +1,11 @@
 /* What a page does for its reader: tables on a narrow screen, formulas by keyboard, and the words of a search. */
 (() => {
-  /* A formula that is wider than the screen scrolls; so that a keyboard can scroll it, the Tab key has to reach it. */
+  /* A formula or a figure that is wider than the screen scrolls; so that a keyboard can scroll it, the Tab key has to
+     reach it. */
   const reach = () =>
-    document.querySelectorAll("mjx-container[display]").forEach((formula) => {
-      if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
-      else formula.removeAttribute("tabindex");
+    document.querySelectorAll("mjx-container[display], .drawn-box").forEach((box) => {
+      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
     });
 
   /* A table that would have one word a line, or not fit at all, shows each row as a block of "heading: value". */
@@ -103,6 +104,7 @@
     tables.forEach(fit);
     new Set(tables.map((table) => table.parentElement)).forEach((box) => watcher.observe(box));
     window.MathJax?.startup?.promise?.then(all);
+    reach();
     window.addEventListener("resize", reach);
   });
 })();

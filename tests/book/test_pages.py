@@ -162,6 +162,11 @@ MEASURE = """() => {
         tables: cut('article table', e => e.parentElement),
         formulas: cut('article mjx-container[display]'),
         width: document.documentElement.scrollWidth,
+        letters: all('.drawn-box svg text').map(text => {
+            const svg = text.closest('svg');
+            const scale = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
+            return parseFloat(getComputedStyle(text).fontSize) * scale;
+        }).filter(size => size < 10.9),
         small: all(pressed).filter(e => !(e.nodeName === 'A' && inText(e)))
             .filter(e => !e.closest('.skip-link, .sd-stretched-link'))
             .filter(e => !e.closest('dialog:not([open])'))
@@ -295,6 +300,29 @@ def test_no_table_and_no_formula_is_cut_on_a_phone(walked, what):
 
 def test_every_page_fits_a_phone(walked):
     assert faults(walked, lambda f: max(0, f[360]["width"] - 360)) == {}
+
+
+@pytest.mark.parametrize("width", [1280, 390, 360])
+def test_the_letters_of_figures_are_of_11_px(walked, width):
+    assert faults(walked, lambda f: f[width]["letters"]) == {}
+
+
+def test_figures_are_numbered_within_their_chapter_and_found_by_name(html):
+    found = {}
+    for path in pages(html):
+        page = path.read_text(encoding="utf-8")
+        figures = re.findall(
+            r'<figure class="[^"]*" id="([^"]+)">\s*<div class="drawn-box".*?</figure>',
+            page,
+            re.DOTALL,
+        )
+        numbers = re.findall(
+            r'<span class="caption-number">Figure ([\d.]+) </span>', page
+        )
+        if figures:
+            found[path.stem] = numbers
+            assert len(figures) == len(numbers) == len(set(figures))
+    assert found["08_attention_in_a_model"] == ["8.1", "8.2", "8.3", "8.4"]
 
 
 @pytest.mark.parametrize("width", [1280, 390])
