@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import radio
 import torch
 from answers import checker
 from torch import Tensor
@@ -737,6 +738,13 @@ def ndcg_of_rank(my_ndcg: Callable[[int, int], float]) -> str:
             f"rank {rank} gives {answer}: ranks are counted from 1, so divide by log2(1"
             " + rank)"
         )
+        from_0 = rank == 1 and math.isclose(answer, 1 / math.log2(3), rel_tol=1e-6)
+        assert not from_0, (
+            "your ranks begin at 0: the first place is rank 1 and worth 1"
+        )
+        assert not (rank == k and answer == 0), (
+            f"rank {k} is still among the first {k}: `<=`, not `<`"
+        )
         assert not math.isclose(answer, 1 / math.log(1 + rank), rel_tol=1e-6), (
             "that is the natural logarithm: take log2"
         )
@@ -750,26 +758,62 @@ def ndcg_of_rank(my_ndcg: Callable[[int, int], float]) -> str:
 
 
 @checker
-def transitions(my_transitions: Callable[[list[list[int]], int], Tensor]) -> str:
-    """`my_transitions(histories, items)`: entry [i, j] counts how often j comes right
-    after i."""
-    answer = _ask(my_transitions, [[0, 1, 2, 1], [2, 1], [1]], 3).double()
-    right = torch.tensor([[0.0, 1, 0], [0, 0, 1], [0, 2, 0]]).double()
-    assert answer.shape == (
-        3,
-        3,
-    ), f"shape {tuple(answer.shape)}: one row and one column for each of 3 items"
-    assert not _same(answer, right.T), (
-        "the other way round: the row is the item before, the column the item after"
+def tables_of_calls(my_tables: Callable[[radio.Shows], Tensor]) -> str:
+    """`my_tables(shows)`: how often an answer came with a record, for each call, (5,
+    200, 200)."""
+    shows = radio.shows(60, seed=3)
+    answer = _ask(my_tables, shows).double()
+    right = torch.zeros(5, 200, 200, dtype=torch.float64)
+    for played, call, after in zip(
+        shows.played.tolist(), shows.call.tolist(), shows.answer.tolist(), strict=True
+    ):
+        for before in played:
+            right[call, before, after] += 1
+    assert answer.shape == (5, 200, 200), (
+        f"shape {tuple(answer.shape)}: a table of 200 by 200 for each of 5 calls"
     )
-    assert answer[1, 1] == 0, (
-        "a history ends where the next begins: count pairs within one history only"
+    assert not _same(answer, right.transpose(1, 2)), (
+        "the other way round: the row is a record that was played, the column the"
+        " answer"
+    )
+    assert not _same(answer, right.sum(0).expand(5, -1, -1)), (
+        "all five tables are alike: count into the table of the call only"
     )
     assert not _same(answer, (right > 0).double()), (
         "these are yes or no: count how often"
     )
-    assert _same(answer, right), f"counts\n{answer}\nshould be\n{right}"
-    return "Right: rows are where one comes from, columns where one goes."
+    assert answer.sum() != len(shows), (
+        "one count a show: each of the five records is counted with the answer"
+    )
+    assert _same(answer, right), (
+        f"{answer.sum():.0f} counts in all, and not where they belong; each of"
+        f" {len(shows)} shows gives five"
+    )
+    return "Right: the question chooses the table, the records choose the rows."
+
+
+@checker
+def leak(my_figures: Mapping[str, float]) -> str:
+    """`my_figures`: the chain's validation NDCG@10 with shuffled training, and with a
+    log that was shuffled before it was split."""
+    names = ("training shuffled", "log shuffled first")
+    for name in names:
+        assert name in my_figures, f"the answer has no entry {name!r}"
+    honest, careless = (float(my_figures[name]) for name in names)
+    for name, figure in zip(names, (honest, careless), strict=True):
+        assert 0.03 < figure < 0.107, (
+            f"{name}: {figure:.3f}, but no less than popularity (.034) and no more than"
+            " the chain in its true order (.107) can be expected"
+        )
+    assert careless > honest + 0.005, (
+        f"{careless:.3f} after the leak and {honest:.3f} without: answers that have"
+        " slipped into training must help. Are the last two films of each person still"
+        " the last two where only training is shuffled?"
+    )
+    return (
+        f"Plausible: {honest:.3f} is what is left without order; the other"
+        f" {careless - honest:.3f} are validation answers that had moved into training."
+    )
 
 
 @checker
@@ -787,6 +831,11 @@ def expected_hit(my_hit: Callable[[int, int, int], float]) -> str:
     for (above, tied, k), right in cases.items():
         answer = float(my_hit(above, tied, k))
         case = f"{above} above, {tied} tied, k = {k}"
+        others = min((k - above) / max(tied - 1, 1), 1)
+        slip = tied > 1 and others != right and math.isclose(answer, others)
+        assert not slip, (
+            f"{case}: {answer:.3f}; the target is one of the tied: divide by {tied}"
+        )
         assert 0 <= answer <= 1, (
             f"{case}: {answer:.3f} is no chance; cut it off at 0 and at 1"
         )

@@ -15,18 +15,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-BANDS = [
-    "Copper",
-    "Velvet",
-    "Willow",
-    "Comet",
-    "Harbor",
-    "Lantern",
-    "Saffron",
-    "Thunder",
-    "Orchid",
-    "Pilot",
-]
+BANDS = (
+    *("Copper", "Velvet", "Willow", "Comet", "Harbor"),
+    *("Lantern", "Saffron", "Thunder", "Orchid", "Pilot"),
+)
 DECADES = ("60s", "70s", "80s", "90s")
 GENRES = ("jazz", "soul", "rock", "folk", "disco")
 RECORDS = [
@@ -45,7 +37,7 @@ class Shows:
     Attributes:
         played: numbers of the records before the call, (N, 5); `SILENCE` where a show
             had fewer.
-        call: the number of the genre that is asked for, (N,); of the two genres, (N, 2).
+        call: the number of the genre that is asked for, (N,); of two genres, (N, 2).
         answer: the record that the host played then, (N,).
         cause: where in `played` the record stands that was meant, (N,) or (N, 2).
     """

@@ -1,7 +1,6 @@
 """The checkers of the exercises accept right answers, and name the mistake in wrong
 ones."""
 
-import itertools
 import math
 import re
 
@@ -528,19 +527,20 @@ def test_a_wrong_running_mean_gets_its_hint(answer, says):
     assert says in hint(check.running_mean, answer)
 
 
-def _pairs(histories, items, count=lambda counts, a, b: counts[a, b] + 1):
-    counts = torch.zeros(items, items)
-    for row in histories:
-        for before, after in itertools.pairwise(row):
-            counts[before, after] = count(counts, before, after)
-    return counts
+def _tables(shows, records=5):
+    tables = torch.zeros(5, 200, 200)
+    for played, call, answer in zip(
+        shows.played, shows.call, shows.answer, strict=True
+    ):
+        tables[call, played[:records], answer] += 1
+    return tables
 
 
 def test_right_answers_about_counting_and_score_pass():
     assert "Right" in check.ndcg_of_rank(
         lambda rank, k: 1 / math.log2(1 + rank) if rank <= k else 0
     )
-    assert "Right" in check.transitions(_pairs)
+    assert "Right" in check.tables_of_calls(_tables)
     assert "Right" in check.expected_hit(
         lambda above, tied, k: min(max((k - above) / tied, 0), 1)
     )
@@ -562,6 +562,8 @@ def test_right_answers_about_counting_and_score_pass():
             "counted from 1",
         ),
         (lambda rank, k: 1.0 if rank <= k else 0, "not 0.63"),
+        (lambda rank, k: 1 / math.log2(2 + rank) if rank <= k else 0, "begin at 0"),
+        (lambda rank, k: 1 / math.log2(1 + rank) if rank < k else 0, "not `<`"),
     ],
 )
 def test_a_wrong_ndcg_gets_its_hint(answer, hint):
@@ -573,20 +575,38 @@ def test_a_wrong_ndcg_gets_its_hint(answer, hint):
 @pytest.mark.parametrize(
     ("answer", "hint"),
     [
-        (lambda rows, items: _pairs(rows, items).T, "the other way round"),
-        (
-            lambda rows, items: _pairs([[item for row in rows for item in row]], items),
-            "within one history",
-        ),
-        (lambda rows, items: _pairs(rows, items, lambda *_: 1), "count how often"),
-        (lambda rows, items: torch.zeros(3), "one row and one column"),
-        (lambda rows, items: torch.zeros(3, 3), "should be"),
+        (lambda shows: _tables(shows).transpose(1, 2), "the other way round"),
+        (lambda shows: _tables(shows).sum(0).expand(5, -1, -1), "the call only"),
+        (lambda shows: (_tables(shows) > 0).double(), "count how often"),
+        (lambda shows: _tables(shows, records=1), "each of the five records"),
+        (lambda shows: _tables(shows).sum(0), "for each of 5 calls"),
+        (lambda shows: _tables(shows).roll(1, 0), "not where they belong"),
+        (lambda shows: None, "did you forget `return`"),
     ],
 )
-def test_a_wrong_table_of_transitions_gets_its_hint(answer, hint):
-    told = check.transitions(answer)
+def test_a_wrong_table_of_calls_gets_its_hint(answer, hint):
+    told = check.tables_of_calls(answer)
     assert told.startswith("Not yet: ")
     assert re.search(hint, told)
+
+
+@pytest.mark.parametrize(
+    ("figures", "hint"),
+    [
+        ({"training shuffled": 0.058}, "no entry 'log shuffled first'"),
+        ({"training shuffled": 0.072, "log shuffled first": 0.058}, "must help"),
+        ({"training shuffled": 0.058, "log shuffled first": 0.058}, "must help"),
+        ({"training shuffled": 0.058, "log shuffled first": 0.9}, "can be expected"),
+        (
+            {"training shuffled": "none", "log shuffled first": 0.07},
+            "could not convert",
+        ),
+    ],
+)
+def test_a_wrong_measurement_of_the_leak_gets_its_hint(figures, hint):
+    told = check.leak(figures)
+    assert told.startswith("Not yet: ")
+    assert hint in told
 
 
 @pytest.mark.parametrize(
