@@ -48,11 +48,7 @@ def contents() -> dict[str, bytes]:
     notebooks = [*book.glob("*.ipynb")]
     helpers = [path for path in book.glob("*.py") if path.stem not in TOOLS]
     files = {*notebooks, *helpers, *book.glob("*.mplstyle"), *book.glob("data/*.csv")}
-    files |= {
-        book / f"{name}.{kind}"
-        for name in ("explorer", "widget")
-        for kind in ("css", "js")
-    }
+    files |= {*book.glob("*.css"), *book.glob("*.js")} - {book / "scorer.js"}
     module = ROOT / "attncore"
     files |= {*module.rglob("*.py"), module / "py.typed"}
     results = ROOT / "tests" / "bench" / "results"

@@ -22,12 +22,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from questions import question
 from torch import Tensor
 
 from attncore import attention
 
 if TYPE_CHECKING:
     from attncore.recommender import Recommender
+
+__all__ = [
+    "Widget",
+    "loss_dial",
+    "order_and_masks",
+    "question",
+    "sampled_metric",
+    "softmax_dials",
+    "stepper",
+    "talk",
+]
 
 MOST = 6  # events that a reader may put together
 BEST = 10  # recommended items
