@@ -15,6 +15,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from attncore.evaluation import rank_metrics, ranks
+
 BANDS = (
     *("Copper", "Velvet", "Willow", "Comet", "Harbor"),
     *("Lantern", "Saffron", "Thunder", "Orchid", "Pilot"),
@@ -118,3 +120,12 @@ def shows(
     if not two:
         calls, cause = calls[:, 0], cause[:, 0]
     return Shows(*map(torch.from_numpy, (records, calls, answer, cause)))
+
+
+def score(scores: Tensor, shows: Shows) -> np.ndarray:
+    """NDCG@10 of each show, (N,), from scores (N, 200); what was played is no candidate
+    any more, and a tie is worth what luck would give."""
+    played = torch.zeros(len(shows), len(RECORDS) + 1, dtype=torch.bool)
+    played.scatter_(1, shows.played, True)
+    above, tied = ranks(scores, shows.answer + 1, played[:, : len(RECORDS)])
+    return rank_metrics(above.numpy(), tied.numpy(), k=10)["ndcg@10"]

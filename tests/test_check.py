@@ -46,14 +46,11 @@ def bisected(scores, events):
 @pytest.mark.parametrize(
     ("checker", "answers"),
     [
-        (check.scores, (attention.scaled_dot_product,)),
         (check.shapes, ({"scores": (3, 20), "weights": [3, 20], "attended": (3, 16)},)),
         (check.query_for, (4 * (KEY[1] - KEY.mean(0)), KEY, 1)),
         (check.showing_values, (torch.eye(4),)),
         (check.moved, (lambda a, b: (a - b).abs().sum(-1) / 2,)),
         (check.moved, (lambda a, b: 1 - torch.minimum(a, b).sum(-1),)),
-        (check.softmax, (stable,)),
-        (check.softmax, (lambda scores: torch.softmax(scores, -1),)),
         (check.masked_softmax, (attention.softmax,)),
         (
             check.masked_softmax,
@@ -64,8 +61,6 @@ def bisected(scores, events):
             check.softmax_gradient,
             (lambda w, g: w * (g - (w * g).sum(-1, keepdim=True)),),
         ),
-        (check.best_temperature, ({0.5: 0.050, 1.0: 0.052, 2.0: 0.051, 64.0: 0.03},)),
-        (check.best_temperature, ({0.5: 0.053, 1.0: 0.052, 2.0: 0.051, 64.0: 0.03},)),
     ],
 )
 def test_a_right_answer_is_told_so(checker, answers):
@@ -75,14 +70,6 @@ def test_a_right_answer_is_told_so(checker, answers):
 @pytest.mark.parametrize(
     ("checker", "answers", "says"),
     [
-        (check.scores, (lambda q, k: (q @ k.T).T / 2,), "query @ key.T"),
-        (check.scores, (lambda q, k: q[0] @ k.T,), "2 queries against 3 keys"),
-        (check.scores, (dot,), "square root of the width"),
-        (check.scores, (lambda q, k: dot(q, k) / 4,), "take its square root"),
-        (check.scores, (lambda q, k: dot(q, k) / 3**0.5,), "take √E"),
-        (check.scores, (lambda q, k: (dot(q, k) / 2).softmax(-1),), "weights already"),
-        (check.scores, (lambda q, k: dot(q, k) + 1,), "should be"),
-        (check.scores, (lambda q, k: None,), "did you forget `return`"),
         (check.shapes, ({"scores": (3, 20)},), "no entry 'weights'"),
         (
             check.shapes,
@@ -125,45 +112,6 @@ def test_a_right_answer_is_told_so(checker, answers):
             "squares measure something else",
         ),
         (check.moved, (lambda a, b: 1 - (a - b).abs().sum(-1) / 2,), "should be"),
-        (check.softmax, (lambda s: stable(s)[0],), "the shape of the scores"),
-        (check.softmax, (lambda s: s.softmax(0),), "each column sums to 1"),
-        (check.softmax, (lambda s: s.exp(),), "divide each row"),
-        (
-            check.softmax,
-            (lambda s: s.exp() / s.exp().sum(),),
-            "the whole table sums to 1",
-        ),
-        (
-            check.softmax,
-            (lambda s: s / s.sum(-1, keepdim=True).clamp_min(1),),
-            "should be",
-        ),
-        (
-            check.softmax,
-            (lambda s: s.exp() / s.exp().sum(-1, keepdim=True),),
-            "overflows",
-        ),
-        (
-            check.softmax,
-            (
-                lambda s: (
-                    (s - s.max()).exp() / (s - s.max()).exp().sum(-1, keepdim=True)
-                ),
-            ),
-            "each row's own largest",
-        ),
-        (
-            check.softmax,
-            (
-                lambda s: (
-                    stable(s - s.abs().amax(-1, keepdim=True))
-                    if s.max() > 0
-                    else (s * 0).softmax(-1)
-                ),
-            ),
-            "scores of -1000",
-        ),
-        (check.softmax, (lambda s: torch.softmax(s, 1),), "three axes"),
         (
             check.masked_softmax,
             (lambda s, keep: s.softmax(-1)[:1],),
@@ -237,20 +185,6 @@ def test_a_right_answer_is_told_so(checker, answers):
             "turned round",
         ),
         (check.softmax_gradient, (lambda w, g: w * w,), "should be"),
-        (check.best_temperature, ({0.5: 0.05, 2.0: 0.04},), "temperature 1"),
-        (check.best_temperature, ({1.0: 0.05, 2.0: 0.04},), "below 1"),
-        (check.best_temperature, ({0.5: 0.05, 1.0: 0.04},), "above 1"),
-        (check.best_temperature, ({0.5: 5.0, 1.0: 4.0, 2.0: 3.0},), "between 0 and 1"),
-        (
-            check.best_temperature,
-            ({0.5: 0.05, 1.0: 0.05, 2.0: 0.05},),
-            "restored each time",
-        ),
-        (
-            check.best_temperature,
-            ({0.5: 0.05, 1.0: 0.03, 2.0: 0.04},),
-            "before the next temperature",
-        ),
     ],
 )
 def test_a_wrong_answer_gets_the_hint_that_fits(checker, answers, says):
@@ -265,20 +199,33 @@ def stable_after(scores, keep):
 
 
 def test_a_checker_does_not_mind_an_answer_that_writes_into_its_input():
-    def in_place(scores):
-        scores -= scores.amax(-1, keepdim=True).clone()
-        scores.exp_()
-        scores /= scores.sum(-1, keepdim=True)
-        return scores
+    def in_place(scores, keep):
+        scores.masked_fill_(~keep, -torch.inf)
+        keep.fill_(True)
+        return attention.softmax(scores, scores > -torch.inf)
 
-    assert check.softmax(in_place).startswith("Right: ")
+    assert check.masked_softmax(in_place).startswith("Right: ")
+
+
+COLD = {1: 0.57, 3: 0.56, 10: 0.5, 30: 0.24, 100: 0.12}
+
+
+@pytest.mark.parametrize(
+    ("quality", "says"),
+    [
+        ({1: 0.57, 100: 0.1}, "no figure for 3"),
+        (COLD | {10: 0.9}, "no NDCG@10 of this show"),
+        (dict.fromkeys(COLD, 0.12), "of the last round"),
+        (COLD | {1: 0.2}, "above .5"),
+        (COLD | {100: 0.55}, "inside the softmax"),
+    ],
+)
+def test_a_wrong_measurement_of_the_cold_gets_its_hint(quality, says):
+    assert says in hint(check.cold, quality)
+    assert check.cold(COLD).startswith("Plausible: ")
 
 
 # --- The attention layer
-
-
-def _cut(x, heads):
-    return x.unflatten(-1, (heads, -1)).transpose(0, 1)
 
 
 def _parameters(width, heads, additive, maps=4, networks=1, bias=1):
@@ -290,17 +237,13 @@ def _pairwise(query, key, A, B, v):
     return ((query @ A)[:, None] + (key @ B)[None]).tanh() @ v
 
 
-LATE = {"1": 190, "1/√E": 60, "1/E": 40}
-
-
 @pytest.mark.parametrize(
     ("checker", "answer"),
     [
-        (check.heads, _cut),
+        (check.joined, lambda x: torch.cat(list(x), -1)),
         (check.layer_parameters, _parameters),
         (check.additive, _pairwise),
         (check.disguise, lambda query_map, key_map: key_map @ query_map.T),
-        (check.scales, LATE),
     ],
 )
 def test_right_answers_about_the_layer_pass(checker, answer):
@@ -310,28 +253,16 @@ def test_right_answers_about_the_layer_pass(checker, answer):
 @pytest.mark.parametrize(
     ("checker", "answer", "says"),
     [
-        (
-            check.heads,
-            lambda x, heads: x.unflatten(-1, (heads, -1)),
-            "swap the first two axes",
-        ),
-        (
-            check.heads,
-            lambda x, heads: x.unflatten(-1, (-1, heads)).transpose(0, 1),
-            "not their width",
-        ),
-        (check.heads, lambda x, heads: x, "in 3 heads give"),
-        (
-            check.heads,
-            lambda x, heads: x.reshape(heads, len(x), -1),
-            "deals the numbers out",
-        ),
-        (
-            check.heads,
-            lambda x, heads: torch.stack([x[:, h::heads] for h in range(heads)]),
-            "every third column",
-        ),
-        (check.heads, lambda x, heads: _cut(x, heads) + 1, "should be"),
+        (check.joined, lambda x: x.flatten(0, 1), "side by side"),
+        (check.joined, lambda x: x.reshape(4, 6), "swap the first two axes"),
+        (check.joined, lambda x: x.permute(1, 2, 0).flatten(1), "interleaved"),
+        (check.joined, lambda x: x, "give (4, 6)"),
+        (check.joined, lambda x: torch.cat(list(x), -1) + 1, "should be"),
+        (check.unstuck, {2: 5}, "no count for 4"),
+        (check.unstuck, {2: 0.5, 4: 6}, "is no count"),
+        (check.unstuck, {2: 5, 4: 9}, "of six seeds"),
+        (check.unstuck, {2: 0, 4: 0}, "none with four heads"),
+        (check.unstuck, {2: 6, 4: 5}, "mixed up"),
         (check.layer_parameters, lambda *a: _parameters(*a, bias=0), "has a bias too"),
         (check.layer_parameters, lambda *a: _parameters(*a, maps=3), "a fourth map"),
         (
@@ -382,10 +313,6 @@ def test_right_answers_about_the_layer_pass(checker, answer):
         (check.disguise, lambda q, k: k, "keys need it too"),
         (check.disguise, lambda q, k: q @ k.T, "turn it over"),
         (check.disguise, lambda q, k: k @ k.T, "regroup it"),
-        (check.scales, {"1": 190, "1/√E": 60}, "no entry '1/E'"),
-        (check.scales, LATE | {"1": None}, "number of steps that were made"),
-        (check.scales, LATE | {"1/E": 3}, "at least 20"),
-        (check.scales, LATE | {"1": 30}, "mixed up"),
     ],
 )
 def test_wrong_answers_about_the_layer_get_the_hint_that_fits(checker, answer, says):
@@ -588,6 +515,29 @@ def test_a_wrong_table_of_calls_gets_its_hint(answer, hint):
     told = check.tables_of_calls(answer)
     assert told.startswith("Not yet: ")
     assert re.search(hint, told)
+
+
+@pytest.mark.parametrize(
+    ("figures", "hint"),
+    [
+        ({"three maps": 0.57}, "no entry 'no value map'"),
+        ({"three maps": 0.57, "no value map": 0.9, "no maps": 0.58}, "take part in"),
+        ({"three maps": 0.57, "no value map": 0.1, "no maps": 0.58}, "still there"),
+        ({"three maps": 0.57, "no value map": 0.57, "no maps": 0.57}, "one model?"),
+    ],
+)
+def test_a_wrong_measurement_of_maps_gets_its_hint(figures, hint):
+    told = check.maps(figures)
+    assert told.startswith("Not yet: ")
+    assert hint in told
+
+
+def test_figures_that_may_be_so_are_called_plausible():
+    maps = {"three maps": 0.57, "no value map": 0.58, "no maps": 0.585}
+    leak = {"training shuffled": 0.058, "log shuffled first": 0.072}
+    assert check.maps(maps).startswith("Plausible: ")
+    assert check.unstuck({2: 5, 4: 6}).startswith("Plausible: ")
+    assert check.leak(leak).startswith("Plausible: ")
 
 
 @pytest.mark.parametrize(
