@@ -11,15 +11,52 @@ set and split.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import ladder as drawn
 import numpy as np
 import pandas as pd
+from widget import Widget
 
-from attncore.evaluation import bootstrap_interval
+from attncore.evaluation import Report, Reports, bootstrap_interval, compare
 
 RESULTS = Path(__file__).resolve().parent.parent / "tests" / "bench" / "results"
+
+# The rungs of the book on each log: recipes, and what the pages call them.
+LADDERS = {
+    "ml-100k": {
+        "popularity": "popularity",
+        "mean": "mean of the history",
+        "target": "target attention",
+        "lstm-classic": "the classic LSTM",
+        "self": "self-attention",
+        "markov-chain": "Markov chain",
+        "ml-100k": "self-attention, recipe",
+        "small": "self-attention, small",
+    },
+    "complete-journey": {
+        "popular-this-week": "popular this week",
+        "personal-habit": "personal habit",
+        "logistic-regression": "logistic regression",
+        "mean": "mean of the past",
+        "target": "target attention",
+    },
+    "bookshop": {
+        "popularity": "popularity",
+        "markov-chain": "Markov chain",
+        "self": "self-attention",
+        "self-table": "… with table of books",
+    },
+}
+# How the runs of a log were split, and what its users are called.
+SPLITS = {"complete-journey": "time", "bookshop": "time"}
+CALLED = {
+    "ml-100k": "MovieLens-100K",
+    "complete-journey": "Complete Journey",
+    "bookshop": "the bookshop",
+}
 
 
 @dataclass(frozen=True)
@@ -148,17 +185,131 @@ def step(
     Each user's figure is first averaged over seeds. `seeds` is the larger number of the
     two, since a baseline that only counts has no need of more than one.
     """
-    sides = [load(data, name, folder, how) for name in (recipe, before)]
-    key = split if metric == "ndcg@10" else f"{split}_{metric}"
-    means = [
-        np.mean([np.load(folder / run["per_user"])[key] for run in runs], axis=0)
-        for runs in sides
-    ]
+    runs = [load(data, name, folder, how) for name in (recipe, before)]
+    means = [_per_user(side, metric, split, folder) for side in runs]
     difference = means[0] - means[1]
     low, high = bootstrap_interval(difference, resamples=10_000)
     return Step(
         float(difference.mean()),
         float(low),
         float(high),
-        max(len(runs) for runs in sides),
+        max(map(len, runs)),
     )
+
+
+def _per_user(
+    runs: Sequence[Mapping[str, Any]], metric: str, split: str, folder: Path
+) -> np.ndarray:
+    """What each user's figure is in the mean over seeds."""
+    key = split if metric == "ndcg@10" else f"{split}_{metric}"
+    return np.mean([np.load(folder / run["per_user"])[key] for run in runs], axis=0)
+
+
+def ladder(
+    lit: Sequence[str] = (),
+    *,
+    data: str = "ml-100k",
+    names: Mapping[str, str] | None = None,
+    metric: str = "ndcg@10",
+    split: str = "test",
+    folder: Path = RESULTS,
+    how: str | None = None,
+    caption: str = "",
+    name: str = "",
+) -> Widget:
+    """All rungs of the book in one picture, from the finished runs of a log.
+
+    Args:
+        lit: recipes of the chapter's step, from and to, or of one rung; they are drawn
+            even if the book's ladder does not have them.
+        data: the log.
+        names: other recipes than `LADDERS[data]`, by what the page calls them.
+        metric: "ndcg@10", or "gauc" of slates.
+        split: "test" or "valid".
+        folder: where the runs lie.
+        how: how the log was split; None for the way of the book.
+        caption, name: of a numbered figure.
+
+    Raises:
+        LookupError: there is no run of a recipe.
+    """
+    how = how or SPLITS.get(data, "leave-one-out")
+    called = dict(names or LADDERS[data])
+    for recipe in lit:
+        called.setdefault(recipe, recipe)
+    stands, users = [], {}
+    for recipe, label in called.items():
+        found = rung(data, recipe, metric, split, folder, how)
+        runs = load(data, recipe, folder, how)
+        seeds = [run[split]["metrics"][metric] for run in runs]
+        stands.append(drawn.Stand(label, seeds, (found.low, found.high)))
+        users[label] = _per_user(runs, metric, split, folder)
+    two = list(combinations(users, 2))
+    # One draw of users serves all pairs: the intervals are those of `step`.
+    apart = np.stack([users[one] - users[other] for one, other in two], axis=1)
+    ends = np.transpose(bootstrap_interval(apart, resamples=10_000))
+    pairs = {
+        pair: (float(column.mean()), *map(float, bounds))
+        for pair, column, bounds in zip(two, apart.T, ends, strict=True)
+    }
+    return drawn.ladder(
+        stands,
+        pairs,
+        lit=[called[recipe] for recipe in lit],
+        metric=metric.upper(),
+        where=f"{CALLED.get(data, data)}, {split}",
+        caption=caption,
+        name=name,
+    )
+
+
+def ladder_of(
+    measured: Mapping[str, Reports | Sequence[float]],
+    intervals: Mapping[str, tuple[float, float]] | None = None,
+    *,
+    lit: Sequence[str] = (),
+    metric: str = "ndcg@10",
+    where: str = "",
+    caption: str = "",
+    name: str = "",
+) -> Widget:
+    """A ladder of what a page has measured itself.
+
+    Args:
+        measured: by name a report, the reports of several seeds, or the figure of each
+            seed. Reports of one holdout are compared user by user; of mere figures only
+            the difference can be said.
+        intervals: 95 % intervals by name, for figures.
+        lit, metric, where, caption, name: as in `ladder`; `lit` has names.
+    """
+    reports = {
+        one: [found] if isinstance(found, Report) else list(found)
+        for one, found in measured.items()
+    }
+    reports = {one: list_ for one, list_ in reports.items() if _reported(list_)}
+    stands = []
+    for one, found in measured.items():
+        if one in reports:
+            seeds = [report.metrics[metric] for report in reports[one]]
+            ends = [report.interval[metric] for report in reports[one]]
+            interval = tuple(np.mean(ends, axis=0).tolist())
+        else:
+            seeds, interval = list(found), (intervals or {}).get(one)
+        stands.append(drawn.Stand(one, seeds, interval))
+    pairs = {}
+    for one, other in combinations(reports, 2):
+        between = compare(reports[one], reports[other], metric)
+        pairs[one, other] = (between.difference, *between.interval)
+    return drawn.ladder(
+        stands,
+        pairs,
+        lit=lit,
+        metric=metric.upper(),
+        where=where,
+        caption=caption,
+        name=name,
+    )
+
+
+def _reported(found: Sequence[Any]) -> bool:
+    return all(isinstance(one, Report) for one in found)

@@ -10,20 +10,18 @@ picture stays.
 from __future__ import annotations
 
 import base64
-import json
 import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
-from functools import cache
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from heads import heads
 from questions import question
 from torch import Tensor
+from widget import Widget, cut
 
 from attncore import attention
 
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Widget",
+    "heads",
     "loss_dial",
     "order_and_masks",
     "question",
@@ -43,51 +42,6 @@ __all__ = [
 
 MOST = 6  # events that a reader may put together
 BEST = 10  # recommended items
-
-
-@dataclass(frozen=True)
-class Widget:
-    """A picture that a reader can move; `html` can be put into a page.
-
-    Attributes:
-        kind: the part of widget.js that moves it.
-        title: in one line, what there is to see and to do.
-        picture: the first picture, as the inside of an SVG element.
-        size: its width and height.
-        told: what the picture says, for those who cannot see it.
-        data: what the script starts from.
-    """
-
-    kind: str
-    title: str
-    picture: str
-    size: tuple[int, int]
-    told: str
-    data: Mapping[str, Any]
-
-    @property
-    def html(self) -> str:
-        """The whole widget as HTML: style, first picture, numbers, script."""
-        data = json.dumps(self.data, ensure_ascii=False, separators=(",", ":"))
-        data = data.replace("</", "<\\/")
-        width, height = self.size
-        return (
-            f'<div class="widget" data-widget="{self.kind}" role="group"'
-            f' aria-label="{escape(self.title)}">\n'
-            f"<style>{_file('widget.css')}</style>\n"
-            f'<p class="w-title">{escape(self.title)}</p>\n'
-            f'<div class="w-scene"><svg role="img" viewBox="0 0 {width} {height}"'
-            f' aria-label="{escape(self.told)}">{self.picture}</svg></div>\n'
-            '<div class="w-side" hidden></div>\n'
-            f'<script type="application/json">{data}</script>\n'
-            f"<script>{_file('widget.js')}</script></div>"
-        )
-
-    def _repr_html_(self) -> str:
-        return self.html
-
-    def __repr__(self) -> str:
-        return f"Widget({self.title!r})"
 
 
 def stepper(
@@ -412,14 +366,14 @@ def _talk_picture(
     ]
     parts.append(
         f'<text class="w-head" x="358" y="14" text-anchor="end">'
-        f"score of {escape(_cut(top, 24))} lost without it</text>"
+        f"score of {escape(cut(top, 24))} lost without it</text>"
         f'<path class="w-axis" d="M{middle:.1f} 22V{40 + 26 * len(names)}"/>'
     )
     for i, name in enumerate(names):
         y = 40 + 26 * i
         parts.append(
             f'<text class="w-row" x="146" y="{y + 14}" text-anchor="end">'
-            f"{escape(_cut(name, 21))}</text>"
+            f"{escape(cut(name, 21))}</text>"
         )
         for h in range(heads):
             long = 28 * weights[h][i]
@@ -458,7 +412,7 @@ def _bars(rows: Sequence[tuple[str, float, str]], kind: str) -> str:
     """A bar for each name; widget.js writes the same."""
     return "".join(
         f'<text class="w-row" x="132" y="{26 * i + 17}" text-anchor="end">'
-        f"{escape(_cut(name, 20))}</text>"
+        f"{escape(cut(name, 20))}</text>"
         f'<rect class="w-bar w-{kind}" x="138" y="{26 * i + 4}"'
         f' width="{138 * value:.1f}" height="18"/>'
         f'<text class="w-number" x="{142 + 138 * value:.1f}"'
@@ -476,12 +430,12 @@ def _table(
     pitch = 204 / len(names)
     heads = "".join(
         f'<text class="w-head" transform="translate({132 + (j + 0.3) * pitch:.1f} 54)'
-        f' rotate(-38)">{escape(_cut(name, 11))}</text>'
+        f' rotate(-38)">{escape(cut(name, 11))}</text>'
         for j, name in enumerate(names)
     )
     return heads + "".join(
         f'<text class="w-row" x="126" y="{60 + 34 * i + 20}" text-anchor="end">'
-        f"{escape(_cut(name, 18))}</text>"
+        f"{escape(cut(name, 18))}</text>"
         + "".join(
             f'<g class="w-pair" data-pair="{i}.{j}"><rect class="w-cell w-weight"'
             f' x="{132 + j * pitch:.1f}" y="{60 + 34 * i}" width="{pitch - 3:.1f}"'
@@ -534,7 +488,7 @@ def _stepper_picture(
     )
     for i, score in enumerate(scores.tolist()):
         kind = "w-best" if score == scores.max() else ""
-        parts.append(_text(228, y + 46 + 18 * i, _cut(asking[i], 14), kind))
+        parts.append(_text(228, y + 46 + 18 * i, cut(asking[i], 14), kind))
         parts.append(
             _text(358, y + 46 + 18 * i, f"{score:.2f}", kind, "end", f"score-{i}")
         )
@@ -557,7 +511,7 @@ def _card(
         f'<g class="w-card" data-{kind}="{i}"><rect class="w-box" x="{x}" y="{y}"'
         f' width="{width}" height="52" rx="6"/>'
         f'<text class="w-name" x="{x + 6}" y="{y + 17}"{_squeezed(name, width - 12)}>'
-        f"{escape(_cut(name, 24))}</text>"
+        f"{escape(cut(name, 24))}</text>"
         + _cells(x + 5, y + 24, vector, role, 46 if kind == "film" else 43)
         + "</g>"
     )
@@ -579,10 +533,6 @@ def _squeezed(name: str, room: int) -> str:
     return fits if len(name) * 6.6 > room else ""
 
 
-def _cut(name: str, letters: int) -> str:
-    return name if len(name) <= letters else name[: letters - 1] + "…"
-
-
 def _shade(number: float) -> float:
     return 0.08 + 0.5 * min(1.0, abs(number) / 4)
 
@@ -596,8 +546,3 @@ def _text(
         f'<text class="{kind}"{at} x="{x:g}" y="{y:g}" text-anchor="{anchor}">'
         f"{escape(words)}</text>"
     )
-
-
-@cache
-def _file(name: str) -> str:
-    return Path(__file__).with_name(name).read_text(encoding="utf-8").strip()
