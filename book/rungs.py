@@ -33,7 +33,7 @@ LADDERS = {
         "lstm-classic": "the classic LSTM",
         "self": "self-attention",
         "markov-chain": "Markov chain",
-        "ml-100k": "self-attention, recipe",
+        "markov-chain-normalized": "normalized chain",
         "small": "self-attention, small",
     },
     "complete-journey": {
@@ -264,7 +264,7 @@ def ladder(
 
 
 def ladder_of(
-    measured: Mapping[str, Reports | Sequence[float]],
+    measured: Mapping[str, Reports | Sequence[np.ndarray] | Sequence[float]],
     intervals: Mapping[str, tuple[float, float]] | None = None,
     *,
     lit: Sequence[str] = (),
@@ -276,8 +276,9 @@ def ladder_of(
     """A ladder of what a page has measured itself.
 
     Args:
-        measured: by name a report, the reports of several seeds, or the figure of each
-            seed. Reports of one holdout are compared user by user; of mere figures only
+        measured: by name a report, the reports of several seeds, for each seed an array
+            with a figure for each question, or the figure of each seed. Reports and
+            arrays of the same questions are compared one by one; of mere figures only
             the difference can be said.
         intervals: 95 % intervals by name, for figures.
         lit, metric, where, caption, name: as in `ladder`; `lit` has names.
@@ -287,9 +288,18 @@ def ladder_of(
         for one, found in measured.items()
     }
     reports = {one: list_ for one, list_ in reports.items() if _reported(list_)}
+    single = {  # a figure for each question, the mean of all seeds
+        one: np.mean(found, axis=0)
+        for one, found in measured.items()
+        if one not in reports and np.ndim(found[0]) == 1
+    }
     stands = []
     for one, found in measured.items():
-        if one in reports:
+        if one in single:
+            seeds = [float(np.mean(figures)) for figures in found]
+            low, high = bootstrap_interval(single[one])
+            interval = float(low), float(high)
+        elif one in reports:
             seeds = [report.metrics[metric] for report in reports[one]]
             ends = [report.interval[metric] for report in reports[one]]
             interval = tuple(np.mean(ends, axis=0).tolist())
@@ -300,6 +310,9 @@ def ladder_of(
     for one, other in combinations(reports, 2):
         between = compare(reports[one], reports[other], metric)
         pairs[one, other] = (between.difference, *between.interval)
+    for one, other in combinations(single, 2):
+        gap = single[one] - single[other]
+        pairs[one, other] = (float(gap.mean()), *map(float, bootstrap_interval(gap)))
     return drawn.ladder(
         stands,
         pairs,

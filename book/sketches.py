@@ -117,8 +117,8 @@ def split_and_join(
         ]
         parts.append(
             "".join(
-                f'<rect x="{8 + 22 * i}" y="{top}" width="22" height="22" fill="{QUERY}"'
-                f' fill-opacity=".25" stroke="{QUERY}"/>'
+                f'<rect x="{8 + 22 * i}" y="{top}" width="22" height="22"'
+                f' fill="{QUERY}" fill-opacity=".25" stroke="{QUERY}"/>'
                 for i in range(2)
             )
         )
@@ -167,7 +167,8 @@ def who_may_look(names: Sequence[str], **told: str) -> None:
     parts.append(_text(8, 18, "may look back", QUERY))
     last = 8 + step * (len(names) - 0.5)
     parts.append(
-        f'<path d="M {8 + step * 0.5:.0f} 160 Q {(last + 8) / 2:.0f} 215 {last:.0f} 160"'
+        f'<path d="M {8 + step * 0.5:.0f} 160 Q {(last + 8) / 2:.0f} 215'
+        f' {last:.0f} 160"'
         ' fill="none" stroke="var(--f-red)" stroke-width="1.5" stroke-dasharray="4 3"/>'
     )
     parts.append(

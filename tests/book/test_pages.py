@@ -521,7 +521,6 @@ QUERIES = {
     "two-tower": "13_contextual",
     "next-item": "14_sequential",
     "next item": "14_sequential",
-    "first recommender": "01_first_recommender",
     "Query, key, value": "02_query_key_value",
     "heat_map": "plotting",
     "leave_one_out": "splits",
