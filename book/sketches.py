@@ -71,33 +71,33 @@ def _box(x: float, y: float, width: float, height: float, colour: str) -> str:
 
 def two_faces(**told: str) -> None:
     """One record, its key and its value; the call, its query; and their score."""
+    names = ("jazz", "soul", "Velvet", "Copper")
     picture(
-        _text(8, 22, "the record")
-        + _text(8, 40, "Copper jazz", size=14)
-        + _cells(8, 50, (1, 0, 0, 1), WEIGHT)
-        + _text(19, 88, "jazz", "", "middle", 11)
-        + _text(41, 88, "soul", "", "middle", 11)
-        + _text(63, 88, "Velvet", "", "middle", 11)
-        + _text(85, 103, "Copper", "", "middle", 11)
-        + _arrow(102, 56, 160, 40, KEY)
-        + _arrow(102, 66, 160, 132, VALUE)
-        + _text(168, 22, "found by its key", KEY)
-        + _cells(168, 30, (1, 0), KEY)
-        + _text(218, 46, "jazz, not soul", "", "start", 11)
-        + _text(168, 114, "says its value", VALUE)
-        + _cells(168, 122, (0, 1), VALUE)
-        + _text(218, 138, "Copper, not Velvet", "", "start", 11)
-        + _text(8, 180, "the call")
-        + _text(8, 198, "“jazz, please”", size=14)
-        + _cells(8, 208, (1, 0), WEIGHT)
-        + _arrow(58, 219, 160, 219, QUERY)
-        + _text(168, 200, "asks with its query", QUERY)
-        + _cells(168, 208, (3, 0), QUERY)
-        + f'<path d="M 214 219 C 330 219 345 70 300 62 C 260 58 200 80 190 58"'
-        f' fill="none" stroke="{WEIGHT}" stroke-dasharray="4 3" stroke-width="1.5"/>'
-        + _text(300, 170, "compare:", "", "end", 11)
-        + _text(300, 184, "3 · 1 + 0 · 0", "", "end", 11),
-        (360, 240),
+        _text(8, 34, "the record")
+        + _text(8, 54, "Copper jazz", size=14)
+        + _cells(8, 64, (1, 0, 0, 1), WEIGHT, 40)
+        + "".join(
+            _text(28 + 40 * i, 118, n, "", "middle", 11) for i, n in enumerate(names)
+        )
+        + _arrow(172, 76, 226, 46, KEY)
+        + _arrow(172, 92, 226, 128, VALUE)
+        + _text(234, 22, "found by its key", KEY)
+        + _cells(234, 30, (1, 0), KEY, 30)
+        + _text(300, 49, "jazz", "", "start", 11)
+        + _text(234, 112, "says its value", VALUE)
+        + _cells(234, 120, (0, 1), VALUE, 30)
+        + _text(300, 139, "Copper", "", "start", 11)
+        + _text(8, 186, "the call")
+        + _text(8, 206, "“jazz, please”", size=14)
+        + _cells(8, 216, (1, 0), WEIGHT, 40)
+        + _arrow(96, 232, 226, 226, QUERY)
+        + _text(234, 203, "asks with its query", QUERY)
+        + _cells(234, 211, (3, 0), QUERY, 30)
+        + _text(300, 230, "jazz?", "", "start", 11)
+        + f'<path d="M 232 216 C 196 180 196 80 232 52" fill="none" stroke="{WEIGHT}"'
+        ' stroke-dasharray="4 3" stroke-width="1.5"/>'
+        + _text(234, 262, "compared: 3 · 1 + 0 · 0 = 3", "", "start", 11),
+        (360, 272),
         11,
         **told,
     )

@@ -206,7 +206,7 @@ def test_a_chapter_of_drawn_figures_has_no_other(path):
     assert drawn
     for text in drawn:
         assert re.search(r"<figcaption>.{15,}</figcaption>", text)
-        assert re.search(r'role="img" aria-label="[^"]{15,}"', text)
+        assert re.search(r'role="(img|group)" aria-label="[^"]{15,}"', text)
         assert "data:image" not in text
         assert "<image" not in text
     names = re.findall(r'data-name="([^"]+)"', "".join(drawn))
