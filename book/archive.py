@@ -18,6 +18,7 @@ TOOLS = {
     "pages",
     "pdf",
     "stages",
+    "symbols",
 }  # they make the book
 README = """\
 # The notebooks of "Attention in recommender systems", for Python 3.11 or newer

@@ -241,6 +241,23 @@ def sections(doctree: nodes.document) -> list[tuple[str, str]]:
     return [(a, re.sub(r"\s+", " ", "".join(t)).strip()) for a, t in found.items()]
 
 
+def glossary(doctree: nodes.document) -> dict[str, list[str]]:
+    """English and Chinese words and meaning of each entry, by the anchor of each word.
+
+    A word that stands beside the first as another name for it is not shown; it leads
+    to the same entry.
+    """
+    found = {}
+    for item in doctree.findall(nodes.definition_list_item):
+        words = [(term["ids"], term.astext()) for term in item.findall(nodes.term)]
+        chinese = [text for _, text in words if re.search("[\u4e00-\u9fff]", text)]
+        english = [text for _, text in words if text not in chinese]
+        meaning = " ".join(d.astext() for d in item.findall(nodes.definition))
+        entry = [", ".join(english), ", ".join(chinese), re.sub(r"\s+", " ", meaning)]
+        found |= {anchor: entry for ids, _ in words for anchor in ids}
+    return found
+
+
 def keep_text(
     app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any
 ) -> None:
@@ -249,6 +266,8 @@ def keep_text(
         return
     if doctree is not None:
         app.book_texts[pagename] = sections(doctree)  # type: ignore[attr-defined]
+        if pagename == "book/glossary":
+            app.book_terms = glossary(doctree)  # type: ignore[attr-defined]
     if pagename == "search":
         # After the scripts of the search itself.
         app.add_js_file("excerpts.js", loading_method="defer")
@@ -256,15 +275,20 @@ def keep_text(
 
 
 def write_texts(app: Sphinx, exception: Exception | None) -> None:
-    """Write the texts as a script.
+    """Write the texts, and the words of the glossary, as scripts.
 
     A page opened from disk may load one, but fetch nothing.
     """
     if exception is None and app.builder.name == "html":
-        kept = app.book_texts  # type: ignore[attr-defined]
-        texts = json.dumps(kept, ensure_ascii=False)
-        path = Path(app.outdir) / "_static" / "excerpts.js"
-        path.write_text(f"const BOOK_TEXTS = {texts};\n", encoding="utf-8")
+        static = Path(app.outdir) / "_static"
+        for file, name, kept in (
+            ("excerpts.js", "const BOOK_TEXTS", app.book_texts),  # type: ignore[attr-defined]
+            ("terms.js", "window.BOOK_TERMS", app.book_terms),  # type: ignore[attr-defined]
+        ):
+            if not kept:  # nothing was written anew
+                continue
+            texts = json.dumps(kept, ensure_ascii=False)
+            (static / file).write_text(f"{name} = {texts};\n", encoding="utf-8")
 
 
 def mended(html: str) -> str:
@@ -339,6 +363,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     # 1 GB.
     gc.set_threshold(1_000_000)
     app.book_texts = {}  # type: ignore[attr-defined]
+    app.book_terms = {}  # type: ignore[attr-defined]
     app.add_config_value("search_words", {}, "env")
     if app.config.html_baseurl:
         app.setup_extension("sphinx_sitemap")

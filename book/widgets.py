@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from heads import heads
 from questions import question
+from shelf import shelf
 from torch import Tensor
 from widget import Widget, cut
 
@@ -35,6 +36,7 @@ __all__ = [
     "order_and_masks",
     "question",
     "sampled_metric",
+    "shelf",
     "softmax_dials",
     "stepper",
     "talk",

@@ -397,6 +397,92 @@ def test_the_map_of_the_stages_says_where_the_reader_is(html, visit):
     assert page.locator("nav.stages").count() == 0
 
 
+def test_the_same_symbol_has_one_colour_in_formula_code_and_legend(html, visit):
+    for scheme in ("light", "dark"):
+        page = visit(scheme=scheme)
+        settled(page, html / "book" / "04_attention_layer.html")
+        colours = {
+            role: page.evaluate(
+                """role => {
+                    const kinds = [
+                        "mjx-container g", "div.highlight span", "nav button"];
+                    return kinds.map(kind => getComputedStyle(
+                        document.querySelector(`${kind}.sym-${role}`)).color);
+                }""",
+                role,
+            )
+            for role in ("query", "key", "value")
+        }
+        assert all(len(set(found)) == 1 for found in colours.values())
+        assert len({found[0] for found in colours.values()}) == 3
+        assert page.wrong == []
+
+
+def test_pointing_at_a_symbol_lights_the_others(html, visit):
+    page = visit()
+    settled(page, html / "book" / "02_query_key_value.html")
+    lit = "document.querySelector('article').dataset.lit ?? ''"
+    page.locator("div.highlight .sym-key:visible").first.hover()
+    assert page.evaluate(lit) == "key"
+    assert page.locator("mjx-container .sym-key").first.evaluate(
+        "n => getComputedStyle(n).strokeWidth"
+    ) == ("60px")
+    page.locator("article h1").hover()
+    assert page.evaluate(lit) == ""
+    button = page.locator("nav.symbols button").first
+    button.focus()
+    assert page.evaluate(lit) == "query"
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert button.get_attribute("aria-pressed") == "true"
+    page.keyboard.press("Escape")
+    page.locator("nav.symbols button").nth(1).blur()
+    assert page.evaluate(lit) == ""
+
+
+def test_a_term_and_a_citation_open_in_place(html, visit):
+    page = visit()
+    settled(page, html / "book" / "08_attention_in_a_model.html")
+    note = page.locator("#book-note")
+    term = page.locator("article a[href$='#term-residual']:visible").first
+    term.hover()
+    note.wait_for(state="visible")
+    assert note.locator(".note-term").text_content().startswith("residual")
+    assert re.search("[\u4e00-\u9fff]", note.locator(".note-zh").text_content())
+    assert term.get_attribute("aria-describedby") == "book-note"
+    page.keyboard.press("Escape")
+    assert not note.is_visible()
+    cited = page.locator("article a[href*='bibliography.html#id']:visible").first
+    cited.focus()
+    note.wait_for(state="visible")
+    assert re.search(r"\d{4}", note.text_content())
+    box = note.bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 1280
+    page.locator("article h1").click()
+    assert not note.is_visible()
+    term.click()
+    page.wait_for_url("**/glossary.html#term-residual")
+    assert page.wrong == []
+
+
+def test_a_tap_opens_a_term_and_its_link_goes_on(html, browser):
+    context = browser.new_context(
+        offline=True, has_touch=True, viewport={"width": 390, "height": 800}
+    )
+    page = watched(context)
+    settled(page, html / "book" / "08_attention_in_a_model.html")
+    page.locator("article a[href$='#term-residual']:visible").first.tap()
+    note = page.locator("#book-note")
+    note.wait_for(state="visible")
+    box = note.bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 390
+    note.get_by_text("in the glossary").tap()
+    page.wait_for_url("**/glossary.html#term-residual")
+    context.close()
+
+
 def test_a_name_of_the_module_links_to_the_chapters_that_use_it(html):
     page = (html / "book" / "api" / "attention.html").read_text(encoding="utf-8")
     assert re.search(r"Explained in <a[^>]*04_attention_layer", page)
