@@ -361,6 +361,12 @@ def read_interactions(
                 f" {', '.join(KINDS)}"
             )
     time = None if in_order else time
+    for role, name_of in {"user": user, "item": item, "time": time}.items():
+        if name_of in kinds:
+            raise DataError(
+                f"kinds: '{name_of}' is the column of {role}s and no attribute; leave"
+                " it out"
+            )
     as_text = [column for column, kind in kinds.items() if kind != "number"]
     layout = Layout(separator, header, quoted)
     frame, where = read_table(source, (user, item, time, *as_text), layout)
@@ -424,8 +430,8 @@ def read_interactions(
             for table in (events, *known.values())
         ):
             raise DataError(
-                f"{where.name}: no column '{column}' here or in a table; kinds= names"
-                " columns that exist"
+                f"{where.name}: no column '{column}' here or in a table; kinds="
+                " (--kinds) names columns that exist"
             )
     name = name or (
         "log" if isinstance(source, pd.DataFrame) else Path(source).name.split(".")[0]

@@ -30,7 +30,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pandas.api import types
 
-from attncore.errors import DataError, one_line
+from attncore.errors import DataError, expect_path, one_line
 
 # As int would print it: "007" and "+7" are names, not numbers.
 INTEGER = r"0|-?[1-9][0-9]*"
@@ -409,7 +409,7 @@ def whole_seconds(
         if time_format is None and column["numbers"] * 2 >= column["cells"]:
             mend = (
                 "is not a number; write Unix seconds or ISO 8601 dates throughout, or"
-                " pass time_format="
+                " pass time_format= (--time-format)"
             )
             require(values.str.fullmatch(NUMBER), values, where, mend)
             integers = as_number(values, decimals=False, column=column)
@@ -425,7 +425,7 @@ def whole_seconds(
                 ) from None
             mend = (
                 "is not a date; write ISO 8601 (2024-01-31 12:00:00) or Unix seconds,"
-                " or pass time_format="
+                " or pass time_format= (--time-format)"
             )
             require(dates.notna(), values, where, mend)
             values = dates
@@ -560,6 +560,7 @@ def read_table(
         if layout not in (None, Layout()):
             raise DataError(f"{where.name}: {NO_TEXT}")
     else:
+        expect_path(source, "table", "a path, or a pandas.DataFrame")
         frame, where = _read(Path(source), exact, layout)
     check_names(frame, where)
     return frame, where
@@ -606,7 +607,8 @@ def roles_of(
     roles = {"user": user, "item": item, **({"time": time} if time is not None else {})}
     for role, column in roles.items():
         if column not in frame.columns:
-            mend = _headless(frame, where) or f"name the {role} column"
+            option = f"name the {role} column (--{role}-column)"
+            mend = _headless(frame, where) or option
             raise DataError(
                 f"{where.name}: no column '{column}'; {columns_of(frame)}; {mend}"
             )
@@ -952,6 +954,7 @@ def _chunks(
     """Rows of cells, at most so many at once, and the number of the first."""
     read, breaks, ended = 0, 0, False
     broken: list[int] = []
+    names: list[str] = []
     fault: DataError | None = None
     while not ended:
         first = read + 1
@@ -960,7 +963,10 @@ def _chunks(
             chunk.extend(itertools.islice(reader, rows))
         except csv.Error as error:  # of the row after those that are in the list
             row = where.row(first + len(chunk))
-            fault = DataError(f"{row}: {_csv_fault(error, layout)}")
+            names = names or (chunk or [[]])[0]
+            mend = _separated(names) or _csv_fault(error, layout)
+            fault = DataError(f"{row}: {mend}")
+        names = names or list(chunk[0] if chunk else [])
         read, ended = read + len(chunk), len(chunk) < rows
         if reader.line_num > read + breaks:
             breaks = reader.line_num - read
@@ -1021,6 +1027,13 @@ def _csv_fault(error: csv.Error, layout: Layout) -> str:
     return fault
 
 
+def _separated(names: list[str]) -> str:
+    """What to do where the one name of a header seems to be several, else ""."""
+    sign = sign_in(names[0]) if len(names) == 1 else ""
+    mend = f"is it separated by {sign!r}? then pass separator= (--separator {sign!r})"
+    return mend if sign else ""
+
+
 def _even_out(chunk: list[list[str]], names: list[str], first: int, path: Path) -> None:
     """Make all rows as long as the header, or refuse one that is longer."""
     if set(map(len, chunk)) <= {len(names)}:
@@ -1028,7 +1041,8 @@ def _even_out(chunk: list[list[str]], names: list[str], first: int, path: Path) 
     for number, cells in enumerate(chunk, first):
         if len(cells) > len(names) and number == 2:
             raise DataError(
-                f"{path} row 1: fewer names than the rows have columns; name them all"
+                f"{path} row 1: fewer names than the rows have columns;"
+                f" {_separated(names) or 'name them all'}"
             )
         if len(cells) > len(names):
             raise DataError(

@@ -24,11 +24,12 @@ from tqdm import tqdm
 from attncore.batches import Sampler
 from attncore.config import Loss, ModelConfig, TrainingConfig
 from attncore.distributed import Group, choose_precision, processes, tensor_float_32
+from attncore.errors import expect
 from attncore.evaluation import Report, evaluate
 from attncore.files import RunFolder, origin_of
 from attncore.optim import LossOf, MovingAverage, adamw, backward, learning_rate, update
 from attncore.output import Criterion
-from attncore.splits import Split
+from attncore.splits import Split, require_split
 
 logger = logging.getLogger(__name__)
 
@@ -176,7 +177,11 @@ def fit(
             are those from before.
         KeyboardInterrupt: it was stopped by Ctrl-C or SIGTERM.
     """
-    config = config or TrainingConfig()
+    if not hasattr(model, "check_training"):
+        expect(model, (), "fit", "a Recommender or a Ranker, and its split after it")
+    require_split(split, "fit")
+    config = TrainingConfig() if config is None else config
+    expect(config, TrainingConfig, "fit", "a TrainingConfig, such as of epochs=20")
     with processes(config.device) as group:
         origin = origin_of(split, asdict(model.config), asdict(config), group.size)
         folder = RunFolder(

@@ -461,7 +461,7 @@ def test_each_history_has_its_list(trained, capsys):
     model = ac.load(trained)
     expected = model.recommend(histories=[[500, 501], [507]], k=3)
     assert [one["items"] for one in found] == [one.items for one in expected]
-    assert "after 500 501:" in said(capsys, *both[:4], *both[5:])
+    assert "after 500 | 501:" in said(capsys, *both[:4], *both[5:])
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])

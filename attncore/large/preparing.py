@@ -23,7 +23,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from attncore.errors import DataError, one_line
+from attncore.errors import DataError, expect_path, one_line
 from attncore.files import UNFINISHED
 from attncore.interactions import ReadSummary
 from attncore.large.prepared import PARTS, Prepared, mapped
@@ -108,6 +108,8 @@ def prepare(
         DataError: the log is broken, the folder is there already, or DuckDB is not
             installed.
     """
+    expect_path(source, "prepare", "the path of a log")
+    expect_path(out, "prepare, out", "the path of a folder to write")
     source, out = Path(source), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: is there already; give another folder, or delete it")
@@ -161,6 +163,18 @@ def prepare(
             "protocol": protocol_of(protocol, repeats),
             "shards": names,
             "summary": asdict(summary),
+            "reading": {
+                "user": user,
+                "item": item,
+                "time": time,
+                "in_order": in_order,
+                "time_unit": time_unit,
+                "time_format": time_format,
+                "separator": separator,
+                "header": header,
+                "quoted": quoted,
+                "repeats": repeats,
+            },
         }
         text = json.dumps(about, indent=1)
         (fresh / "prepared.json").write_text(text, encoding="utf-8")
