@@ -116,7 +116,9 @@ class Reading:
             "separator": self.separator,
             "header": not self.no_header,
             "quoted": not self.no_quotes,
+            "tie": self.tie,
             "repeats": self.repeats,
+            "min_count": self.min_count,
         }
         return self.columns() | given
 
@@ -141,15 +143,12 @@ class Reading:
         if data in names:
             self.refuse(data, but=("min_count",))
             log = ac.datasets.load(data)
-        elif Path(data).exists():
-            more: dict[str, Any] = {"users": self.user_table, "tie": self.tie}
-            log = ac.read_interactions(data, **more, **self.options())
-        else:
-            raise DataError(
-                f"{data}: no such file or data set; the data sets are"
-                f" {', '.join(names)}"
-            )
-        return log.k_core(self.min_count) if self.min_count > 1 else log
+            return log.k_core(self.min_count) if self.min_count > 1 else log
+        if Path(data).exists():
+            return ac.read_interactions(data, users=self.user_table, **self.options())
+        raise DataError(
+            f"{data}: no such file or data set; the data sets are {', '.join(names)}"
+        )
 
     def refuse(self, data: str, but: Sequence[str] = ()) -> None:
         """Raise DataError for an option that means nothing for `data`."""
@@ -737,10 +736,8 @@ def prepare(
         memory: what the preparing may take, beside a few hundred MB.
         threads: cores that it may use; all by default.
     """
-    for option in "user_table", "tie", "min_count":
-        if getattr(reading, option) != getattr(READING, option):
-            option = option.replace("_", "-")
-            raise DataError(f"--{option}: a prepared log has none; leave it out")
+    if reading.user_table is not None:
+        raise DataError("--user-table: a prepared log has none; leave it out")
     how: dict[str, Any] = reading.options() | {"split": split, "shards": shards}
     prepared = ac.prepare(data, out, memory=memory, threads=threads, **how)
     print(f"{data}: {prepared.summary}")

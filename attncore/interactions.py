@@ -34,6 +34,7 @@ from attncore.readers import (
     read_known,
     read_table,
     require_one_era,
+    require_tie,
     roles_of,
     told_shares,
 )
@@ -375,6 +376,7 @@ def read_interactions(
     if time_unit not in TICKS:
         raise DataError(f"time_unit is '{time_unit}'; it is one of {', '.join(TICKS)}")
     roles = roles_of(frame, user, item, time, where)
+    require_tie(frame, tie, where)
     rows = len(frame)
     frame, dropped = present(frame, roles, where)
     if frame.empty:
@@ -445,8 +447,6 @@ def read_interactions(
 
 def _places(frame: pd.DataFrame, tie: str, name: str) -> np.ndarray:
     """Where a column that breaks ties puts each row; empty cells come last."""
-    if tie not in frame.columns:
-        raise DataError(f"{name}: no column '{tie}' to break ties by; name one")
     try:
         places, _ = pd.factorize(frame[tie], sort=True)
     except TypeError:

@@ -623,6 +623,14 @@ def roles_of(
     return roles
 
 
+def require_tie(frame: pd.DataFrame, tie: str | None, where: Source) -> None:
+    """Raise DataError where the column that breaks ties is absent."""
+    if tie is not None and tie not in frame.columns:
+        raise DataError(
+            f"{where.name}: no column '{tie}' to break ties by; {columns_of(frame)}"
+        )
+
+
 def _headless(frame: pd.DataFrame, where: Source) -> str:
     """What to do where the header of a file of text seems to be an event, else ""."""
     names = [str(name) for name in frame.columns]
