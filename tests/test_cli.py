@@ -493,8 +493,8 @@ def test_the_lists_of_all_users_are_written(trained, tmp_path, capsys, ending):
         (["train", "LOG", "--out", "x", "--width", "8", "--heads", "3"], "heads=3"),
         (["train", "LOG", "--out", "x", "--kinds", "a"], "must be COLUMN=KIND"),
         (
-            ["prepare", "LOG", "--out", "x", "--min-count", "2"],
-            "--min-count: a prepared",
+            ["prepare", "LOG", "--out", "x", "--user-table", "LOG"],
+            "--user-table: a prepared",
         ),
     ],
 )

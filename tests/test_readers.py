@@ -4,6 +4,7 @@ and every row is accounted for."""
 import csv
 import datetime
 import decimal
+import gc
 import gzip
 import io
 import json
@@ -23,7 +24,7 @@ from logs import fault, write
 
 from attncore.errors import DataError
 from attncore.interactions import Interactions, read_interactions
-from attncore.readers import EARLY
+from attncore.readers import EARLY, read_table
 from attncore.splits import leave_one_out, split_by_time
 
 WIDE = 2**63 - 1
@@ -823,3 +824,28 @@ def test_a_damaged_file_is_refused_in_one_line_or_every_row_of_it_is_accounted_f
     )
     assert not ours - whole  # no event that the file does not hold
     assert (whole - ours).total() == log.summary.dropped.get("duplicates", 0)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_reading_does_not_look_for_circles_in_the_cells_again_and_again(
+    tmp_path, ending
+):
+    rows = 30_000
+    line = (
+        '{{"user": {0}, "item": {0}, "time": {0}}}' if ending == "jsonl" else "{0},7,5"
+    )
+    lines = ["user,item,time"] * (ending == "csv") + [
+        line.format(n) for n in range(rows)
+    ]
+    path = write(tmp_path, "\n".join(lines), f"log.{ending}")
+    looks: list[str] = []
+    gc.callbacks.append(lambda phase, _: looks.append(phase))
+    try:
+        read_table(path, ())
+    finally:
+        gc.callbacks.pop()
+    assert looks.count("start") < 20  # one for every 700 rows before
+    assert gc.isenabled()
+    with pytest.raises(DataError):
+        read_table(write(tmp_path, 'a\n"', "log.csv"), ())
+    assert gc.isenabled()
