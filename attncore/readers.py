@@ -53,6 +53,7 @@ ENDINGS = ".csv, .tsv or .jsonl (each also .gz), or .parquet"
 SIGNS = ("::", "\t", ";", "|", ",", " ")  # what separates the cells of other files
 ROWS = 1 << 16  # of a chunk
 NO_TEXT = "is no file of text; leave separator, header and quoted out"
+UNQUOTED = "pass quoted=False (--no-quotes) where they are letters"
 UNIT = "\x1f"  # stands for a separator of several characters
 
 
@@ -998,11 +999,17 @@ def _chunks(
         read, ended = read + len(chunk), len(chunk) < rows
         if reader.line_num > read + breaks:
             breaks = reader.line_num - read
-            broken += [
-                number
-                for number, cells in enumerate(chunk, first)
-                if any("\n" in cell or "\r" in cell for cell in cells)
-            ]
+            for number, cells in enumerate(chunk, first):
+                if not any("\n" in cell or "\r" in cell for cell in cells):
+                    continue
+                broken.append(number)
+                if lines := _rows_in(cells, reader.dialect.delimiter, len(names)):
+                    mend = f"swallows {lines} lines that are rows themselves; close it"
+                    fault = DataError(
+                        f'{where.row(number)}: a quote " {mend}, or {UNQUOTED}'
+                    )
+                    chunk, ended = chunk[: number - first], True
+                    break
         if ended and broken:
             holds = "row holds" if len(broken) == 1 else "rows hold"
             where.notes.append(
@@ -1050,9 +1057,21 @@ def _csv_fault(error: csv.Error, layout: Layout) -> str:
         fault = 'a quote " is opened and never closed; close it'
     elif "expected after" in str(error):
         fault = "text after a closing quote; double the quotes inside a cell"
-    if layout.quoted:
-        fault += ", or pass quoted=False (--no-quotes) where they are letters"
-    return fault
+    return f"{fault}, or {UNQUOTED}" if layout.quoted else fault
+
+
+def _rows_in(cells: list[str], separator: str, width: int) -> int:
+    """Of how many lines a row with line breaks is, if each is a row by itself; else 0.
+
+    Each has as many cells as the header, and in some column each has a number or date.
+    """
+    lines = [
+        line.split(separator) for line in re.split(r"\r\n|\r|\n", separator.join(cells))
+    ]
+    are_whole = all(len(line) == width for line in lines)
+    columns = zip(*lines, strict=True) if are_whole else ()
+    is_one = any(all(map(_is_value, column)) for column in columns)
+    return len(lines) if is_one else 0
 
 
 def _separated(names: list[str]) -> str:
