@@ -413,7 +413,13 @@ class RunFolder:
         path = self.mine / "checkpoints" / f"step-{step:09d}.pt"
         path.parent.mkdir(exist_ok=True)
         with replacing(path) as fresh:
-            torch.save(dict(state) | {"origin": self.origin}, fresh)
+            try:
+                torch.save(dict(state) | {"origin": self.origin}, fresh)
+            except RuntimeError as error:  # how PyTorch says that the disk is full
+                raise OSError(
+                    f"{path}: cannot be written ({one_line(error)[:120]}); the older"
+                    " checkpoints are unchanged"
+                ) from None
         for old in self._checkpoints()[:-KEPT]:
             old.unlink()
 

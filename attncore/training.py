@@ -289,7 +289,8 @@ class Trainer:
                     break
         self.model.load_state_dict(self.best)
         self.model.eval()
-        self.folder.save(self.model, finished=True)
+        with self.group.agreed():  # a full disk stops all of them
+            self.folder.save(self.model, finished=True)
         if self.only is None:
             self.run.valid = evaluate(self.model, self.split.valid, group=self.group)
         self.run.seconds = time.perf_counter() - started
@@ -338,7 +339,9 @@ class Trainer:
             if epoch_ends:
                 self._end_epoch()
             if keeps and self.only is None:
-                self.folder.keep(self.step, self.state())
+                state = self.state()
+                with self.group.agreed():
+                    self.folder.keep(self.step, state)
             self.began = time.perf_counter()
         if stops:
             raise KeyboardInterrupt(
@@ -405,8 +408,11 @@ class Trainer:
                     for name, tensor in self.model.state_dict().items()
                 }
                 if self.only is None:
-                    self.folder.save(self.model, only_weights=len(self.run.epochs) > 1)
-        self.folder.write_log(self.run.epochs)
+                    is_first = len(self.run.epochs) == 1
+                    with self.group.agreed():
+                        self.folder.save(self.model, only_weights=not is_first)
+        with self.group.agreed():
+            self.folder.write_log(self.run.epochs)
         if self.on_epoch is not None and self.group.is_rank_0:
             self.on_epoch(dict(entry))
         self.total.zero_()
