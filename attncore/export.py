@@ -40,7 +40,7 @@ from attncore.batches import Batch
 from attncore.config import RankerConfig
 from attncore.counts import DECAY, RARE, Neighbours, as_logits
 from attncore.encoders import LSTMAttention
-from attncore.errors import DataError
+from attncore.errors import DataError, expect_path
 from attncore.files import alone, read_whole, replacing
 from attncore.layers import evaluating
 from attncore.ranking.baselines import SlateBaseline
@@ -79,6 +79,7 @@ def to_onnx(folder: str | Path, file: str | Path | None = None) -> Path:
         OSError: the file cannot be written, or the disk is full; what was there is
             unchanged.
     """
+    expect_path(folder, "to_onnx", "the path of a run folder")
     folder = Path(folder)
     file = folder / FILE if file is None else Path(file)
     model, weights = read_whole(folder, lambda *run: (read_model(*run), _weights(*run)))
@@ -137,6 +138,7 @@ class OnnxRecommender(Recommender):
     def __init__(
         self, folder: str | Path, file: str | Path | None = None, threads: int = 0
     ) -> None:
+        expect_path(folder, "OnnxRecommender", "the path of a run folder")
         folder = Path(folder)
         file = folder / FILE if file is None else Path(file)
         parts: Any

@@ -32,13 +32,13 @@ from attncore.embedding import (
     feature_table,
 )
 from attncore.encoders import SelfAttention, Transition, encoder_of
-from attncore.errors import DataError
+from attncore.errors import DataError, expect
 from attncore.features import PROFILE, FeatureSet, encode_columns, label
 from attncore.files import save_model, take_weights
 from attncore.layers import evaluating, seeded
 from attncore.output import Criterion, Output, catalogue_scores, lean_cross_entropy
 from attncore.sequences import Histories
-from attncore.splits import Split
+from attncore.splits import Split, require_split
 
 DRAWS = 8  # positions of a history that target attention trains on at a time
 
@@ -75,6 +75,8 @@ class Recommender(nn.Module):
         features: FeatureSet | None = None,
     ) -> None:
         super().__init__()
+        expect(config, RecommenderConfig, "Recommender", "a RecommenderConfig first")
+        require_split(split, "Recommender")
         if split.slates is not None:
             raise DataError(f"{split.name}: has slates, which are ranked; use Ranker")
         self.config, self.split = config, split
