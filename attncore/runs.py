@@ -59,7 +59,7 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Loaded:
     """
     expect_path(folder, "load", "the path of a run folder")
     found = read_whole(Path(folder), read_model)
-    return found.to(device).eval() if isinstance(found, torch.nn.Module) else found
+    return found.to(device) if isinstance(found, torch.nn.Module) else found
 
 
 def read_model(folder: Path, config: Mapping[str, Any]) -> Loaded:
@@ -88,7 +88,7 @@ def read_model(folder: Path, config: Mapping[str, Any]) -> Loaded:
             f"{folder / 'weights.safetensors'}: does not fit config.json"
             f" ({one_line(error)[:200]}); train again"
         ) from None
-    return model
+    return model.eval()
 
 
 def described(

@@ -27,6 +27,7 @@ from attncore.distributed import Group, choose_precision, processes, tensor_floa
 from attncore.errors import expect
 from attncore.evaluation import Report, evaluate
 from attncore.files import RunFolder, origin_of
+from attncore.layers import evaluating
 from attncore.optim import LossOf, MovingAverage, adamw, backward, learning_rate, update
 from attncore.output import Criterion
 from attncore.splits import Split, require_split
@@ -390,7 +391,6 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         """Validate, keep the weights if they are the best, and write the epoch down."""
-        self.model.eval()
         entry = {
             "epoch": self.step // self.steps_an_epoch,
             "loss": self.total.item() / self.positions,
@@ -417,7 +417,6 @@ class Trainer:
             self.on_epoch(dict(entry))
         self.total.zero_()
         self.positions, self.seconds = 0, 0.0
-        self.model.train()
 
     def _validated(self) -> dict[str, float]:
         """The validation metrics of the present weights.
@@ -426,7 +425,8 @@ class Trainer:
             FloatingPointError: their scores are no numbers.
         """
         try:
-            report = evaluate(self.model, self.questions, bootstrap=0, group=self.group)
+            model = evaluating(self.model)
+            report = evaluate(model, self.questions, bootstrap=0, group=self.group)
         except ValueError as error:
             if "NaN" not in str(error):
                 raise
