@@ -96,7 +96,7 @@ def two_faces(**told: str) -> None:
         + _text(300, 230, "jazz?", "", "start", 11)
         + f'<path d="M 232 216 C 196 180 196 80 232 52" fill="none" stroke="{WEIGHT}"'
         ' stroke-dasharray="4 3" stroke-width="1.5"/>'
-        + _text(234, 262, "compared: 3 · 1 + 0 · 0 = 3", "", "start", 11),
+        + _text(352, 262, "compared: 3 · 1 + 0 · 0 = 3", "", "end", 11),
         (360, 272),
         11,
         **told,
