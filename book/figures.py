@@ -186,8 +186,18 @@ def _references(
 
 
 def _legend(ax: Axes, where: str | None, **how: Any) -> None:
-    """A legend, if anything has a name."""
-    if where and ax.get_legend_handles_labels()[1]:
+    """A legend, if anything has a name; "below" stands under the figure."""
+    handles, names = ax.get_legend_handles_labels()
+    if not (where and names):
+        return
+    if where == "below":
+        across = (
+            3 if max(map(len, names)) < 20 else 2 if max(map(len, names)) < 30 else 1
+        )
+        ax.get_figure(root=True).legend(
+            handles, names, loc="outside lower center", ncols=across, frameon=False
+        )
+    else:
         ax.legend(loc=where, **how)
 
 
@@ -221,7 +231,7 @@ def lines(
         points: numbers drawn as dots at `x`, by name.
         step: draw steps instead of slopes.
         ticks: mark exactly the positions of `x`.
-        legend: where; None for no legend.
+        legend: where; "below" the figure; None for no legend.
         size: inches.
         ax: where to draw; None makes a figure.
         **axes: for `Axes.set`.
@@ -392,15 +402,7 @@ def grouped_bars(
                 ax.axvline(0, color=INK, linewidth=1)
         _references(ax, level, None)
         ax.set(**axes)
-        if legend == "below":
-            how = {
-                "bbox_to_anchor": (0.4, -0.14),
-                "ncols": len(groups),
-                "frameon": False,
-            }
-            _legend(ax, "upper center", **how)
-        else:
-            _legend(ax, legend)
+        _legend(ax, legend)
 
 
 @_figure
@@ -430,8 +432,7 @@ def stacked_bars(
             start += _array(lengths)
         ax.invert_yaxis()
         ax.set(**axes)
-        anchor = {"bbox_to_anchor": (0.4, -0.16), "ncols": 3, "frameon": False}
-        _legend(ax, "upper center", **anchor)
+        _legend(ax, "below")
 
 
 @_figure
@@ -714,21 +715,25 @@ def attention_shapes(queries: int, events: int, width: int) -> None:
         ("value\nK × E", events, width, VALUE, "@"),
         ("attended\nL × E", queries, width, COLOURS["purple"], "="),
     ]
-    with _page(None, 9, 3) as ax:
-        x = 0.0
-        for name, rows, across, colour, sign in tables:
-            gap = 2.2 if sign == "→" else 1.6
-            x += gap
-            ax.text(x - gap / 2, 0, sign, ha="center", va="center", fontsize=16)
-            if sign == "→":
-                ax.text(x - gap / 2, 0.5, "softmax", ha="center")
-            for r, c in np.ndindex(rows, across):
-                corner = (x + c, rows / 2 - r - 1)
-                look = {"facecolor": colour, "edgecolor": PAPER, "linewidth": 1.5}
-                ax.add_patch(plt.Rectangle(corner, 1, 1, **look))
-            ax.text(x + across / 2, -2.3, name, ha="center", va="top")
-            x += across
-        ax.set(xlim=(0.5, x + 0.5), ylim=(-3.6, 2.4), aspect="equal")
+    with _page(None, 4.95, 4.6) as ax:
+        tall = max(queries, events, width) + 2.6  # of a row of tables
+        for y, row in ((tall, tables[:3]), (0.0, tables[3:])):
+            x = 0.0
+            for name, rows, across, colour, sign in row:
+                gap = 2.6 if sign == "→" else 1.6
+                x += gap
+                ax.text(x - gap / 2, y, sign, ha="center", va="center", fontsize=16)
+                if sign == "→":
+                    ax.text(x - gap / 2, y + 0.6, "softmax", ha="center")
+                for r, c in np.ndindex(rows, across):
+                    corner = (x + c, y + rows / 2 - r - 1)
+                    look = {"facecolor": colour, "edgecolor": PAPER, "linewidth": 1.5}
+                    ax.add_patch(plt.Rectangle(corner, 1, 1, **look))
+                low = y - max(one[1] for one in row) / 2 - 0.2
+                ax.text(x + across / 2, low, name, ha="center", va="top")
+                x += across
+        widest = 6.5 + max(2 * events + width, width + events + width)
+        ax.set(xlim=(0.2, widest), ylim=(-0.5 * tall - 0.6, 1.5 * tall), aspect="equal")
         ax.axis("off")
 
 
@@ -787,29 +792,28 @@ def storage(
 def block() -> None:
     """Draw a block of self-attention: two things are added to the stream of vectors."""
     parts = (
-        (1.2, ("norm", "attention\nto the past", "dropout")),
-        (6.4, ("norm", "network on\neach event", "dropout")),
+        (4.6, ("norm", "attention\nto the past", "dropout")),
+        (2.2, ("norm", "network on\neach event", "dropout")),
     )
-    down = {"arrowstyle": "-|>", "color": WEIGHT, "lw": 1.5}
-    down["connectionstyle"] = "angle,angleA=0,angleB=90"
+    back = {"arrowstyle": "-|>", "color": WEIGHT, "lw": 1.5}
+    back["connectionstyle"] = "angle,angleA=-90,angleB=0"
     box = {"facecolor": PAPER, "edgecolor": WEIGHT}
-    with _page(None, 9, 2.7) as ax:
+    with _page(None, 4.95, 4) as ax:
         stream = {"arrowstyle": "-|>", "lw": 4, "color": QUERY}
-        ax.annotate("", (11.9, 1), (0, 1), arrowprops=stream)
-        ax.text(0.1, 0.45, "the stream x", color=QUERY)
-        for start, names in parts:
-            corner = [start, start, start + 0.5]
-            ax.plot(corner, [1, 2.2, 2.2], color=WEIGHT, linestyle="-", lw=1.5)
+        ax.annotate("", (0.4, -0.2), (0.4, 5.4), arrowprops=stream)
+        ax.text(0.6, 5.1, "the stream x", color=QUERY)
+        for top, names in parts:
+            ax.plot([0.4, 0.95], [top, top], color=WEIGHT, linestyle="-", lw=1.5)
             for n, name in enumerate(names):
-                left = start + 0.5 + 1.3 * n
-                ax.add_patch(plt.Rectangle((left, 1.8), 1.15, 0.8, **box))
-                ax.text(left + 0.57, 2.2, name, ha="center", va="center")
-            end = start + 4.55
-            ax.annotate("", (end, 1.12), (start + 4.25, 2.2), arrowprops=down)
+                left = 0.95 + 1.45 * n
+                ax.add_patch(plt.Rectangle((left, top - 0.4), 1.3, 0.8, **box))
+                ax.text(left + 0.65, top, name, ha="center", va="center")
+            end = top - 1.4
+            ax.annotate("", (0.56, end), (4.5, top - 0.4), arrowprops=back)
             ring = {"facecolor": PAPER, "edgecolor": QUERY, "lw": 2, "zorder": 3}
-            ax.add_patch(plt.Circle((end, 1), 0.16, **ring))
-            ax.text(end, 0.99, "+", ha="center", va="center", fontsize=12, zorder=4)
-        ax.set(xlim=(-0.1, 12.1), ylim=(0.2, 2.9), aspect="equal")
+            ax.add_patch(plt.Circle((0.4, end), 0.16, **ring))
+            ax.text(0.4, end - 0.01, "+", ha="center", va="center", zorder=4)
+        ax.set(xlim=(0.1, 5.3), ylim=(-0.3, 5.5), aspect="equal")
         ax.axis("off")
 
 

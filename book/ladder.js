@@ -30,8 +30,7 @@
       const pair = pairs[state.shown][state.base];
       if (!pair) return [begin, `${signed(one.value - other.value)}, interval not known`];
       const [value, low, high] = pair;
-      const seeds = Math.max(one.seeds.length, other.seeds.length);
-      const tends = seeds < 3 ? "tends to be " : "";
+      const tends = one.sure && other.sure ? "" : "tends to be ";
       const verdict = low > 0 ? `${tends}above` : high < 0 ? `${tends}below` : "not to be told apart";
       return [begin, `${signed(value)} [${signed(low)}, ${signed(high)}], ${verdict}`];
     }

@@ -25,11 +25,13 @@ class Stand:
         name: what the page calls it.
         seeds: the figure of each seed.
         interval: 95 %, low and high; None where it is not known.
+        counted: nothing is drawn, so that one run says as much as many seeds.
     """
 
     name: str
     seeds: Sequence[float]
     interval: tuple[float, float] | None = None
+    counted: bool = False
 
     @property
     def value(self) -> float:
@@ -85,6 +87,7 @@ def ladder(
             if one.interval is None
             else np.round(one.interval, 4).tolist(),
             "lit": one.name in lit,
+            "sure": one.counted or len(one.seeds) >= 3,
         }
         for one in order
     ]
@@ -136,11 +139,17 @@ def _words(
     if pair is None:
         return [begin, f"{first['value'] - second['value']:+.4f}, interval not known"]
     value, low, high = pair
-    seeds = max(len(first["seeds"]), len(second["seeds"]))
     verdict = "above" if low > 0 else "below" if high < 0 else "not to be told apart"
-    if verdict != "not to be told apart" and seeds < 3:
+    sure = first["sure"] and second["sure"]
+    if verdict != "not to be told apart" and not sure:
         verdict = f"tends to be {verdict}"
     return [begin, f"{value:+.4f} [{low:+.4f}, {high:+.4f}], {verdict}"]
+
+
+def _squeezed(name: str) -> str:
+    """What keeps a long name on the picture."""
+    fits = len(name) <= 19
+    return "" if fits else f' textLength="{LEFT - 14}" lengthAdjust="spacingAndGlyphs"'
 
 
 def _picture(
@@ -182,7 +191,8 @@ def _picture(
         inside = f'<rect class="l-band" x="0" y="{y}" width="360" height="{ROW - 2}"/>'
         inside += (
             f'<text class="w-row" x="{LEFT - 10}" y="{middle + 4.5:g}"'
-            f' text-anchor="end">{escape(cut(row["name"], 23))}</text>'
+            f' text-anchor="end"{_squeezed(row["name"])}>'
+            f"{escape(cut(row['name'], 27))}</text>"
         )
         if row["interval"]:
             left, right = map(x, row["interval"])

@@ -242,7 +242,8 @@ def ladder(
         found = rung(data, recipe, metric, split, folder, how)
         runs = load(data, recipe, folder, how)
         seeds = [run[split]["metrics"][metric] for run in runs]
-        stands.append(drawn.Stand(label, seeds, (found.low, found.high)))
+        counted = runs[0]["kind"] == "baseline"
+        stands.append(drawn.Stand(label, seeds, (found.low, found.high), counted))
         users[label] = _per_user(runs, metric, split, folder)
     two = list(combinations(users, 2))
     # One draw of users serves all pairs: the intervals are those of `step`.
@@ -268,6 +269,7 @@ def ladder_of(
     intervals: Mapping[str, tuple[float, float]] | None = None,
     *,
     lit: Sequence[str] = (),
+    counted: Sequence[str] = (),
     metric: str = "ndcg@10",
     where: str = "",
     caption: str = "",
@@ -281,6 +283,7 @@ def ladder_of(
             arrays of the same questions are compared one by one; of mere figures only
             the difference can be said.
         intervals: 95 % intervals by name, for figures.
+        counted: names of those that only count, and need no seeds to be sure.
         lit, metric, where, caption, name: as in `ladder`; `lit` has names.
     """
     reports = {
@@ -305,7 +308,7 @@ def ladder_of(
             interval = tuple(np.mean(ends, axis=0).tolist())
         else:
             seeds, interval = list(found), (intervals or {}).get(one)
-        stands.append(drawn.Stand(one, seeds, interval))
+        stands.append(drawn.Stand(one, seeds, interval, one in counted))
     pairs = {}
     for one, other in combinations(reports, 2):
         between = compare(reports[one], reports[other], metric)

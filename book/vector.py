@@ -8,7 +8,9 @@ their own. Nothing is random: the same figure gives the same bytes.
 
 import hashlib
 import io
+import math
 import re
+import textwrap
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from html import escape
@@ -17,12 +19,14 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation
 
 SMALLEST = 11  # px of a letter on a phone
 LARGEST = 1.36  # times its drawn size, where there is room
 # A weight is a grey cell, the darker the larger; the number on it can still be read.
 FAINT, FULL = 0.04, 0.54
 NUMBERED = 80  # cells, up to which each has its number
+RAISED = "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"
 GREY = "#767676"  # of cells and lines; as dark on white as light on black
 # What no page has set is as on a light page.
 VARIABLES = {
@@ -119,6 +123,10 @@ def exported(figure: Figure, alt: str) -> str:
         _cells(ax)
     for ax in figure.axes:
         ax.patch.set_visible(False)
+        for axis in (ax.xaxis, ax.yaxis):
+            if isinstance(axis.get_major_formatter(), LogFormatterSciNotation):
+                axis.set_major_formatter(FuncFormatter(_power))
+    _wrap_labels(figure)
     how = {"svg.fonttype": "none", "svg.hashsalt": "attncore"}
     file = io.StringIO()
     with mpl.rc_context(how):
@@ -173,6 +181,30 @@ def _cells(ax: Any) -> None:
             ax.get_figure(root=True).legend(
                 keys, names, title="weight", loc="outside right center", frameon=False
             )
+
+
+def _power(value: float, place: int | None = None) -> str:
+    """A tick of a logarithmic scale, without small raised letters of another size."""
+    if 1e-3 <= value < 1e6:
+        return f"{value:,.12g}"
+    power = math.log10(value)
+    if abs(power - round(power)) > 1e-6:
+        return ""
+    return "10" + str(round(power)).translate(str.maketrans("-0123456789", RAISED))
+
+
+def _wrap_labels(figure: Figure) -> None:
+    """Put what an axis shows on two lines where it is longer than the figure."""
+    figure.canvas.draw()
+    whole = figure.bbox
+    for ax in figure.axes:
+        for label in (ax.xaxis.label, ax.yaxis.label):
+            text, box = label.get_text(), label.get_window_extent()
+            out = box.x0 < 0 or box.x1 > whole.x1 or box.y0 < 0 or box.y1 > whole.y1
+            if out and "\n" not in text and " " in text:
+                label.set_text(
+                    textwrap.fill(text, max(12, math.ceil(len(text) / 2) + 4))
+                )
 
 
 def _inked(node: ET.Element, sizes: list[float]) -> None:

@@ -213,6 +213,9 @@ def test_a_ladder_of_reports_compares_user_by_user(show):
     assert told(page, "said")[0] == "high against low:"
     assert told(page, "said")[1].startswith("+0.4000 [+0.3")
     assert told(page, "said")[1].endswith("tends to be above")
+    sure = {"low": low, "high": [high] * 3}
+    page = show(rungs.ladder_of(sure, lit=("low", "high"), counted=("low",)))
+    assert told(page, "said")[1].endswith("], above")
     page = show(stands())
     assert told(page, "said") == [
         "attention against chain:",
