@@ -34,7 +34,7 @@ LADDERS = {
         "self": "self-attention",
         "markov-chain": "Markov chain",
         "markov-chain-normalized": "normalized chain",
-        "small": "self-attention, small",
+        "small": "recipe small",
     },
     "complete-journey": {
         "popular-this-week": "popular this week",
