@@ -11,7 +11,8 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from json import dumps
 from pathlib import Path
@@ -51,6 +52,8 @@ File = Annotated[str, Parameter(metavar="FILE")]
 Folder = Annotated[str, Parameter(metavar="FOLDER")]
 Run = Annotated[str, Parameter(metavar="RUN")]
 SplitName = Literal["leave-one-out", "time"]
+AnySplit = Literal["leave-one-out", "time", "session"]
+SPLITS = get_args(AnySplit)
 Number = Annotated[int, Parameter(metavar="N")]
 Ids = Annotated[list[str], Parameter(metavar="ID ...")]
 Column = Annotated[str, Parameter(metavar="COLUMN")]
@@ -113,9 +116,21 @@ class Reading:
             "separator": self.separator,
             "header": not self.no_header,
             "quoted": not self.no_quotes,
+            "tie": self.tie,
             "repeats": self.repeats,
+            "min_count": self.min_count,
         }
         return self.columns() | given
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Reading:
+        """What `options` says of a file, turned round: as `prepare` keeps it."""
+        names = {"user": "user_column", "item": "item_column", "time": "time_column"}
+        known = {names.get(key, key): value for key, value in options.items()}
+        known = {"header": True, "quoted": True} | known
+        told = {"no_header": not known["header"], "no_quotes": not known["quoted"]}
+        given = {one.name: known[one.name] for one in fields(cls) if one.name in known}
+        return cls(**(given | told))
 
     def columns(self) -> dict[str, str]:
         """The columns' names."""
@@ -128,15 +143,12 @@ class Reading:
         if data in names:
             self.refuse(data, but=("min_count",))
             log = ac.datasets.load(data)
-        elif Path(data).exists():
-            more: dict[str, Any] = {"users": self.user_table, "tie": self.tie}
-            log = ac.read_interactions(data, **more, **self.options())
-        else:
-            raise DataError(
-                f"{data}: no such file or data set; the data sets are"
-                f" {', '.join(names)}"
-            )
-        return log.k_core(self.min_count) if self.min_count > 1 else log
+            return log.k_core(self.min_count) if self.min_count > 1 else log
+        if Path(data).exists():
+            return ac.read_interactions(data, users=self.user_table, **self.options())
+        raise DataError(
+            f"{data}: no such file or data set; the data sets are {', '.join(names)}"
+        )
 
     def refuse(self, data: str, but: Sequence[str] = ()) -> None:
         """Raise DataError for an option that means nothing for `data`."""
@@ -146,6 +158,7 @@ class Reading:
                 raise DataError(f"--{option}: means nothing for {data}; leave it out")
 
 
+READ = tuple(one.name for one in fields(Reading))
 READING, TRAINING, MODEL = Reading(), ac.TrainingConfig(), ac.RecommenderConfig()
 ReadingOptions = Annotated[
     Reading, Parameter(name="*", group=Group.create_ordered("Reading the log"))
@@ -168,8 +181,7 @@ def default_recipe(words: dict[str, str]) -> str | None:
     data, attention = words.get("DATA", ""), words.get("--attention", "self")
     if data == "complete-journey":
         return data
-    is_prepared = (Path(data) / "prepared.json").is_file()
-    if attention != "self" or is_prepared or "--go-on" in words:
+    if attention != "self" or is_prepared(data) or "--go-on" in words:
         return None
     return "small"
 
@@ -182,6 +194,8 @@ def take_recipe(app: App, commands: tuple[str, ...], arguments: Any) -> None:
         for name, argument in by_name.items()
         if argument.tokens
     }
+    if commands == ("train",) and "--go-on" in words:
+        read_alike(words, by_name)
     name = words.get("--recipe", default_recipe(words))
     wanted: dict[str, Any] = {"epochs": 4} if commands == ("bench",) else {}
     if commands == ("train",) and name in RECIPES:
@@ -196,6 +210,31 @@ def take_recipe(app: App, commands: tuple[str, ...], arguments: Any) -> None:
         argument = by_name["--" + key.replace("_", "-")]
         if not argument.tokens:
             argument.append(Token(implicit_value=value, source=f"recipe {name}"))
+
+
+def read_alike(words: dict[str, str], by_name: dict[str, Any]) -> None:
+    """Let a grown log be read and divided as the log of the run was that goes on."""
+    about = read_config(words["--go-on"]).get("data", {})
+    if is_prepared(words.get("DATA", "")) or words.get("DATA") == about.get("name"):
+        return
+    wanted = dict(about.get("reading", {}))
+    if about.get("split") in SPLITS and not {"--valid", "--test"} & set(words):
+        wanted |= {"split": about["split"], "session": about.get("session")}
+    for key, value in wanted.items():
+        argument = by_name.get("--" + key.replace("_", "-"))
+        is_default = key in READ and value == getattr(READING, key)
+        if argument is None or argument.tokens or value is None or is_default:
+            continue
+        if isinstance(value, list | tuple):
+            for place, one in enumerate(value):
+                argument.append(Token(keyword="--" + key, value=one, index=place))
+        else:
+            argument.append(Token(implicit_value=value, source=words["--go-on"]))
+
+
+def is_prepared(data: str) -> bool:
+    """Whether a path is a folder that `prepare` wrote."""
+    return (Path(data) / "prepared.json").is_file()
 
 
 def histories_of(kind: Any, tokens: Sequence[Token]) -> list[list[str]]:
@@ -227,7 +266,7 @@ def train(
     *,
     out: Run,
     recipe: Annotated[str | None, Parameter(choices=tuple(RECIPES))] = None,
-    split: Literal["leave-one-out", "time", "session"] | None = None,
+    split: AnySplit | None = None,
     session: Column | None = None,
     valid: File | None = None,
     test: File | None = None,
@@ -262,17 +301,17 @@ def train(
     with processes(training.device) as group:
         about: dict[str, Any] = {"recipe": recipe}
         with group.agreed():
-            if (Path(data) / "prepared.json").is_file():
+            if is_prepared(data):
                 reading.refuse(f"{data}, which is prepared")
                 prepared = Prepared.open(data)
                 parts: ac.Split = prepared.split(group.rank, group.size)
-                summary, columns = prepared.summary, {}
+                summary = prepared.summary
+                reading = Reading.of(prepared.about.get("reading", {}))
             else:
                 with group.rank_0_first():
                     log = reading.log(data)
                     others = [reading.log(file) for file in (valid, test) if file]
                 parts, summary = divided(log, others, split, session), log.summary
-                columns = {"columns": reading.columns(), "reading": asdict(reading)}
             if group.is_rank_0:
                 ready(Path(out), clear=False)
             if group.is_rank_0 and summary.read:
@@ -280,8 +319,10 @@ def train(
             about["data"] = {
                 "name": data,
                 "checksum": parts.checksum,
-                **columns,
+                "columns": reading.columns(),
+                "reading": asdict(reading),
                 "split": parts.valid.protocol["split"],
+                "session": session,
             }
             if go_on is None:
                 model = new_model(recommender, parts, training.seed)
@@ -480,7 +521,7 @@ def evaluate(
             about = read_config(run)
             questions, changes = getattr(model.split, split), None
             part: str = split
-            if data is not None and (Path(data) / "prepared.json").is_file():
+            if data is not None and is_prepared(data):
                 prepared = Prepared.open(data)
                 if not np.array_equal(prepared.items.ids, model.split.items.ids):
                     raise DataError(
@@ -519,7 +560,7 @@ def evaluate(
     }
     if changes is not None:
         result["changes"] = asdict(changes)
-    print(dumps(result))
+    print_json(result)
 
 
 def not_asked(split: ac.Split, questions: Any) -> str:
@@ -530,11 +571,17 @@ def not_asked(split: ac.Split, questions: Any) -> str:
     fresh = questions.protocol.get("users_without_history", 0)
     why = {
         "leave-one-out": "the others have fewer than 3 events",
-        "time": f"{fresh:,} have nothing before the cut, the others nothing after it",
+        "time": f"{fresh:,} ha{'s' if fresh == 1 else 've'} nothing before the cut, the"
+        " others nothing after it",
         "newer events": f"and {(questions.users < 0).sum():,} new ones",
     }
     said = f"asked {known:,} of {users:,} users"
     return f"{said}; {why[how]}" if how in why and known < users else said
+
+
+def print_json(result: Any) -> None:
+    """One line of JSON on stdout; ids stand in it as they are."""
+    print(dumps(result, ensure_ascii=False))
 
 
 def name_of(model: Any) -> str:
@@ -612,12 +659,13 @@ def recommend(
         asked = [f"user {one}" for one in user]
         found = model.recommend(users=checked(split.users, user), **options)
     else:
-        asked = [f"after {' '.join(one)}" for one in history or []]
-        histories = [checked(split.items, one) for one in history or []]
+        given = history or [[]]  # an empty one is somebody new
+        asked = [f"after {' | '.join(one) or 'nothing'}" for one in given]
+        histories = [checked(split.items, one) for one in given]
         found = model.recommend(histories=histories, **options)
     if json:
         objects = [{"items": picks.items, "scores": picks.scores} for picks in found]
-        print(dumps(objects[0] if len(objects) == 1 else objects))
+        print_json(objects[0] if len(objects) == 1 else objects)
         return
     for name, picks in zip(asked, found, strict=True):
         print(f"{name}:")
@@ -640,6 +688,7 @@ def write_lists(model: Any, path: Path, options: dict[str, Any]) -> int:
     kinds = {".parquet": "to_parquet", ".csv": "to_csv", ".jsonl": "to_json"}
     if path.suffix not in kinds:
         raise DataError(f"{path}: its name must end in {', '.join(kinds)}")
+    ready(path.parent, clear=False)  # not after hours of work
     parts: list[pd.DataFrame] = []
     ids = model.split.users.ids
     for start in range(0, len(ids), USERS_AT_ONCE):
@@ -687,10 +736,8 @@ def prepare(
         memory: what the preparing may take, beside a few hundred MB.
         threads: cores that it may use; all by default.
     """
-    for option in "user_table", "tie", "min_count":
-        if getattr(reading, option) != getattr(READING, option):
-            option = option.replace("_", "-")
-            raise DataError(f"--{option}: a prepared log has none; leave it out")
+    if reading.user_table is not None:
+        raise DataError("--user-table: a prepared log has none; leave it out")
     how: dict[str, Any] = reading.options() | {"split": split, "shards": shards}
     prepared = ac.prepare(data, out, memory=memory, threads=threads, **how)
     print(f"{data}: {prepared.summary}")
@@ -730,7 +777,7 @@ def bench(
         json: print one JSON object.
     """
     found = measure(reading.log(data), recommender, training)
-    print(dumps(asdict(found)) if json else found)
+    print_json(asdict(found)) if json else print(found)
 
 
 @app.command
@@ -752,6 +799,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run one command."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     words = list(sys.argv[1:] if argv is None else argv)
+    with said_once(), any_text():
+        run(words)
+
+
+def run(words: list[str]) -> None:
+    """What `main` does, of a list of words."""
     try:
         if not words:
             raise DataError("a command is required: train, say; --help lists them")
@@ -765,6 +818,50 @@ def main(argv: Sequence[str] | None = None) -> None:
         fail(str(stopped) or "stopped", status=130)
     if {"--help", "-h", "--version"} & set(words):
         raise SystemExit(0)
+
+
+@contextmanager
+def said_once() -> Iterator[None]:
+    """Within the block, no remark that was logged already is logged again."""
+    fresh = {handler: Fresh() for handler in logging.getLogger().handlers}
+    for handler, one in fresh.items():
+        handler.addFilter(one)
+    try:
+        yield
+    finally:
+        for handler, one in fresh.items():
+            handler.removeFilter(one)
+
+
+class Fresh(logging.Filter):
+    """Lets through what was not said before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is new."""
+        before = len(self.said)
+        self.said.add(record.getMessage())
+        return len(self.said) > before
+
+
+@contextmanager
+def any_text() -> Iterator[None]:
+    """Within the block, what the terminal has no letter for is written as its number.
+
+    Else an id from another alphabet would end the command.
+    """
+    streams = [one for one in (sys.stdout, sys.stderr) if hasattr(one, "reconfigure")]
+    before = [one.errors for one in streams]
+    for one in streams:
+        one.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        for one, errors in zip(streams, before, strict=True):
+            one.reconfigure(errors=errors)
 
 
 def fail(message: str, status: int = 2) -> NoReturn:

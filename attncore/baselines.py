@@ -22,7 +22,7 @@ from attncore import serving
 from attncore.features import FeatureSet
 from attncore.files import save_baseline
 from attncore.sequences import Histories, spans
-from attncore.splits import Split
+from attncore.splits import Split, require_split
 
 Learned = Mapping[str, np.ndarray]  # arrays by name: a baseline's weights
 
@@ -120,6 +120,7 @@ class Popularity(Baseline):
 
     def __init__(self, split: Split, learned: Learned | None = None):
         """Count the training events of `split`."""
+        require_split(split, "Popularity")
         super().__init__(split, {}, learned or {})
         self._row = torch.from_numpy(self.item_counts.astype(np.float32))
 
@@ -148,6 +149,7 @@ class RecentPopularity(Baseline):
         self, split: Split, window: float = 0.1, learned: Learned | None = None
     ):
         """Count the newest training events of `split`."""
+        require_split(split, "RecentPopularity")
         if not 0 < window <= 1:
             what = "must be a share of the training events, above 0 and at most 1"
             raise ValueError(f"window={window} {what}")
@@ -206,6 +208,7 @@ class ProfilePopularity(Baseline):
         learned: Learned | None = None,
     ):
         """Group the users, and keep what they took in training."""
+        require_split(split, "ProfilePopularity")
         if not (0 < smoothing < math.inf and bands >= 1):
             finite = f"smoothing={smoothing} must be above 0 and finite"
             raise ValueError(f"{finite}, and bands={bands} at least 1")
@@ -306,6 +309,7 @@ class PersonalFrequency(_Personal):
 
     def __init__(self, split: Split, learned: Learned | None = None):
         """Count the training events of `split`."""
+        require_split(split, "PersonalFrequency")
         super().__init__(split, {}, learned or {})
 
     def _counts(self, histories: Histories) -> np.ndarray:
@@ -344,6 +348,7 @@ class MarkovChain(_Personal):
         learned: Learned | None = None,
     ):
         """Count the followers of each item in the training histories of `split`."""
+        require_split(split, "MarkovChain")
         if not 1 <= lags <= MAX_LAGS:
             raise ValueError(f"lags={lags} must be between 1 and {MAX_LAGS}")
         if learned is None:
@@ -424,6 +429,7 @@ class EASE(Baseline):
         self, split: Split, penalty: float = 500.0, learned: Learned | None = None
     ):
         """Solve for the weights of the training histories of `split`."""
+        require_split(split, "EASE")
         if not penalty > 0:
             raise ValueError(f"penalty={penalty} must be above 0")
         self.items = len(split.items)

@@ -186,7 +186,7 @@ class Windows:
 
     def parts(self, rows: np.ndarray) -> list[np.ndarray]:
         """Rows of one training step in parts that pad less."""
-        return parts_by(self.inputs[rows], rows, 4, self.device)
+        return parts_by(self.inputs[rows], rows, min(4, len(rows) // 4), self.device)
 
     def by_length(self, events: int) -> Iterator[np.ndarray]:
         """Groups of rows of like length, for inference.

@@ -42,6 +42,8 @@ class RecommenderConfig:
             "position" or by position and "time"; "none" leaves that out.
         gated: of "self": each branch of a block is multiplied by a gate that its input
             opens and closes.
+        recurrent: of "self": an LSTM reads the history too, beside attention, and what
+            it says is added to the state.
         score: of "target": its score, "dot" or "additive".
         normalize: of "target": its weights are a softmax; False leaves them raw (Deep
             Interest Network).
@@ -59,6 +61,10 @@ class RecommenderConfig:
             are sought that are like this one; what came next there adds to the scores
             when the model is asked. 0 seeks none. Not for "target".
         neighbour_weight: what they add, as a multiple of the log of an item's share.
+        memory_weight: the states of the training histories are kept, and what came next
+            at those nearest to the state that asks adds to the scores, this times the
+            log of its share. Training itself does not know of it. 0 keeps none. Not
+            for "target".
         combine: the output sees "attended" vectors alone, with the "pooled" context, or
             with the "whole" context.
         item_bias: learn one number per item, added to its score.
@@ -95,10 +101,12 @@ class RecommenderConfig:
     combine: Combine = "attended"
     item_bias: bool = True
     gated: bool = False
+    recurrent: bool = False
     transition: int = 0
     prior: int = 0
     neighbours: int = 0
     neighbour_weight: float = 0.5
+    memory_weight: float = 0.0
     temperature: float = 0.0
     item_features: tuple[str, ...] = ()
     user_features: tuple[str, ...] = ()
@@ -123,6 +131,7 @@ class RecommenderConfig:
         _check_whole(self, 0, "transition", "prior", "neighbours")
         _check_range(self, "temperature", 0)
         _check_range(self, "neighbour_weight", 0)
+        _check_range(self, "memory_weight", 0)
         _check_range(self, "attention_dropout", 0, 0.99)
         _check_shared(self)
         if self.cold and self.situation_features:
@@ -130,13 +139,17 @@ class RecommenderConfig:
                 "cold=True: a window has no situation of its first event; leave"
                 " situation_features out"
             )
-        for name in ("transition", "prior", "neighbours"):
+        for name in ("transition", "prior", "neighbours", "memory_weight"):
             if getattr(self, name) and self.attention == "target":
                 raise ValueError(
                     f"{name}={getattr(self, name)}: needs one state for all candidates,"
                     " so not 'target'"
                 )
-        for name, off in (("relative", "none"), ("gated", False)):
+        for name, off in (
+            ("relative", "none"),
+            ("gated", False),
+            ("recurrent", False),
+        ):
             if getattr(self, name) != off and self.attention != "self":
                 raise ValueError(
                     f"{name}={getattr(self, name)!r}: needs attention='self', not"

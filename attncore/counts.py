@@ -1,11 +1,13 @@
 """What a log says without learning, as logits beside the model's own.
 
 What followed the newest items, counted (`FollowerCounts`); and what came next at
-moments that are like this one, looked up (`Neighbours`).
+moments that are like this one, looked up: alike in their items (`Neighbours`), or in
+the states that the model itself makes of them (`Memory`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +21,10 @@ from attncore.sequences import Histories, Joined
 SMALL = 1e-4  # a share much smaller than this makes no difference
 DENSE = 2**26  # numbers up to which the counts also lie in one table
 DECAY, RARE = 0.75, 0.25
+NEAREST, SHARPNESS = 256, 0.05
 KEPT = 2**20  # events that are looked up, or few more
 AT_ONCE = 2**22  # likenesses that are held at a time
+COSINES = 2**25  # those of states
 
 
 class FollowerCounts(nn.Module):
@@ -208,15 +212,8 @@ class Neighbours(nn.Module):
         self, histories: Histories, items: int, window: int, weight: float
     ) -> None:
         super().__init__()
-        if isinstance(histories.items, np.memmap | Joined):
-            raise DataError(
-                f"neighbours={window}: looks histories up in memory, and a prepared log"
-                " is on disk; use 0"
-            )
         self.items, self.window, self.weight = items, window, weight
-        every = max(1, -(-len(histories.items) // KEPT))
-        if every > 1:
-            histories = histories.take(np.arange(0, len(histories), every))
+        histories = histories.take(some_of(histories, KEPT, f"neighbours={window}"))
         item, events = histories.items.astype(np.int64), len(histories.items)
         ends = np.repeat(histories.offsets[1:], histories.lengths)
         many = np.bincount(item, minlength=items + 1)
@@ -264,6 +261,83 @@ class Neighbours(nn.Module):
         next_F = row_F * (self.items + 1) + self.item_P[place_F + 1]
         votes.index_add_(0, next_F, alike_F * alike[moment_F])
         return votes.view(rows, -1)
+
+
+class Memory(nn.Module):
+    """What came next where the model was in a state like this one, as logits.
+
+    The states of the training histories are kept, each with the item that came next.
+    The 256 whose directions are nearest to that of the state that asks vote for theirs,
+    by a softmax over their cosines / .05, less the least of these shares: so it makes
+    no jump which state is just near enough. An item's share s of the votes adds
+    weight · log(1 + s / .0001) to its score. `Neighbours` compares items, this compares
+    what the model has made of them, so it finds likeness that no shared item shows.
+
+    It is attention once more: the state asks, the keys are all states of the log, the
+    values are the items that followed.
+
+    Nothing is added before `keep` was called. Of a log of more than a million events
+    every second history is kept, or every third, and so on: an answer looks at all that
+    is kept, half a gigabyte of it where a million states are 128 numbers each.
+
+    Args:
+        histories: the training part, in item indices, in memory.
+        items: size V of the catalogue.
+        weight: what the log of a share counts beside the model's logits.
+
+    Raises:
+        DataError: the histories are on disk.
+
+    Source: Khandelwal et al. 2020 (kNN-LM).
+    """
+
+    key_PD: Tensor
+    next_P: Tensor
+
+    def __init__(self, histories: Histories, items: int, weight: float) -> None:
+        super().__init__()
+        self.items, self.weight = items, weight
+        self.rows = some_of(histories, KEPT, f"memory_weight={weight}")
+        self.register_buffer("key_PD", torch.zeros(0, 1), persistent=False)
+        self.register_buffer("next_P", torch.zeros(0).long(), persistent=False)
+
+    def keep(self, states: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Take states (N, D) with the items (N,) that came next; none forgets all."""
+        found = [(F.normalize(x_ND, dim=-1), next_N) for x_ND, next_N in states]
+        nothing = self.key_PD.new_zeros(0, 1), self.next_P[:0]
+        keys, follow = zip(*found, strict=True) if found else zip(nothing, strict=True)
+        self.key_PD, self.next_P = torch.cat(keys), torch.cat(follow)
+
+    def forward(self, state_BD: Tensor) -> Tensor:
+        """Weight · log(1 + s / .0001) of every item, (B, V) float32."""
+        if len(self.key_PD) == 0:
+            return state_BD.new_zeros(len(state_BD), self.items)
+        at_once = max(1, COSINES // len(self.key_PD))
+        return torch.cat([self.logits(part) for part in state_BD.split(at_once)])
+
+    def logits(self, state_BD: Tensor) -> Tensor:
+        """As `forward`, all at once, where there is something to remember."""
+        cosine_BP = F.normalize(state_BD, dim=-1) @ self.key_PD.T
+        cosine_BN, place_BN = cosine_BP.topk(min(NEAREST, len(self.key_PD)))
+        share_BN = (cosine_BN / SHARPNESS).softmax(-1)
+        share_BN = share_BN - share_BN[:, -1:]  # topk sorts
+        share_BV = share_BN.new_zeros(len(share_BN), self.items)
+        share_BV = share_BV.scatter_add(1, self.next_P[place_BN] - 1, share_BN)
+        return self.weight * (share_BV / SMALL).log1p()
+
+
+def some_of(histories: Histories, events: int, option: str) -> np.ndarray:
+    """Rows of histories, evenly spread, that have about so many events, or all.
+
+    Raises:
+        DataError: the histories are on disk.
+    """
+    if isinstance(histories.items, np.memmap | Joined):
+        raise DataError(
+            f"{option}: looks histories up in memory, and a prepared log is on disk;"
+            " use 0"
+        )
+    return np.arange(0, len(histories), max(1, -(-len(histories.items) // events)))
 
 
 def as_logits(votes_BV: Tensor, newest_BK: Tensor) -> Tensor:

@@ -213,6 +213,10 @@ def evaluate(
         DataError: the holdout's items or users are not those of the scorer's `split`.
         ValueError: an empty holdout, scores of a wrong shape, or NaN among them.
     """
+    ways = (getattr(scorer, name, None) for name in ("score", "score_slate"))
+    if not any(map(callable, ways)):
+        who = type(scorer).__name__
+        raise ValueError(f"cannot evaluate a {who}: it has no score(histories, users)")
     if not isinstance(holdout, Holdout):
         found = type(holdout).__name__
         raise ValueError(f"cannot ask a {found}: give split.test or split.valid")
@@ -261,7 +265,7 @@ def evaluate(
     if bootstrap and hidden.mean() > MANY:
         logger.warning(
             "%s: %d of %d targets are hidden from lists and score 0; if people take"
-            " things again, read the log with repeats=True",
+            " things again, read the log with repeats=True (--repeats)",
             holdout.name,
             hidden.sum(),
             len(hidden),
@@ -279,8 +283,6 @@ def _ranked(
         asked = holdout.attributes.items()
         known["situation"] = {name: column[rows] for name, column in asked}
     shape, who = (len(rows), len(holdout.item_counts)), type(scorer).__name__
-    if not hasattr(scorer, "score"):
-        raise ValueError(f"cannot evaluate a {who}: it has no score(histories, users)")
     scores = scorer.score(histories, holdout.users[rows], **known)
     if not isinstance(scores, Tensor) or scores.shape != shape:
         got = f"{type(scores).__name__} of shape {tuple(getattr(scores, 'shape', ()))}"

@@ -38,9 +38,9 @@ from torch import Tensor, nn
 from attncore.baselines import Baseline
 from attncore.batches import Batch
 from attncore.config import RankerConfig
-from attncore.counts import DECAY, RARE, Neighbours, as_logits
+from attncore.counts import DECAY, RARE, Memory, Neighbours, as_logits
 from attncore.encoders import LSTMAttention
-from attncore.errors import DataError
+from attncore.errors import DataError, expect_path
 from attncore.files import alone, read_whole, replacing
 from attncore.layers import evaluating
 from attncore.ranking.baselines import SlateBaseline
@@ -79,6 +79,7 @@ def to_onnx(folder: str | Path, file: str | Path | None = None) -> Path:
         OSError: the file cannot be written, or the disk is full; what was there is
             unchanged.
     """
+    expect_path(folder, "to_onnx", "the path of a run folder")
     folder = Path(folder)
     file = folder / FILE if file is None else Path(file)
     model, weights = read_whole(folder, lambda *run: (read_model(*run), _weights(*run)))
@@ -137,6 +138,7 @@ class OnnxRecommender(Recommender):
     def __init__(
         self, folder: str | Path, file: str | Path | None = None, threads: int = 0
     ) -> None:
+        expect_path(folder, "OnnxRecommender", "the path of a run folder")
         folder = Path(folder)
         file = folder / FILE if file is None else Path(file)
         parts: Any
@@ -336,6 +338,18 @@ class _OnnxNeighbours(nn.Module):
         return self.weight * as_logits(votes_BV, newest_BK)
 
 
+class _OnnxMemory(nn.Module):
+    """`Memory` in a graph, which has no loop: all questions at once."""
+
+    def __init__(self, memory: Memory) -> None:
+        super().__init__()
+        self.memory = memory
+
+    def forward(self, state_BD: Tensor) -> Tensor:
+        """As in `Memory`."""
+        return self.memory.logits(state_BD)
+
+
 def _regrouped(gates: Tensor) -> Tensor:
     """From PyTorch's order of gates to ONNX's.
 
@@ -376,6 +390,12 @@ def _traced(model: Recommender, batch: Batch) -> Any:
         if isinstance(traced.encoder, LSTMAttention):
             lstm: Any = _OnnxLSTM(traced.encoder.lstm)
             traced.encoder.lstm = lstm
+        if traced.recurrence is not None:
+            second: Any = _OnnxLSTM(traced.recurrence.lstm)
+            traced.recurrence.lstm = second
+        if traced.memory is not None:
+            kept: Any = _OnnxMemory(traced.memory)
+            traced.memory = kept
         if traced.neighbours is not None:
             sought: Any = _OnnxNeighbours(traced.neighbours)
             traced.neighbours = sought

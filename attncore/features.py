@@ -458,6 +458,6 @@ def _table(split: Split, part: str, columns: Sequence[str] = ()) -> pd.DataFrame
     if table is None:
         raise DataError(
             f"{split.name}: {part}_features need a table of {part}s; give the log one"
-            f" with {part}s="
+            f" with {part}s= (--{part}-table)"
         )
     return table

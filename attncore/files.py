@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from attncore.errors import DataError, one_line
+from attncore.errors import DataError, expect_path, one_line
 from attncore.splits import Split
 
 LOCK = "writing.lock"  # stays in a run folder, empty, when nobody writes
@@ -128,6 +128,7 @@ def save_model(
         about: more entries for `config.json`.
         attributes, only_weights: as for `write_run`.
     """
+    expect_path(folder, "save", "the path of a run folder")
     config = {kind: asdict(model.config), "features": model.features.to_json()}
     config = dict(about or {}) | config
     weights = model.state_dict()
@@ -144,6 +145,7 @@ def save_baseline(
         baseline: with split, options, and arrays that it learned, by name.
         about: more entries for `config.json`.
     """
+    expect_path(folder, "save", "the path of a run folder")
     config = {"baseline": {"kind": type(baseline).__name__, **baseline.options}}
     learned = {
         name: torch.from_numpy(np.ascontiguousarray(array))
@@ -181,7 +183,10 @@ def alone(folder: Path) -> Iterator[None]:
         DataError: another process, or another thread of this one, is writing it.
         OSError: it cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise FileExistsError(f"{folder}: is a file; give another folder") from None
     # One for each place, and of it one hold for each thread.
     lock = FileLock(folder.resolve() / LOCK, is_singleton=True)
     try:
@@ -260,6 +265,10 @@ def read_config(folder: str | Path) -> dict[str, Any]:
             or of another run.
     """
     path = Path(folder) / CONFIG
+    if Path(folder).is_file():
+        raise DataError(
+            f"{folder}: is a file, not a run folder; name the folder that train wrote"
+        )
     if not path.is_file():
         raise DataError(
             f"{folder}: is not a run folder (it has no {CONFIG}); train one with"
@@ -340,6 +349,8 @@ class RunFolder:
         about: Mapping[str, Any],
         writes: bool,
     ) -> None:
+        if folder is not None:
+            expect_path(folder, "out", "the path of a run folder")
         self.path = None if folder is None else Path(folder)
         self.mine = self.path if writes else None  # what this process writes
         self.origin, self.about = origin, about
@@ -402,7 +413,13 @@ class RunFolder:
         path = self.mine / "checkpoints" / f"step-{step:09d}.pt"
         path.parent.mkdir(exist_ok=True)
         with replacing(path) as fresh:
-            torch.save(dict(state) | {"origin": self.origin}, fresh)
+            try:
+                torch.save(dict(state) | {"origin": self.origin}, fresh)
+            except RuntimeError as error:  # how PyTorch says that the disk is full
+                raise OSError(
+                    f"{path}: cannot be written ({one_line(error)[:120]}); the older"
+                    " checkpoints are unchanged"
+                ) from None
         for old in self._checkpoints()[:-KEPT]:
             old.unlink()
 

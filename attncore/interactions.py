@@ -34,6 +34,7 @@ from attncore.readers import (
     read_known,
     read_table,
     require_one_era,
+    require_tie,
     roles_of,
     told_shares,
 )
@@ -361,6 +362,12 @@ def read_interactions(
                 f" {', '.join(KINDS)}"
             )
     time = None if in_order else time
+    for role, name_of in {"user": user, "item": item, "time": time}.items():
+        if name_of in kinds:
+            raise DataError(
+                f"kinds: '{name_of}' is the column of {role}s and no attribute; leave"
+                " it out"
+            )
     as_text = [column for column, kind in kinds.items() if kind != "number"]
     layout = Layout(separator, header, quoted)
     frame, where = read_table(source, (user, item, time, *as_text), layout)
@@ -369,6 +376,7 @@ def read_interactions(
     if time_unit not in TICKS:
         raise DataError(f"time_unit is '{time_unit}'; it is one of {', '.join(TICKS)}")
     roles = roles_of(frame, user, item, time, where)
+    require_tie(frame, tie, where)
     rows = len(frame)
     frame, dropped = present(frame, roles, where)
     if frame.empty:
@@ -424,8 +432,8 @@ def read_interactions(
             for table in (events, *known.values())
         ):
             raise DataError(
-                f"{where.name}: no column '{column}' here or in a table; kinds= names"
-                " columns that exist"
+                f"{where.name}: no column '{column}' here or in a table; kinds="
+                " (--kinds) names columns that exist"
             )
     name = name or (
         "log" if isinstance(source, pd.DataFrame) else Path(source).name.split(".")[0]
@@ -439,8 +447,6 @@ def read_interactions(
 
 def _places(frame: pd.DataFrame, tie: str, name: str) -> np.ndarray:
     """Where a column that breaks ties puts each row; empty cells come last."""
-    if tie not in frame.columns:
-        raise DataError(f"{name}: no column '{tie}' to break ties by; name one")
     try:
         places, _ = pd.factorize(frame[tie], sort=True)
     except TypeError:

@@ -108,12 +108,29 @@ def cross_entropy(
     return F.cross_entropy(scores_NV, target_N - 1, reduction="sum")
 
 
+def _rows_at_a_time(rows: int, items: int, device: torch.device) -> int:
+    """Rows whose scores of all items exist at once.
+
+    A CPU works on what its cache holds, 256 rows. A GPU starves on small launches: it
+    takes an eighth of the rows, unless their scores, softmax and gradient, some 16
+    bytes an item, took more than a sixteenth of its memory.
+
+    Args:
+        rows, items: how many there are.
+        device: where they are.
+    """
+    if device.type != "cuda":
+        return 256
+    most = torch.cuda.get_device_properties(device).total_memory // (256 * items)
+    return max(1, min(-(-rows // 8), most))
+
+
 def lean_cross_entropy(
     state_ND: Tensor,
     catalogue_VD: Tensor,
     bias_V: Tensor | None,
     target_N: Tensor,
-    chunk: int = 256,
+    chunk: int | None = None,
     smoothing: float = 0.0,
     prior: Prior | None = None,
 ) -> Tensor:
@@ -126,11 +143,13 @@ def lean_cross_entropy(
 
     Args:
         state_ND, catalogue_VD, bias_V, target_N: as for `cross_entropy`.
-        chunk: rows at a time.
+        chunk: rows at a time; None chooses by device and catalogue.
         smoothing: share of the target's probability that is spread evenly over the
             catalogue.
         prior: what is added to the scores, made a chunk at a time.
     """
+    if chunk is None:
+        chunk = _rows_at_a_time(len(state_ND), len(catalogue_VD), state_ND.device)
     if bias_V is None:
         bias_V = catalogue_VD.new_zeros(len(catalogue_VD))
     scale = bias_V.new_zeros(()) if prior is None else prior.scale

@@ -11,6 +11,7 @@ import contextlib
 import csv
 import datetime
 import decimal
+import gc
 import gzip
 import io
 import itertools
@@ -30,7 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pandas.api import types
 
-from attncore.errors import DataError, one_line
+from attncore.errors import DataError, expect_path, one_line
 
 # As int would print it: "007" and "+7" are names, not numbers.
 INTEGER = r"0|-?[1-9][0-9]*"
@@ -52,6 +53,7 @@ ENDINGS = ".csv, .tsv or .jsonl (each also .gz), or .parquet"
 SIGNS = ("::", "\t", ";", "|", ",", " ")  # what separates the cells of other files
 ROWS = 1 << 16  # of a chunk
 NO_TEXT = "is no file of text; leave separator, header and quoted out"
+UNQUOTED = "pass quoted=False (--no-quotes) where they are letters"
 UNIT = "\x1f"  # stands for a separator of several characters
 
 
@@ -409,7 +411,7 @@ def whole_seconds(
         if time_format is None and column["numbers"] * 2 >= column["cells"]:
             mend = (
                 "is not a number; write Unix seconds or ISO 8601 dates throughout, or"
-                " pass time_format="
+                " pass time_format= (--time-format)"
             )
             require(values.str.fullmatch(NUMBER), values, where, mend)
             integers = as_number(values, decimals=False, column=column)
@@ -425,7 +427,7 @@ def whole_seconds(
                 ) from None
             mend = (
                 "is not a date; write ISO 8601 (2024-01-31 12:00:00) or Unix seconds,"
-                " or pass time_format="
+                " or pass time_format= (--time-format)"
             )
             require(dates.notna(), values, where, mend)
             values = dates
@@ -560,6 +562,7 @@ def read_table(
         if layout not in (None, Layout()):
             raise DataError(f"{where.name}: {NO_TEXT}")
     else:
+        expect_path(source, "table", "a path, or a pandas.DataFrame")
         frame, where = _read(Path(source), exact, layout)
     check_names(frame, where)
     return frame, where
@@ -606,7 +609,8 @@ def roles_of(
     roles = {"user": user, "item": item, **({"time": time} if time is not None else {})}
     for role, column in roles.items():
         if column not in frame.columns:
-            mend = _headless(frame, where) or f"name the {role} column"
+            option = f"name the {role} column (--{role}-column)"
+            mend = _headless(frame, where) or option
             raise DataError(
                 f"{where.name}: no column '{column}'; {columns_of(frame)}; {mend}"
             )
@@ -619,6 +623,14 @@ def roles_of(
     if (mend := _headless(chosen, where)) and _headless(frame, where):
         raise DataError(f"{where.name}: {mend}")
     return roles
+
+
+def require_tie(frame: pd.DataFrame, tie: str | None, where: Source) -> None:
+    """Raise DataError where the column that breaks ties is absent."""
+    if tie is not None and tie not in frame.columns:
+        raise DataError(
+            f"{where.name}: no column '{tie}' to break ties by; {columns_of(frame)}"
+        )
 
 
 def _headless(frame: pd.DataFrame, where: Source) -> str:
@@ -853,7 +865,7 @@ def _read(
             return _read_parquet(path)
     if kind == ".jsonl":
         read, where = from_json, Source(str(path))
-        with one_line_errors(path):
+        with one_line_errors(path), uncollected():
             frame = _read_json_lines(path, packed)
     else:
         read, where = as_number, Source(str(path), layout=layout)
@@ -938,12 +950,30 @@ def text_frames(path: Path, where: Source, rows: int) -> Iterator[pd.DataFrame]:
             # Editors leave empty lines.
             full = [any(cells) for cells in chunk]
             if any(full):
-                filled = list(itertools.compress(chunk, full))
-                index = pd.RangeIndex(first, first + len(chunk))[full]
-                yield pd.DataFrame(filled, index, names, dtype="str")
+                with uncollected():
+                    filled = list(itertools.compress(chunk, full))
+                    index = pd.RangeIndex(first, first + len(chunk))[full]
+                    frame = pd.DataFrame(filled, index, names, dtype="str")
+                yield frame
                 given = True
     if not given:
         yield pd.DataFrame(columns=names, dtype="str")
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Within the block no circles of objects are looked for.
+
+    Lists of cells have none, and Python would look through all of them again and again:
+    half the time of reading a table.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _chunks(
@@ -952,23 +982,34 @@ def _chunks(
     """Rows of cells, at most so many at once, and the number of the first."""
     read, breaks, ended = 0, 0, False
     broken: list[int] = []
+    names: list[str] = []
     fault: DataError | None = None
     while not ended:
         first = read + 1
         chunk: list[list[str]] = []
         try:
-            chunk.extend(itertools.islice(reader, rows))
+            with uncollected():
+                chunk.extend(itertools.islice(reader, rows))
         except csv.Error as error:  # of the row after those that are in the list
             row = where.row(first + len(chunk))
-            fault = DataError(f"{row}: {_csv_fault(error, layout)}")
+            names = names or (chunk or [[]])[0]
+            mend = _separated(names) or _csv_fault(error, layout)
+            fault = DataError(f"{row}: {mend}")
+        names = names or list(chunk[0] if chunk else [])
         read, ended = read + len(chunk), len(chunk) < rows
         if reader.line_num > read + breaks:
             breaks = reader.line_num - read
-            broken += [
-                number
-                for number, cells in enumerate(chunk, first)
-                if any("\n" in cell or "\r" in cell for cell in cells)
-            ]
+            for number, cells in enumerate(chunk, first):
+                if not any("\n" in cell or "\r" in cell for cell in cells):
+                    continue
+                broken.append(number)
+                if lines := _rows_in(cells, reader.dialect.delimiter, len(names)):
+                    mend = f"swallows {lines} lines that are rows themselves; close it"
+                    fault = DataError(
+                        f'{where.row(number)}: a quote " {mend}, or {UNQUOTED}'
+                    )
+                    chunk, ended = chunk[: number - first], True
+                    break
         if ended and broken:
             holds = "row holds" if len(broken) == 1 else "rows hold"
             where.notes.append(
@@ -1016,9 +1057,28 @@ def _csv_fault(error: csv.Error, layout: Layout) -> str:
         fault = 'a quote " is opened and never closed; close it'
     elif "expected after" in str(error):
         fault = "text after a closing quote; double the quotes inside a cell"
-    if layout.quoted:
-        fault += ", or pass quoted=False (--no-quotes) where they are letters"
-    return fault
+    return f"{fault}, or {UNQUOTED}" if layout.quoted else fault
+
+
+def _rows_in(cells: list[str], separator: str, width: int) -> int:
+    """Of how many lines a row with line breaks is, if each is a row by itself; else 0.
+
+    Each has as many cells as the header, and in some column each has a number or date.
+    """
+    lines = [
+        line.split(separator) for line in re.split(r"\r\n|\r|\n", separator.join(cells))
+    ]
+    are_whole = all(len(line) == width for line in lines)
+    columns = zip(*lines, strict=True) if are_whole else ()
+    is_one = any(all(map(_is_value, column)) for column in columns)
+    return len(lines) if is_one else 0
+
+
+def _separated(names: list[str]) -> str:
+    """What to do where the one name of a header seems to be several, else ""."""
+    sign = sign_in(names[0]) if len(names) == 1 else ""
+    mend = f"is it separated by {sign!r}? then pass separator= (--separator {sign!r})"
+    return mend if sign else ""
 
 
 def _even_out(chunk: list[list[str]], names: list[str], first: int, path: Path) -> None:
@@ -1028,7 +1088,8 @@ def _even_out(chunk: list[list[str]], names: list[str], first: int, path: Path) 
     for number, cells in enumerate(chunk, first):
         if len(cells) > len(names) and number == 2:
             raise DataError(
-                f"{path} row 1: fewer names than the rows have columns; name them all"
+                f"{path} row 1: fewer names than the rows have columns;"
+                f" {_separated(names) or 'name them all'}"
             )
         if len(cells) > len(names):
             raise DataError(

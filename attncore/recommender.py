@@ -8,7 +8,7 @@ recommender".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from attncore import explaining, serving
 from attncore.batches import Batch, Sampler, Windows
 from attncore.config import Loss, RecommenderConfig, TrainingConfig
-from attncore.counts import FollowerCounts, Neighbours, Prior, newest_at
+from attncore.counts import FollowerCounts, Memory, Neighbours, Prior, newest_at
 from attncore.distributed import Group
 from attncore.embedding import (
     EventEmbedding,
@@ -31,14 +31,14 @@ from attncore.embedding import (
     UserSide,
     feature_table,
 )
-from attncore.encoders import SelfAttention, Transition, encoder_of
-from attncore.errors import DataError
+from attncore.encoders import Recurrence, SelfAttention, Transition, encoder_of
+from attncore.errors import DataError, expect
 from attncore.features import PROFILE, FeatureSet, encode_columns, label
 from attncore.files import save_model, take_weights
 from attncore.layers import evaluating, seeded
 from attncore.output import Criterion, Output, catalogue_scores, lean_cross_entropy
 from attncore.sequences import Histories
-from attncore.splits import Split
+from attncore.splits import Split, require_split
 
 DRAWS = 8  # positions of a history that target attention trains on at a time
 
@@ -75,6 +75,8 @@ class Recommender(nn.Module):
         features: FeatureSet | None = None,
     ) -> None:
         super().__init__()
+        expect(config, RecommenderConfig, "Recommender", "a RecommenderConfig first")
+        require_split(split, "Recommender")
         if split.slates is not None:
             raise DataError(f"{split.name}: has slates, which are ranked; use Ranker")
         self.config, self.split = config, split
@@ -98,10 +100,13 @@ class Recommender(nn.Module):
         self.followers = FollowerCounts(history, items, lags) if lags else None
         alike = c.neighbours, c.neighbour_weight
         self.neighbours = Neighbours(history, items, *alike) if c.neighbours else None
+        weight = c.memory_weight
+        self.memory = Memory(history, items, weight) if weight else None
         how = c.combine, c.length, c.item_bias, c.temperature
         self.output = Output(width, items, *how)
         is_cold = c.cold and c.attention != "target"
         self.empty = nn.Parameter(torch.zeros(width)) if is_cold else None
+        self.recurrence = Recurrence(width, c.dropout) if c.recurrent else None
         self._let_attributes_speak_for_new_items()
 
     # The plain path.
@@ -116,6 +121,8 @@ class Recommender(nn.Module):
         state_BTD = self.output(attended_BTD, self.output.connected(context_BTD))
         if self.transition is not None:
             state_BTD = state_BTD + self.transition(batch.items_BT)
+        if self.recurrence is not None:
+            state_BTD = state_BTD + self.recurrence(context_BTD)
         if (user_BTD := self.user_side(batch)) is not None:
             state_BTD = state_BTD + user_BTD
         return self.output.scaled(state_BTD)
@@ -179,6 +186,8 @@ class Recommender(nn.Module):
         if self.neighbours is not None:
             newest_BK = newest_at(batch.items_BT, last_B, self.neighbours.window)
             counted_BV = counted_BV + self.neighbours(newest_BK)
+        if self.memory is not None:
+            counted_BV = counted_BV + self.memory(state_BD).masked_fill(is_new_B1, 0)
 
         def score(places: slice | Tensor) -> Tensor:
             bias_N = None if bias_V is None else bias_V[places]
@@ -216,6 +225,17 @@ class Recommender(nn.Module):
             found_BV = model.scorer(windows.batch(rows))(slice(None))
             scores[torch.from_numpy(rows).to(self.device)] = found_BV.float()
         return scores
+
+    def train(self, mode: bool = True) -> Recommender:
+        """Set the mode; evaluation mode makes anew what `memory_weight` remembers.
+
+        A model in training mode remembers nothing, for its weights will change: nor
+        does the validation after an epoch.
+        """
+        super().train(mode)
+        if self.memory is not None:
+            self.memory.keep([] if mode else self._moments())
+        return self
 
     # What it is asked: functions over any model, each with its own description.
 
@@ -270,18 +290,17 @@ class Recommender(nn.Module):
         if config.loss == "combined":
             why = f"is for slates, and {self.split.name} has none; use 'bce'"
             raise ValueError(f"loss='combined': {why}")
-        if self.followers is None:
-            return
-        if config.loss not in ("auto", "full"):
+        prior, memory = self.config.prior, self.config.memory_weight
+        if prior and config.loss not in ("auto", "full"):
             raise ValueError(
-                f"prior={self.config.prior}: needs the full loss, not {config.loss!r};"
-                " use 0"
+                f"prior={prior}: needs the full loss, not {config.loss!r}; use 0"
             )
-        if self.split.sharded:
-            raise ValueError(
-                f"prior={self.config.prior}: each process would count its own users"
-                " alone; use 0"
-            )
+        for name, value in (("prior", prior), ("memory_weight", memory)):
+            if value and self.split.sharded:
+                raise ValueError(
+                    f"{name}={value}: each process would count its own users alone;"
+                    " use 0"
+                )
 
     def sampler(self, split: Split, config: TrainingConfig, group: Group) -> Sampler:
         """The newest training events of each user, or other windows of them."""
@@ -383,6 +402,18 @@ class Recommender(nn.Module):
         newest_NS = F.pad(newest_NS, (0, 0, 0, unknown))
         return Prior(self.followers, newest_NS, target_N, self.shown_N)
 
+    @torch.no_grad()
+    def _moments(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """States (N, D) of training histories, with the items (N,) that came next."""
+        assert self.memory is not None
+        histories = self.split.train.take(self.memory.rows)
+        windows = self.windows(histories, self.memory.rows, targets=True, every=True)
+        for rows in windows.by_length(serving.EVENTS):
+            batch = windows.batch(rows)
+            assert batch.targets_BT is not None
+            state_ND = self.states(batch).flatten(0, 1)[batch.real_N]
+            yield state_ND, batch.targets_BT.flatten()[batch.real_N]
+
     def _states_of_nobody(self, batch: Batch) -> Tensor:
         """The state before the first event of each row, (B, D), of a `cold` model."""
         assert self.empty is not None
@@ -407,9 +438,11 @@ class Recommender(nn.Module):
         connected_BTD = self.output.connected(context_BTD)
         connected_BD = None if connected_BTD is None else connected_BTD[row_B, at_B]
         state_BD = self.output(attended_BD, connected_BD)
-        if self.transition is None:
-            return state_BD
-        return state_BD + self.transition(batch.items_BT)[row_B, at_B]
+        if self.transition is not None:
+            state_BD = state_BD + self.transition(batch.items_BT)[row_B, at_B]
+        if self.recurrence is not None:
+            state_BD = state_BD + self.recurrence(context_BTD)[row_B, at_B]
+        return state_BD
 
 
 # Target attention: the candidate is the query.

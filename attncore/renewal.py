@@ -6,6 +6,7 @@ and `newer_questions` asks about what came since: new users, new items, another 
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -16,16 +17,25 @@ import pandas as pd
 import torch
 
 from attncore.distributed import processes
-from attncore.errors import DataError
+from attncore.errors import DataError, expect
 from attncore.features import FIRST, Feature, FeatureSet
 from attncore.files import RunFolder
 from attncore.interactions import Interactions
 from attncore.sequences import Histories
-from attncore.splits import Holdout, Split, leave_one_out, protocol_of, split_by_time
+from attncore.splits import (
+    Holdout,
+    Split,
+    leave_one_out,
+    protocol_of,
+    require_log,
+    split_by_time,
+)
 from attncore.training import Run, Trainer
 
 # Of `FollowerCounts`: counted in the log that a model is made for.
 COUNTS = {f"followers.{name}" for name in ("total_VS", "many_VS", "after_P", "count_P")}
+logger = logging.getLogger(__name__)
+
 SAMPLES = 20  # of the old log, that show how much chance alone changes
 
 
@@ -187,6 +197,9 @@ def refit(
         DataError: the model ranks slates, is of a prepared log, or `run` is of no
             training; or as for `fit`.
     """
+    if not hasattr(model, "check_training"):
+        expect(model, (), "refit", "a trained Recommender, and what fit gave after it")
+    expect(run, Run, "refit", "what fit gave after the model")
     split, config = model.split, run.training
     if split.slates is not None or split.sharded or config is None or not run.epochs:
         raise DataError(
@@ -195,6 +208,10 @@ def refit(
         )
     whole = split.with_all_in_training()
     fresh = type(model)(model.config, whole, config.seed, model.features)
+    for name, codes in model.named_buffers():
+        if ".codes_" in name:  # a loaded model has them, but no log to make them from
+            own = fresh.get_buffer(name)
+            own.resize_(codes.shape).copy_(codes)
     with processes(config.device) as group:
         about = dict(about or {}) | {"training": asdict(config), "on_all": True}
         folder = RunFolder(out, {}, about, writes=group.is_rank_0)
@@ -235,7 +252,20 @@ def go_on(model: Any, log: Interactions | Split) -> Any:
         DataError: the model's split is of another kind than leave-one-out or time (give
             a split), an attribute is of another kind than it was, or as for the split.
     """
+    if not hasattr(model, "features"):
+        expect(model, (), "go_on", "a model, and the grown log after it")
+    if not isinstance(log, Split):
+        require_log(log, "go_on")
     split = log if isinstance(log, Split) else _split_alike(log, model.split)
+    gone = int((split.users.find(model.split.users.ids) == 0).sum())
+    if gone:
+        logger.warning(
+            "%s: %d of the %d users that the model knows are not in this log, so that"
+            " their histories end here; give old and new events together",
+            split.name,
+            gone,
+            len(model.split.users),
+        )
     if not hasattr(model, "config"):
         return type(model)(split, **model.options)
     fresh = type(model)(model.config, split)

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from attncore import baselines
 from attncore.baselines import Baseline
 from attncore.config import ModelConfig, RankerConfig, RecommenderConfig
-from attncore.errors import DataError, one_line
+from attncore.errors import DataError, expect_path, one_line
 from attncore.features import FeatureSet
 from attncore.files import read_whole
 from attncore.ranking.asof import IndexedSlates
@@ -57,8 +57,9 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Loaded:
         DataError: the folder is not a run folder, or a file in it is missing, damaged,
             of another run, or does not fit the others.
     """
+    expect_path(folder, "load", "the path of a run folder")
     found = read_whole(Path(folder), read_model)
-    return found.to(device).eval() if isinstance(found, torch.nn.Module) else found
+    return found.to(device) if isinstance(found, torch.nn.Module) else found
 
 
 def read_model(folder: Path, config: Mapping[str, Any]) -> Loaded:
@@ -87,7 +88,7 @@ def read_model(folder: Path, config: Mapping[str, Any]) -> Loaded:
             f"{folder / 'weights.safetensors'}: does not fit config.json"
             f" ({one_line(error)[:200]}); train again"
         ) from None
-    return model
+    return model.eval()
 
 
 def described(

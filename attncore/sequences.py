@@ -5,6 +5,8 @@ Each user is a row of a flat array.
 
 from __future__ import annotations
 
+import difflib
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +16,8 @@ import numpy as np
 import pandas as pd
 
 from attncore.errors import DataError, one_line
+
+FEW = 20_000  # ids that are searched for one like an unknown one
 
 
 @dataclass(frozen=True)
@@ -50,12 +54,27 @@ class Vocabulary:
         """
         index = self.find(ids)
         if not index.all():
-            unknown = one_line(listed(ids, self.kind)[int(np.argmin(index))])
+            unknown = listed(ids, self.kind)[int(np.argmin(index))]
             raise DataError(
-                f"unknown {self.kind} {unknown}: it is not among the log's"
-                f" {len(self):,} {self.kind}s"
+                f"unknown {self.kind} {one_line(repr(unknown))}: it is not among the"
+                f" log's {len(self):,} {self.kind}s{self._meant(unknown)}"
             )
         return index
+
+    def _meant(self, unknown: Any) -> str:
+        """`; 'Tüte' is`: the id that was perhaps meant by an unknown one, or ""."""
+        if self.is_number or not isinstance(unknown, str):
+            return ""
+
+        def plain(text: str) -> str:
+            """What is left where case, spaces and forms of an umlaut do not count."""
+            return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+        known = {plain(one): one for one in self.ids}
+        near = [plain(unknown)] if plain(unknown) in known else []
+        if not near and len(known) <= FEW:  # of more, a search takes seconds
+            near = difflib.get_close_matches(plain(unknown), known, 1, cutoff=0.75)
+        return f"; {known[near[0]]!r} is" if near else ""
 
     def known(self, ids: Any) -> np.ndarray:
         """Indices of those `ids` that are in the vocabulary, int32."""

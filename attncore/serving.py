@@ -20,7 +20,7 @@ from attncore.errors import DataError, one_line
 from attncore.evaluation import top_k_in_parts
 from attncore.features import UNKNOWN, Feature, FeatureSet
 from attncore.layers import evaluating
-from attncore.readers import plain_values
+from attncore.readers import LATEST, plain_values
 from attncore.sequences import Histories, Vocabulary, listed
 from attncore.splits import Split
 
@@ -296,9 +296,10 @@ def _pass_over(
         return
     if strict:
         known.encode(ids)
-    first = one_line(ids[int(unknown[0])])
-    what = f"{len(unknown):,} of {len(ids):,} {known.kind}s are unknown"
-    logger.warning("%s (%s …) and passed over", what, first)
+    first, many = one_line(repr(ids[int(unknown[0])])), len(unknown) > 1
+    what = f"{len(unknown):,} of {len(ids):,} {known.kind}s {'are' if many else 'is'}"
+    shown = f"{first} …" if many else first
+    logger.warning("%s unknown (%s) and passed over", what, shown)
 
 
 def _moments(time: Any, rows: int) -> np.ndarray:
@@ -313,10 +314,14 @@ def _moments(time: Any, rows: int) -> np.ndarray:
             if isinstance(one, bool):
                 raise ValueError
             moment = one if is_number else pd.to_datetime(one, utc=True).timestamp()
+            if moment > LATEST:
+                year = 1970 + int(min(moment, 1e18)) // 31_556_952
+                raise OverflowError(f"lies in the year {year}")
             found.append(int(np.clip(np.floor(moment), -(2**62), 2**62)))
-        except (ValueError, TypeError, OverflowError, AttributeError):
+        except (ValueError, TypeError, OverflowError, AttributeError) as error:
             shown = one_line(repr(one))
-            raise ValueError(f"time={shown}: give seconds, or a date") from None
+            why = f"{error}; " if isinstance(error, OverflowError) else ""
+            raise ValueError(f"time={shown}: {why}give seconds, or a date") from None
     if len(found) != rows:
         raise ValueError(f"time= has {len(found)} moments for {rows} questions")
     return np.array(found, np.int64)
@@ -338,10 +343,26 @@ def _columns(
     known = {one.name: one for one in (*features.user, *features.situation)}
     values = {} if given is None else dict(given)
     columns = features.situation_columns(values, 1)
-    return {
+    found = {
         column: _each(known[name], value, rows)
         for (name, value), column in zip(values.items(), columns, strict=True)
     }
+    for name, column in zip(values, columns, strict=True):
+        _tell_unseen(known[name], found[column])
+    return found
+
+
+def _tell_unseen(feature: Feature, values: list[Any]) -> None:
+    """Log a value of a situation that the model has not seen: to it, it is none."""
+    if feature.kind not in ("category", "categories"):
+        return
+    each = pd.Series(list({repr(one): one for one in values}.values()), dtype=object)
+    codes = feature.encode(each, f"situation '{feature.name}'")
+    unseen = (codes == UNKNOWN).reshape(len(each), -1).any(1)
+    told = each[unseen & each.notna().to_numpy()]
+    if len(told):
+        what = "situation '%s': the model has not seen %s, which it takes for unknown"
+        logger.warning(what, feature.name, one_line(repr(told.iloc[0])))
 
 
 def _each(feature: Feature, value: Any, rows: int) -> list[Any]:
@@ -376,7 +397,7 @@ def allowed_places(
         return None
     shown = np.full(len(items) + 1, candidates is None)
     if candidates is not None:
-        shown[items.encode(candidates)] = True
+        shown[items.encode(listed(candidates, "candidates"))] = True
     if only is not None:
         listed_only = listed(only, "only")
         index = items.find(listed_only)
@@ -467,7 +488,8 @@ def with_items(model: Any, table: pd.DataFrame) -> Any:
     Args:
         model: what is extended; left out where this is called as a method.
         table: a row per new item, with its id in the column "item" or else as the
-            index; the other columns are those of the log's table of items.
+            index, which then does more than count rows; the other columns are those of
+            the log's table of items.
 
     Raises:
         DataError: the model has no item features, a column is missing or unfit, or an
@@ -483,6 +505,12 @@ def with_items(model: Any, table: pd.DataFrame) -> Any:
         raise DataError("new items: give a table, a pandas.DataFrame with a row each")
     if "item" in table.columns:
         table = table.set_index("item")
+    elif table.index.name is None and table.index.equals(pd.RangeIndex(len(table))):
+        names = ", ".join(repr(str(name)) for name in table.columns)
+        raise DataError(
+            "new items: its index only counts the rows; call the column of ids 'item'"
+            f" (the columns are {names})"
+        )
     index = known.find(table.index)
     kind = np.int64 if known.is_number else object
     ids = np.array(listed(table.index, "new items"), kind)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file, save_file
 
-from attncore.errors import DataError
+from attncore.errors import DataError, expect
 from attncore.interactions import Interactions
 from attncore.sequences import Histories, Vocabulary, plain_ids, spans
 
@@ -460,7 +460,24 @@ def protocol_of(split: dict[str, Any], repeats: bool) -> dict[str, Any]:
     }
 
 
+def require_log(log: object, name: str) -> None:
+    """Raise DataError unless something is a log.
+
+    Args:
+        log: what was given.
+        name: what it was given to.
+    """
+    how = 'a log, such as ac.read_interactions("log.csv") reads'
+    expect(log, Interactions, name, how)
+
+
+def require_split(split: object, name: str) -> None:
+    """Raise DataError unless something is a divided log; as `require_log`."""
+    expect(split, Split, name, "a split of a log, such as ac.leave_one_out(log)")
+
+
 def _refuse_slates(log: Interactions, split: str) -> None:
+    require_log(log, split)
     if log.slates is not None:
         raise DataError(
             f"{log.name}: has slates, and {split} would show them others' future; use"
@@ -468,7 +485,8 @@ def _refuse_slates(log: Interactions, split: str) -> None:
         )
 
 
-def _require_times(log: Interactions) -> None:
+def _require_times(log: Interactions, split: str) -> None:
+    require_log(log, split)
     if not log.has_time:
         raise DataError(
             f"{log.name}: has no time column, so it cannot be split by time; use"
@@ -529,7 +547,7 @@ def split_by_time(
         DataError: the log has no time, a share or a fold is out of range, or a period
             asks nobody.
     """
-    _require_times(log)
+    _require_times(log, "split_by_time")
     require_shares(valid, test)
     if not (0 <= fold < folds and valid + folds * test < 1):
         raise DataError(
@@ -611,7 +629,7 @@ def split_by_session(
     """
     _refuse_slates(log, "split_by_session")
     if not isinstance(session, str):
-        _require_times(log)
+        _require_times(log, "split_by_session")
         if session is not None and not session > 0:
             raise DataError(f"session is {session}; give seconds, more than 0")
     require_shares(valid, test)
@@ -685,6 +703,7 @@ def presplit(
     """
     logs = {"train": train, "valid": valid, "test": test}
     for name, log in logs.items():
+        require_log(log, f"presplit, {name}")
         _refuse_slates(log, "presplit")
         if log.has_time != train.has_time:
             raise DataError(f"{name}: only some parts have times; give all, or none")

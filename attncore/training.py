@@ -24,11 +24,13 @@ from tqdm import tqdm
 from attncore.batches import Sampler
 from attncore.config import Loss, ModelConfig, TrainingConfig
 from attncore.distributed import Group, choose_precision, processes, tensor_float_32
+from attncore.errors import expect
 from attncore.evaluation import Report, evaluate
 from attncore.files import RunFolder, origin_of
+from attncore.layers import evaluating
 from attncore.optim import LossOf, MovingAverage, adamw, backward, learning_rate, update
 from attncore.output import Criterion
-from attncore.splits import Split
+from attncore.splits import Split, require_split
 
 logger = logging.getLogger(__name__)
 
@@ -176,7 +178,11 @@ def fit(
             are those from before.
         KeyboardInterrupt: it was stopped by Ctrl-C or SIGTERM.
     """
-    config = config or TrainingConfig()
+    if not hasattr(model, "check_training"):
+        expect(model, (), "fit", "a Recommender or a Ranker, and its split after it")
+    require_split(split, "fit")
+    config = TrainingConfig() if config is None else config
+    expect(config, TrainingConfig, "fit", "a TrainingConfig, such as of epochs=20")
     with processes(config.device) as group:
         origin = origin_of(split, asdict(model.config), asdict(config), group.size)
         folder = RunFolder(
@@ -284,7 +290,8 @@ class Trainer:
                     break
         self.model.load_state_dict(self.best)
         self.model.eval()
-        self.folder.save(self.model, finished=True)
+        with self.group.agreed():  # a full disk stops all of them
+            self.folder.save(self.model, finished=True)
         if self.only is None:
             self.run.valid = evaluate(self.model, self.split.valid, group=self.group)
         self.run.seconds = time.perf_counter() - started
@@ -333,7 +340,9 @@ class Trainer:
             if epoch_ends:
                 self._end_epoch()
             if keeps and self.only is None:
-                self.folder.keep(self.step, self.state())
+                state = self.state()
+                with self.group.agreed():
+                    self.folder.keep(self.step, state)
             self.began = time.perf_counter()
         if stops:
             raise KeyboardInterrupt(
@@ -382,7 +391,6 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         """Validate, keep the weights if they are the best, and write the epoch down."""
-        self.model.eval()
         entry = {
             "epoch": self.step // self.steps_an_epoch,
             "loss": self.total.item() / self.positions,
@@ -400,13 +408,15 @@ class Trainer:
                     for name, tensor in self.model.state_dict().items()
                 }
                 if self.only is None:
-                    self.folder.save(self.model, only_weights=len(self.run.epochs) > 1)
-        self.folder.write_log(self.run.epochs)
+                    is_first = len(self.run.epochs) == 1
+                    with self.group.agreed():
+                        self.folder.save(self.model, only_weights=not is_first)
+        with self.group.agreed():
+            self.folder.write_log(self.run.epochs)
         if self.on_epoch is not None and self.group.is_rank_0:
             self.on_epoch(dict(entry))
         self.total.zero_()
         self.positions, self.seconds = 0, 0.0
-        self.model.train()
 
     def _validated(self) -> dict[str, float]:
         """The validation metrics of the present weights.
@@ -415,7 +425,8 @@ class Trainer:
             FloatingPointError: their scores are no numbers.
         """
         try:
-            report = evaluate(self.model, self.questions, bootstrap=0, group=self.group)
+            model = evaluating(self.model)
+            report = evaluate(model, self.questions, bootstrap=0, group=self.group)
         except ValueError as error:
             if "NaN" not in str(error):
                 raise

@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
+from answers import checker
 from check import _ask, _same
 from torch import Tensor
 
 # --- Evaluating honestly
 
 
+@checker
 def tied_ndcg(my_ndcg: Callable[[int, int, int], float]) -> str:
     """`my_ndcg(above, tied, k)`: expected NDCG@k over the orders of the tied."""
     for above, tied, k in (
@@ -56,6 +58,7 @@ def tied_ndcg(my_ndcg: Callable[[int, int, int], float]) -> str:
     return "Right: the mean gain over all places that it may have."
 
 
+@checker
 def sampled_hit(my_sampled: Callable[[int, int, int, int], float]) -> str:
     """`my_sampled(place, catalogue, drawn, k)`: the chance of a hit against a sample
     without replacement."""
@@ -104,6 +107,7 @@ def sampled_hit(my_sampled: Callable[[int, int, int, int], float]) -> str:
     return "Right: fewer than k of those drawn stand above it."
 
 
+@checker
 def paired_p(my_p: Callable[[np.ndarray, np.ndarray, int, int], float]) -> str:
     """`my_p(a, b, resamples, seed)`: two-sided p of a paired bootstrap."""
     rng = np.random.default_rng(1)
@@ -130,6 +134,7 @@ def paired_p(my_p: Callable[[np.ndarray, np.ndarray, int, int], float]) -> str:
     return "Right: as often as chance alone would turn the difference round."
 
 
+@checker
 def users_needed(my_users: Callable[[np.ndarray, float], float]) -> str:
     """`my_users(difference, effect)`: for a power of .8 at 95 %."""
     difference = np.random.default_rng(0).normal(0.01, 0.3, 500)
@@ -157,6 +162,7 @@ def users_needed(my_users: Callable[[np.ndarray, float], float]) -> str:
     return "Right: half the effect, four times the users."
 
 
+@checker
 def curse(my_curse: Mapping[str, float]) -> str:
     """`my_curse`: mean score of the winner on the half that chose it, and on fresh
     users."""
@@ -186,6 +192,7 @@ def curse(my_curse: Mapping[str, float]) -> str:
 # --- What attention weights explain
 
 
+@checker
 def drop(my_drop: Callable[[Tensor, Tensor], Tensor]) -> str:
     """`my_drop(weights, says)`: how much the average falls without each event, for rows
     (…, K)."""
@@ -219,6 +226,7 @@ def drop(my_drop: Callable[[Tensor, Tensor], Tensor]) -> str:
     return "Right: what an event says beyond the average, in the share that it has."
 
 
+@checker
 def found(my_found: Callable[[np.ndarray, np.ndarray], float]) -> str:
     """`my_found(pointed, causes)`: share of the questions with a cause whose cause was
     pointed at."""
@@ -238,6 +246,7 @@ def found(my_found: Callable[[np.ndarray, np.ndarray], float]) -> str:
     return "Right: only who has a cause can be found out."
 
 
+@checker
 def until(my_until: Callable[[Tensor], int]) -> str:
     """`my_until(scores)`: events hidden until another item is on top, or K + 1 if that
     never happens."""
@@ -262,6 +271,7 @@ def until(my_until: Callable[[Tensor], int]) -> str:
     return "Right: the first n at which the list has another head."
 
 
+@checker
 def permuted(my_permuted: Callable[[Tensor], Tensor]) -> str:
     """`my_permuted(weights)`: every row of (N, K) shuffled by itself."""
     torch.manual_seed(0)
@@ -291,6 +301,7 @@ def permuted(my_permuted: Callable[[Tensor], Tensor]) -> str:
     return "Right: each row keeps its weights and loses its order."
 
 
+@checker
 def reliability(my_reliability: Mapping[str, float]) -> str:
     """`my_reliability`: share of causes found where the largest weight is low, middle
     and high."""

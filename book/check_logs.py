@@ -1,17 +1,19 @@
 """Checkers for the exercises on one's own log and on scaling: each names the likely
 mistake, or says what is right.
 
-A wrong answer raises AssertionError with a hint; a right one returns a line to read.
+A wrong answer is told what is probably wrong with it, a right one that it is right.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from answers import checker
 
 # --- Your own log
 
 
+@checker
 def time_unit(my_unit: Callable[[float], str]) -> str:
     """`my_unit(time)`: in which unit a number is a time of our days, "s", "ms", "us" or
     "ns"."""
@@ -30,6 +32,7 @@ def time_unit(my_unit: Callable[[float], str]) -> str:
     )
 
 
+@checker
 def repeat_share(my_repeats: Callable[[list, list], float]) -> str:
     """`my_repeats(users, items)`: the share of events in which a user takes an item
     that they took before."""
@@ -54,6 +57,7 @@ def repeat_share(my_repeats: Callable[[list, list], float]) -> str:
     return "Right: all events of a pair but the first, over all events."
 
 
+@checker
 def cold_share(my_cold: Callable[[list, list, float], float]) -> str:
     """`my_cold(users, times, cut)`: of the users with events from `cut` on, the share
     that has none before."""
@@ -76,6 +80,7 @@ def cold_share(my_cold: Callable[[list, list, float], float]) -> str:
 # --- Scaling out
 
 
+@checker
 def offsets(my_offsets: Callable[[list], Any]) -> str:
     """`my_offsets(lengths)`: where each row of a flat array begins, and where the last
     one ends."""
@@ -101,6 +106,7 @@ def offsets(my_offsets: Callable[[list], Any]) -> str:
     return "Right: row r is what lies from offsets[r] up to offsets[r + 1]."
 
 
+@checker
 def shards_of(my_shards: Callable[[int, int, int], Any]) -> str:
     """`my_shards(rank, size, shards)`: the numbers of the shards that one of `size`
     processes reads."""
@@ -126,6 +132,7 @@ def shards_of(my_shards: Callable[[int, int, int], Any]) -> str:
     )
 
 
+@checker
 def training_memory(my_memory: Callable[[int, int], float]) -> str:
     """`my_memory(items, width)`: bytes of the item vectors, their gradients and Adam's
     two averages, in float32."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
+from answers import checker
 from check import _ask, _same
 from torch import Tensor
 
@@ -21,6 +22,7 @@ def _question() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return state, catalogue, bias, torch.tensor([2, 1, 3])
 
 
+@checker
 def cross_entropy(
     my_cross_entropy: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
 ) -> str:
@@ -55,6 +57,7 @@ def cross_entropy(
     return "Right: the logarithm of the total, minus the right score, summed."
 
 
+@checker
 def catalogue_gradient(
     my_gradient: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
 ) -> str:
@@ -93,6 +96,7 @@ def catalogue_gradient(
     return "Right: what was believed, less what happened, times who asked."
 
 
+@checker
 def log_q(my_log_q: Callable[[Tensor, float, int], Tensor]) -> str:
     """`my_log_q(counts, power, draws)`: log of how often each item is expected among
     the draws."""
@@ -128,6 +132,7 @@ def log_q(my_log_q: Callable[[Tensor, float, int], Tensor]) -> str:
     return "Right: draws times share, and its logarithm."
 
 
+@checker
 def calibration(my_t: Callable[[float, float, int, int], float]) -> str:
     """`my_t(p, sigma, negatives, catalogue)`: gBCE's t that makes a chance p look like
     sigma."""
@@ -157,6 +162,7 @@ def calibration(my_t: Callable[[float, float, int, int], float]) -> str:
     return "Right: belief to weight, weight to t."
 
 
+@checker
 def novelty(my_novelty: Mapping[str, tuple[float, float]]) -> str:
     """`my_novelty`: novelty@10 in bits and coverage@10 of each of six models."""
     assert len(my_novelty) == 6, f"{len(my_novelty)} models; six were trained"
@@ -180,6 +186,7 @@ def novelty(my_novelty: Mapping[str, tuple[float, float]]) -> str:
 # --- Training
 
 
+@checker
 def rate(my_rate: Callable[[int, int, int], float]) -> str:
     """`my_rate(step, steps, warmup)`: share of the highest learning rate, warm-up and
     cosine."""
@@ -222,6 +229,7 @@ def rate(my_rate: Callable[[int, int, int], float]) -> str:
     return "Right: up in a straight line, down along half a cosine, to a tenth."
 
 
+@checker
 def clip(my_clip: Callable[[list[Tensor], float], list[Tensor]]) -> str:
     """`my_clip(gradients, most)`: all tensors as one vector, shortened to `most`."""
     # Length 5
@@ -260,6 +268,7 @@ def clip(my_clip: Callable[[list[Tensor], float], list[Tensor]]) -> str:
     return "Right: one factor for all, and none where it is short enough."
 
 
+@checker
 def mean_of_parts(my_mean: Callable[[list[float], list[int]], float]) -> str:
     """`my_mean(means, counts)`: the mean loss of a step from that of its parts."""
     means, counts = [2.0, 5.0, 3.0], [10, 2, 4]
@@ -275,6 +284,7 @@ def mean_of_parts(my_mean: Callable[[list[float], list[int]], float]) -> str:
     return "Right: every position counts alike."
 
 
+@checker
 def adamw_step(my_step: Callable[..., tuple[Tensor, Tensor, Tensor]]) -> str:
     """`my_step(weight, gradient, m, v, n, lr, decay)`: the new weight, m and v."""
     generator = torch.Generator().manual_seed(0)
@@ -317,6 +327,7 @@ def adamw_step(my_step: Callable[..., tuple[Tensor, Tensor, Tensor]]) -> str:
     return "Right: three steps in a row as PyTorch takes them."
 
 
+@checker
 def flops(my_flops: Callable[[int, int, int], Mapping[str, int]]) -> str:
     """`my_flops(T, D, V)`: operations of one forward pass over one history, by part."""
     for T, D, V in ((10, 8, 100), (7, 16, 33)):

@@ -5,10 +5,12 @@ import math
 from collections.abc import Callable
 
 import torch
+from answers import checker
 from check import _ask, _same
 from torch import Tensor
 
 
+@checker
 def masked_mean(my_masked_mean: Callable[[Tensor, Tensor], Tensor]) -> str:
     """`my_masked_mean(table, codes)`: the mean of the rows that the codes (..., M)
     name; code 0 is padding."""
@@ -45,6 +47,7 @@ def masked_mean(my_masked_mean: Callable[[Tensor, Tensor], Tensor]) -> str:
     )
 
 
+@checker
 def backed_off(my_backed_off: Callable[[Tensor, Tensor, float], Tensor]) -> str:
     """`my_backed_off(counts, around, smoothing)`: shares in a group that lean on the
     shares around it."""
@@ -74,6 +77,7 @@ def backed_off(my_backed_off: Callable[[Tensor, Tensor, float], Tensor]) -> str:
     return "Right: the smaller the group, the more the larger one speaks for it."
 
 
+@checker
 def audience_mean(my_mean: Callable[..., Tensor]) -> str:
     """`my_mean(item, rating, trained, items, weight)`: each item's mean rating, drawn
     to the mean of all."""
@@ -105,6 +109,7 @@ def audience_mean(my_mean: Callable[..., Tensor]) -> str:
     return "Right: it reads training alone, and few ratings say little."
 
 
+@checker
 def overlap(my_overlap: Callable[[list[list[int]], list[list[int]]], float]) -> str:
     """`my_overlap(a, b)`: the mean share of a list's items that the other list has too,
     list by list."""

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from answers import checker
 from check import _ask, _same
 from torch import Tensor
 
 # --- The classic recipe
 
 
+@checker
 def lstm_step(my_step: Callable[..., tuple[Tensor, Tensor]]) -> str:
     """`my_step(x, h, c, weight_x, weight_h, bias)`: the next h and c; gates in the
     order input, forget, new, output."""
@@ -60,6 +62,7 @@ def lstm_step(my_step: Callable[..., tuple[Tensor, Tensor]]) -> str:
     return "Right: forget some, add some, show some."
 
 
+@checker
 def masked_mean(my_mean: Callable[[Tensor, Tensor], Tensor]) -> str:
     """`my_mean(vectors, keep)`: the mean (B, D) of the kept rows of (B, T, D); zeros
     where nothing is kept."""
@@ -94,6 +97,7 @@ def masked_mean(my_mean: Callable[[Tensor, Tensor], Tensor]) -> str:
     return "Right: padding counts for nothing, and an empty history is zeros."
 
 
+@checker
 def accuracy(my_accuracy: Callable[[list[tuple[Tensor, Tensor]]], float]) -> str:
     """`my_accuracy(batches)`: the share of right rows; a batch is scores (B, V) and
     labels (B,)."""
@@ -120,6 +124,7 @@ def accuracy(my_accuracy: Callable[[list[tuple[Tensor, Tensor]]], float]) -> str
     return "Right: every row counts once, whatever batch it came in."
 
 
+@checker
 def xavier(my_xavier: Callable[[torch.nn.LSTM], None]) -> str:
     """`my_xavier(lstm)` draws each gate's matrix by Xavier's rule, in place, and sets
     biases to 0."""
@@ -153,6 +158,7 @@ def xavier(my_xavier: Callable[[torch.nn.LSTM], None]) -> str:
 # --- What comes next
 
 
+@checker
 def recency_weights(my_weights: Callable[[Tensor, Tensor, float], Tensor]) -> str:
     """`my_weights(scores, age, half_life)`: attention weights (L, K) in which an
     event's share halves with its age."""
@@ -195,6 +201,7 @@ def recency_weights(my_weights: Callable[[Tensor, Tensor, float], Tensor]) -> st
     )
 
 
+@checker
 def keep_best(my_keep: Callable[[Any, int], list[Any]]) -> str:
     """`my_keep(stream, k)`: the posts with the k highest values, best first, from an
     iterator of (value, post)."""
@@ -235,6 +242,7 @@ def keep_best(my_keep: Callable[[Any, int], list[Any]]) -> str:
     return "Right: one pass, k posts in memory, the best first."
 
 
+@checker
 def replaced(my_replaced: Callable[[list[int], float, int, Any], list[int]]) -> str:
     """`my_replaced(history, share, items, rng)`: that share of the events, at random
     places, becomes random items."""

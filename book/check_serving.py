@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from answers import checker
 from torch import Tensor
 
 
+@checker
 def allowed_top_k(
     my_top_k: Callable[[Tensor, Sequence[int], int], Sequence[int]],
 ) -> str:
@@ -52,6 +54,7 @@ def allowed_top_k(
     return "Right: the best of what may be shown, however little that is."
 
 
+@checker
 def merged(
     my_merged: Callable[[Sequence[tuple[list[float], list[int]]], int], list[int]],
 ) -> str:
@@ -85,6 +88,7 @@ def merged(
     return "Right: the best of the parts' best are the best of all."
 
 
+@checker
 def percentile(my_percentile: Callable[[Sequence[float], float], float]) -> str:
     """`my_percentile(times, share)`: the smallest time within which `share` percent of
     the requests were answered."""
@@ -118,6 +122,7 @@ def percentile(my_percentile: Callable[[Sequence[float], float], float]) -> str:
     return "Right: a time that really happened, and enough requests within it."
 
 
+@checker
 def slow_page(my_slow_page: Callable[[float, int], float]) -> str:
     """`my_slow_page(share, requests)`: chance that at least one of several requests is
     slower than `share` percent."""
@@ -147,6 +152,7 @@ def slow_page(my_slow_page: Callable[[float, int], float]) -> str:
     )
 
 
+@checker
 def recall(my_recall: Callable[[Any, Any], float]) -> str:
     """`my_recall(found, true)`: the mean share of each row's true items that were
     found."""

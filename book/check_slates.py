@@ -5,12 +5,14 @@ import math
 from collections.abc import Callable
 
 import torch
+from answers import checker
 from check import _ask, _same
 from torch import Tensor
 
 from attncore import attention
 
 
+@checker
 def slate_ndcg(my_ndcg: Callable[[Tensor, set[int], int], float]) -> str:
     """`my_ndcg(scores, taken, k)`: NDCG@k of one slate whose scores all differ."""
     scores = torch.tensor([0.1, 0.9, 0.5, 0.7, 0.3])
@@ -52,6 +54,7 @@ def slate_ndcg(my_ndcg: Callable[[Tensor, set[int], int], float]) -> str:
     return "Right: the gain within k places, over the gain of the best order."
 
 
+@checker
 def match_bias(my_bias: Callable[[Tensor, Tensor, Tensor], Tensor]) -> str:
     """`my_bias(candidates, past, shared)` from codes (N, F) and (K, F) and one number a
     thing (F,): (N, K)."""
@@ -73,6 +76,7 @@ def match_bias(my_bias: Callable[[Tensor, Tensor, Tensor], Tensor]) -> str:
     return "Right: for each pair, the numbers of all things that they share, added up."
 
 
+@checker
 def among_all(my_probability: Callable[[float, int, int], float]) -> str:
     """`my_probability(said, drawn, others)`: what a model means that saw `drawn` of
     `others` that were not taken."""
@@ -104,6 +108,7 @@ def among_all(my_probability: Callable[[float, int, int], float]) -> str:
     return "Right: odds shrink by the share that was drawn."
 
 
+@checker
 def review_ranking(my_rank: Callable[[Tensor, list[Tensor]], list[int]]) -> str:
     """`my_rank(user, reviews)`: numbers of the reviews, best first, by attention of the
     user over each one's words."""

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from answers import checker
 from check import _ask, _same
 from torch import Tensor
 
 # --- Data preparation
 
 
+@checker
 def encode(my_encode: Callable[[list[Any]], Sequence[int]]) -> str:
     """`my_encode(ids)`: indices from 1, in ascending order of the ids."""
     answer = list(my_encode([30, 7, 30, 12]))
@@ -40,6 +42,7 @@ def encode(my_encode: Callable[[list[Any]], Sequence[int]]) -> str:
     return "Right: equal ids share an index, and the order of rows plays no part."
 
 
+@checker
 def window(my_window: Callable[[list[int], int], tuple[Any, Any]]) -> str:
     """`my_window(history, length)`: inputs and targets of the newest questions."""
     inputs, targets = (list(part) for part in my_window([1, 2, 3, 4, 5], 3))
@@ -68,6 +71,7 @@ def window(my_window: Callable[[list[int], int], tuple[Any, Any]]) -> str:
     return "Right: every event but the newest asks, every event but the oldest answers."
 
 
+@checker
 def core(my_core: Callable[[list[tuple[str, str]], int], list[tuple[str, str]]]) -> str:
     """`my_core(pairs, k)`: the largest part in which each user and item has k
     events."""
@@ -91,6 +95,7 @@ def core(my_core: Callable[[list[tuple[str, str]], int], list[tuple[str, str]]])
     return "Right: rare users and rare items go, until nobody is rare."
 
 
+@checker
 def zscore(
     my_zscore: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
 ) -> str:
@@ -119,6 +124,7 @@ def zscore(
     return "Right: the test is measured with training's ruler."
 
 
+@checker
 def groups(my_groups: Mapping[str, tuple[float, int]], viewers: int) -> str:
     """`my_groups`: mean NDCG@10 and number of viewers whose film is tied in time, or
     stands alone."""
@@ -149,6 +155,7 @@ def groups(my_groups: Mapping[str, tuple[float, int]], viewers: int) -> str:
 TABLE = torch.tensor([[0.0, 0], [1, 2], [3, 5], [7, -4]])
 
 
+@checker
 def lookup(my_lookup: Callable[[Tensor, Tensor], Tensor]) -> str:
     """`my_lookup(index, table)`: the rows of the table, for indices of any shape."""
     index = torch.tensor([3, 1, 1])
@@ -174,6 +181,7 @@ def lookup(my_lookup: Callable[[Tensor, Tensor], Tensor]) -> str:
     return "Right: a row of the product for each index."
 
 
+@checker
 def lookup_gradient(my_gradient: Callable[[Tensor, Tensor, int], Tensor]) -> str:
     """`my_gradient(index, upstream, rows)`: the gradient of a table with padding row
     0."""
@@ -202,6 +210,7 @@ def lookup_gradient(my_gradient: Callable[[Tensor, Tensor, int], Tensor]) -> str
     return "Right: each row collects from all its places, and padding from none."
 
 
+@checker
 def mean_of_codes(my_mean: Callable[[Tensor, Tensor], Tensor]) -> str:
     """`my_mean(codes, table)`: the mean of the rows of (N, M) codes, padding left
     out."""
@@ -230,6 +239,7 @@ def mean_of_codes(my_mean: Callable[[Tensor, Tensor], Tensor]) -> str:
     return "Right: the mean of what is there, and zeros for nothing."
 
 
+@checker
 def overlap(my_overlap: Mapping[str, float]) -> str:
     """`my_overlap`: genres shared with the five nearest films, by what the similarity
     is made from."""
@@ -260,6 +270,7 @@ def overlap(my_overlap: Mapping[str, float]) -> str:
 # --- The attention layer in a real model
 
 
+@checker
 def layer_norm(my_norm: Callable[[Tensor, Tensor, Tensor, float], Tensor]) -> str:
     """`my_norm(x, gain, shift, eps)`: layer normalization along the last axis."""
     x = torch.tensor([[3.0, 1, 1], [10, 20, 60]])
@@ -293,6 +304,7 @@ def layer_norm(my_norm: Callable[[Tensor, Tensor, Tensor, float], Tensor]) -> st
     return "Right: every vector by itself."
 
 
+@checker
 def dropout(my_dropout: Callable[[Tensor, float], Tensor]) -> str:
     """`my_dropout(x, share)`: a random share set to 0, the mean kept."""
     torch.manual_seed(0)
@@ -324,6 +336,7 @@ def dropout(my_dropout: Callable[[Tensor, float], Tensor]) -> str:
     return "Right: each number may go, and the mean stays."
 
 
+@checker
 def block(my_block: Callable[..., Tensor]) -> str:
     """`my_block(x, attention, network, norm_1, norm_2)`: a pre-norm block."""
 
@@ -375,6 +388,7 @@ def block(my_block: Callable[..., Tensor]) -> str:
     return "Right: two branches, each added to a stream that runs straight through."
 
 
+@checker
 def causal_test(
     my_is_causal: Callable[[Callable[[Tensor], Tensor], int, int], bool],
 ) -> str:
@@ -420,6 +434,7 @@ def causal_test(
     return "Right: it finds leaks between any two places."
 
 
+@checker
 def silenced(my_heads: Mapping[tuple[int, int], float], whole: float) -> str:
     """`my_heads`: validation NDCG@10 without each head, by (block, head)."""
     assert len(my_heads) == 4, (

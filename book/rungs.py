@@ -33,8 +33,8 @@ LADDERS = {
         "lstm-classic": "the classic LSTM",
         "self": "self-attention",
         "markov-chain": "Markov chain",
-        "ml-100k": "self-attention, recipe",
-        "small": "self-attention, small",
+        "markov-chain-normalized": "normalized chain",
+        "small": "recipe small",
     },
     "complete-journey": {
         "popular-this-week": "popular this week",
@@ -265,7 +265,7 @@ def ladder(
 
 
 def ladder_of(
-    measured: Mapping[str, Reports | Sequence[float]],
+    measured: Mapping[str, Reports | Sequence[np.ndarray] | Sequence[float]],
     intervals: Mapping[str, tuple[float, float]] | None = None,
     *,
     lit: Sequence[str] = (),
@@ -278,8 +278,9 @@ def ladder_of(
     """A ladder of what a page has measured itself.
 
     Args:
-        measured: by name a report, the reports of several seeds, or the figure of each
-            seed. Reports of one holdout are compared user by user; of mere figures only
+        measured: by name a report, the reports of several seeds, for each seed an array
+            with a figure for each question, or the figure of each seed. Reports and
+            arrays of the same questions are compared one by one; of mere figures only
             the difference can be said.
         intervals: 95 % intervals by name, for figures.
         counted: names of those that only count, and need no seeds to be sure.
@@ -290,9 +291,18 @@ def ladder_of(
         for one, found in measured.items()
     }
     reports = {one: list_ for one, list_ in reports.items() if _reported(list_)}
+    single = {  # a figure for each question, the mean of all seeds
+        one: np.mean(found, axis=0)
+        for one, found in measured.items()
+        if one not in reports and np.ndim(found[0]) == 1
+    }
     stands = []
     for one, found in measured.items():
-        if one in reports:
+        if one in single:
+            seeds = [float(np.mean(figures)) for figures in found]
+            low, high = bootstrap_interval(single[one])
+            interval = float(low), float(high)
+        elif one in reports:
             seeds = [report.metrics[metric] for report in reports[one]]
             ends = [report.interval[metric] for report in reports[one]]
             interval = tuple(np.mean(ends, axis=0).tolist())
@@ -303,6 +313,9 @@ def ladder_of(
     for one, other in combinations(reports, 2):
         between = compare(reports[one], reports[other], metric)
         pairs[one, other] = (between.difference, *between.interval)
+    for one, other in combinations(single, 2):
+        gap = single[one] - single[other]
+        pairs[one, other] = (float(gap.mean()), *map(float, bootstrap_interval(gap)))
     return drawn.ladder(
         stands,
         pairs,

@@ -9,6 +9,7 @@ connection that stays open (the port's TCP waits for more to send).
 
 import hashlib
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -31,9 +32,13 @@ async def reading(app: FastAPI) -> AsyncIterator[None]:
     """Read the run, and what answers where the model knows nothing."""
     torch.set_num_threads(1)  # it is the workers that share the cores
     folder = Path(os.environ.get("ATTNCORE_RUN", "runs/first"))
+    try:
+        app.state.model = ac.load(folder)
+    except (ValueError, OSError):
+        sys.tracebacklimit = 0  # nothing is served, and the error's line says why
+        raise
     config = (folder / "config.json").read_bytes()  # it holds every file's checksum
     app.state.version = hashlib.sha256(config).hexdigest()[:12]
-    app.state.model = ac.load(folder)
     app.state.popular = ac.baselines.Popularity(app.state.model.split)
     yield
 
@@ -42,14 +47,23 @@ app = FastAPI(lifespan=reading, title="Recommendations")
 
 
 class Question(BaseModel):
-    """Who asks for how many items: a user of the log, or the events of anybody."""
+    """Who asks for how many items: a user of the log, or the events of anybody.
+
+    `events` are what a user did since the log ended, and `time` is the moment of
+    asking, in seconds or as a date.
+    """
 
     model_config = ConfigDict(extra="forbid")
     user: Id | None = None
     history: list[Id] | None = Field(None, max_length=10_000)
+    events: list[Id] = Field([], max_length=10_000)
+    time: int | str | None = None
     k: int = Field(10, ge=1, le=100)
     exclude: list[Id] = []
     only: list[Id] | None = None
+
+
+QUESTION = tuple(Question.model_fields)
 
 
 @app.get("/health")
@@ -67,11 +81,13 @@ async def recommend(question: Question) -> dict[str, Any]:
     """The best items; the most popular ones where nothing is known of who asks."""
     model, split = app.state.model, app.state.model.split
     user = [] if question.user is None else as_in(split.users, [question.user])
-    history = as_in(split.items, question.history or [])
+    history = as_in(split.items, [*(question.history or []), *question.events])
     known = split.items.decode(split.items.known(history)).tolist()
     asked: dict[str, Any] = {"histories": [known]}
     if question.history is None and len(split.users.known(user)):
         asked = {"users": user}
+        asked |= {"events": [known]} if known else {}
+        asked |= {"time": question.time} if question.time is not None else {}
     by_model = "users" in asked or bool(known)
     only = None if question.only is None else as_in(split.items, question.only)
     exclude = as_in(split.items, question.exclude)
@@ -99,7 +115,12 @@ async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
     """A question of another form."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:]) or "the request"
-    return JSONResponse({"error": f"{where}: {first['msg']}"}, 422)
+    said = {
+        "json_invalid": "the request: is no JSON",
+        "extra_forbidden": f"{where}: means nothing here; {', '.join(QUESTION)} do",
+    }
+    line = said.get(first["type"], f"{where}: {first['msg']}")
+    return JSONResponse({"error": line}, 422)
 
 
 @app.exception_handler(ValueError)

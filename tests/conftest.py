@@ -64,7 +64,6 @@ LONG_NOTEBOOKS = (
     "10_training.ipynb",
     "18_serving.ipynb",
     "05_self_attention.ipynb",
-    "01_first_recommender.ipynb",
 )
 OF_THEIR_OWN = {"notebook", "slow", "network", "browser", "gpu"}
 

@@ -237,6 +237,12 @@ MUTANTS = [
             "(torch.ones(lags))",
             "test_a_transition_adds_what_each_of_the_newest_items_says_by_itself",
         ),
+        (
+            "the second reader reads both ways",
+            "nn.LSTM(width, width, batch_first=True)",
+            "nn.LSTM(width, width // 2, batch_first=True, bidirectional=True)",
+            "test_a_recurrence_reads_the_history_in_its_order",
+        ),
     ),
     *of(
         "output",
@@ -548,8 +554,8 @@ MUTANTS = [
         ),
         (
             "nothing is dropped after the first validation",
-            "self.positions, self.seconds = 0, 0.0\n        self.model.train()",
-            "self.positions, self.seconds = 0, 0.0",
+            "model = evaluating(self.model)",
+            "model = self.model.eval()",
             "test_leaks.py::test_training_goes_on_in_training_mode_after_validation",
         ),
         (
@@ -647,6 +653,12 @@ MUTANTS = [
             "votes_BV.scatter(1, newest_BK, 0)[:, 1:]",
             "votes_BV[:, 1:]",
             "test_counts_of_alike_moments.py::test_votes_are_those_of_a_comparison_with_every_moment",
+        ),
+        (
+            "the farthest of the nearest states has a vote",
+            "share_BN - share_BN[:, -1:]",
+            "share_BN",
+            "test_counts_of_alike_moments.py::test_the_nearest_states_vote_for_what_came_next",
         ),
     ),
     *of(

@@ -396,7 +396,8 @@ def test_a_profile_that_makes_no_groups_is_one_clear_line(columns, options, hint
 
 def test_a_log_without_a_table_of_users_is_refused_with_the_mend():
     with pytest.raises(
-        DataError, match=r"need a table of users; give the log one with users=$"
+        DataError,
+        match=r"need a table of users; give the log one with users= \(--user-table\)$",
     ):
         ProfilePopularity(split_of([[1, 2, 3]]))
 

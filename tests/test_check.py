@@ -1,8 +1,8 @@
 """The checkers of the exercises accept right answers, and name the mistake in wrong
 ones."""
 
-import itertools
 import math
+import re
 
 import check
 import numpy as np
@@ -19,9 +19,9 @@ def dot(query, key):
 
 
 def hint(checker, answer, *more):
-    with pytest.raises(AssertionError) as raised:
-        checker(answer, *more)
-    return str(raised.value)
+    told = checker(answer, *more)
+    assert told.startswith("Not yet: ")
+    return told
 
 
 def masked(fill, after=lambda weights: weights):
@@ -46,14 +46,11 @@ def bisected(scores, events):
 @pytest.mark.parametrize(
     ("checker", "answers"),
     [
-        (check.scores, (attention.scaled_dot_product,)),
         (check.shapes, ({"scores": (3, 20), "weights": [3, 20], "attended": (3, 16)},)),
         (check.query_for, (4 * (KEY[1] - KEY.mean(0)), KEY, 1)),
         (check.showing_values, (torch.eye(4),)),
         (check.moved, (lambda a, b: (a - b).abs().sum(-1) / 2,)),
         (check.moved, (lambda a, b: 1 - torch.minimum(a, b).sum(-1),)),
-        (check.softmax, (stable,)),
-        (check.softmax, (lambda scores: torch.softmax(scores, -1),)),
         (check.masked_softmax, (attention.softmax,)),
         (
             check.masked_softmax,
@@ -64,8 +61,6 @@ def bisected(scores, events):
             check.softmax_gradient,
             (lambda w, g: w * (g - (w * g).sum(-1, keepdim=True)),),
         ),
-        (check.best_temperature, ({0.5: 0.050, 1.0: 0.052, 2.0: 0.051, 64.0: 0.03},)),
-        (check.best_temperature, ({0.5: 0.053, 1.0: 0.052, 2.0: 0.051, 64.0: 0.03},)),
     ],
 )
 def test_a_right_answer_is_told_so(checker, answers):
@@ -75,14 +70,6 @@ def test_a_right_answer_is_told_so(checker, answers):
 @pytest.mark.parametrize(
     ("checker", "answers", "says"),
     [
-        (check.scores, (lambda q, k: (q @ k.T).T / 2,), "query @ key.T"),
-        (check.scores, (lambda q, k: q[0] @ k.T,), "2 queries against 3 keys"),
-        (check.scores, (dot,), "square root of the width"),
-        (check.scores, (lambda q, k: dot(q, k) / 4,), "take its square root"),
-        (check.scores, (lambda q, k: dot(q, k) / 3**0.5,), "take √E"),
-        (check.scores, (lambda q, k: (dot(q, k) / 2).softmax(-1),), "weights already"),
-        (check.scores, (lambda q, k: dot(q, k) + 1,), "should be"),
-        (check.scores, (lambda q, k: None,), "did you forget `return`"),
         (check.shapes, ({"scores": (3, 20)},), "no entry 'weights'"),
         (
             check.shapes,
@@ -125,45 +112,6 @@ def test_a_right_answer_is_told_so(checker, answers):
             "squares measure something else",
         ),
         (check.moved, (lambda a, b: 1 - (a - b).abs().sum(-1) / 2,), "should be"),
-        (check.softmax, (lambda s: stable(s)[0],), "the shape of the scores"),
-        (check.softmax, (lambda s: s.softmax(0),), "each column sums to 1"),
-        (check.softmax, (lambda s: s.exp(),), "divide each row"),
-        (
-            check.softmax,
-            (lambda s: s.exp() / s.exp().sum(),),
-            "the whole table sums to 1",
-        ),
-        (
-            check.softmax,
-            (lambda s: s / s.sum(-1, keepdim=True).clamp_min(1),),
-            "should be",
-        ),
-        (
-            check.softmax,
-            (lambda s: s.exp() / s.exp().sum(-1, keepdim=True),),
-            "overflows",
-        ),
-        (
-            check.softmax,
-            (
-                lambda s: (
-                    (s - s.max()).exp() / (s - s.max()).exp().sum(-1, keepdim=True)
-                ),
-            ),
-            "each row's own largest",
-        ),
-        (
-            check.softmax,
-            (
-                lambda s: (
-                    stable(s - s.abs().amax(-1, keepdim=True))
-                    if s.max() > 0
-                    else (s * 0).softmax(-1)
-                ),
-            ),
-            "scores of -1000",
-        ),
-        (check.softmax, (lambda s: torch.softmax(s, 1),), "three axes"),
         (
             check.masked_softmax,
             (lambda s, keep: s.softmax(-1)[:1],),
@@ -237,20 +185,6 @@ def test_a_right_answer_is_told_so(checker, answers):
             "turned round",
         ),
         (check.softmax_gradient, (lambda w, g: w * w,), "should be"),
-        (check.best_temperature, ({0.5: 0.05, 2.0: 0.04},), "temperature 1"),
-        (check.best_temperature, ({1.0: 0.05, 2.0: 0.04},), "below 1"),
-        (check.best_temperature, ({0.5: 0.05, 1.0: 0.04},), "above 1"),
-        (check.best_temperature, ({0.5: 5.0, 1.0: 4.0, 2.0: 3.0},), "between 0 and 1"),
-        (
-            check.best_temperature,
-            ({0.5: 0.05, 1.0: 0.05, 2.0: 0.05},),
-            "restored each time",
-        ),
-        (
-            check.best_temperature,
-            ({0.5: 0.05, 1.0: 0.03, 2.0: 0.04},),
-            "before the next temperature",
-        ),
     ],
 )
 def test_a_wrong_answer_gets_the_hint_that_fits(checker, answers, says):
@@ -265,20 +199,33 @@ def stable_after(scores, keep):
 
 
 def test_a_checker_does_not_mind_an_answer_that_writes_into_its_input():
-    def in_place(scores):
-        scores -= scores.amax(-1, keepdim=True).clone()
-        scores.exp_()
-        scores /= scores.sum(-1, keepdim=True)
-        return scores
+    def in_place(scores, keep):
+        scores.masked_fill_(~keep, -torch.inf)
+        keep.fill_(True)
+        return attention.softmax(scores, scores > -torch.inf)
 
-    assert check.softmax(in_place).startswith("Right: ")
+    assert check.masked_softmax(in_place).startswith("Right: ")
+
+
+COLD = {1: 0.57, 3: 0.56, 10: 0.5, 30: 0.24, 100: 0.12}
+
+
+@pytest.mark.parametrize(
+    ("quality", "says"),
+    [
+        ({1: 0.57, 100: 0.1}, "no figure for 3"),
+        (COLD | {10: 0.9}, "no NDCG@10 of this show"),
+        (dict.fromkeys(COLD, 0.12), "of the last round"),
+        (COLD | {1: 0.2}, "above .5"),
+        (COLD | {100: 0.55}, "inside the softmax"),
+    ],
+)
+def test_a_wrong_measurement_of_the_cold_gets_its_hint(quality, says):
+    assert says in hint(check.cold, quality)
+    assert check.cold(COLD).startswith("Plausible: ")
 
 
 # --- The attention layer
-
-
-def _cut(x, heads):
-    return x.unflatten(-1, (heads, -1)).transpose(0, 1)
 
 
 def _parameters(width, heads, additive, maps=4, networks=1, bias=1):
@@ -290,17 +237,13 @@ def _pairwise(query, key, A, B, v):
     return ((query @ A)[:, None] + (key @ B)[None]).tanh() @ v
 
 
-LATE = {"1": 190, "1/√E": 60, "1/E": 40}
-
-
 @pytest.mark.parametrize(
     ("checker", "answer"),
     [
-        (check.heads, _cut),
+        (check.joined, lambda x: torch.cat(list(x), -1)),
         (check.layer_parameters, _parameters),
         (check.additive, _pairwise),
         (check.disguise, lambda query_map, key_map: key_map @ query_map.T),
-        (check.scales, LATE),
     ],
 )
 def test_right_answers_about_the_layer_pass(checker, answer):
@@ -310,28 +253,16 @@ def test_right_answers_about_the_layer_pass(checker, answer):
 @pytest.mark.parametrize(
     ("checker", "answer", "says"),
     [
-        (
-            check.heads,
-            lambda x, heads: x.unflatten(-1, (heads, -1)),
-            "swap the first two axes",
-        ),
-        (
-            check.heads,
-            lambda x, heads: x.unflatten(-1, (-1, heads)).transpose(0, 1),
-            "not their width",
-        ),
-        (check.heads, lambda x, heads: x, "in 3 heads give"),
-        (
-            check.heads,
-            lambda x, heads: x.reshape(heads, len(x), -1),
-            "deals the numbers out",
-        ),
-        (
-            check.heads,
-            lambda x, heads: torch.stack([x[:, h::heads] for h in range(heads)]),
-            "every third column",
-        ),
-        (check.heads, lambda x, heads: _cut(x, heads) + 1, "should be"),
+        (check.joined, lambda x: x.flatten(0, 1), "side by side"),
+        (check.joined, lambda x: x.reshape(4, 6), "swap the first two axes"),
+        (check.joined, lambda x: x.permute(1, 2, 0).flatten(1), "interleaved"),
+        (check.joined, lambda x: x, "give (4, 6)"),
+        (check.joined, lambda x: torch.cat(list(x), -1) + 1, "should be"),
+        (check.unstuck, {2: 5}, "no count for 4"),
+        (check.unstuck, {2: 0.5, 4: 6}, "is no count"),
+        (check.unstuck, {2: 5, 4: 9}, "of six seeds"),
+        (check.unstuck, {2: 0, 4: 0}, "none with four heads"),
+        (check.unstuck, {2: 6, 4: 5}, "mixed up"),
         (check.layer_parameters, lambda *a: _parameters(*a, bias=0), "has a bias too"),
         (check.layer_parameters, lambda *a: _parameters(*a, maps=3), "a fourth map"),
         (
@@ -382,10 +313,6 @@ def test_right_answers_about_the_layer_pass(checker, answer):
         (check.disguise, lambda q, k: k, "keys need it too"),
         (check.disguise, lambda q, k: q @ k.T, "turn it over"),
         (check.disguise, lambda q, k: k @ k.T, "regroup it"),
-        (check.scales, {"1": 190, "1/√E": 60}, "no entry '1/E'"),
-        (check.scales, LATE | {"1": None}, "number of steps that were made"),
-        (check.scales, LATE | {"1/E": 3}, "at least 20"),
-        (check.scales, LATE | {"1": 30}, "mixed up"),
     ],
 )
 def test_wrong_answers_about_the_layer_get_the_hint_that_fits(checker, answer, says):
@@ -403,13 +330,6 @@ def _places(lengths, T):
     return (lengths[:, None] - 1 - torch.arange(T)).clamp_min(0)
 
 
-def _products(T, D, maps=4, pairs=2):
-    return maps * T * D**2 + pairs * T**2 * D
-
-
-ORDERED = {"places": 0.09, "no places": 0.08, "all shuffled": 0.06}
-
-
 @pytest.mark.parametrize(
     ("checker", "answers"),
     [
@@ -417,8 +337,6 @@ ORDERED = {"places": 0.09, "no places": 0.08, "all shuffled": 0.06}
         (check.triangle, (attention.causal_keep,)),
         (check.unshuffled, (lambda rows, order: rows[order.argsort()],)),
         (check.places, (_places,)),
-        (check.cost, (_products, lambda D: 2 * D)),
-        (check.order, (ORDERED,)),
     ],
 )
 def test_right_answers_about_self_attention_pass(checker, answers):
@@ -469,29 +387,6 @@ def test_right_answers_about_self_attention_pass(checker, answers):
             "negative places",
         ),
         (check.places, (lambda lengths, T: _places(lengths, T) * 2,), "should be"),
-        (
-            check.cost,
-            (lambda T, D: _products(T, D, maps=3), lambda D: 2 * D),
-            "four maps",
-        ),
-        (
-            check.cost,
-            (lambda T, D: _products(T, D, pairs=1), lambda D: 2 * D),
-            "as much as the scores",
-        ),
-        (
-            check.cost,
-            (lambda T, D: _products(T, D, maps=0), lambda D: 2 * D),
-            "the maps are missing",
-        ),
-        (check.cost, (lambda T, D: T * D, lambda D: 2 * D), "T = 50, D = 64"),
-        (check.cost, (_products, lambda D: 4 * D), "forgets the weighted average"),
-        (check.cost, (_products, lambda D: D), "twice as much as the pairs"),
-        (check.cost, (_products, lambda D: 3 * D), "do not cost the same"),
-        (check.order, ({"places": 0.09},), "no entry 'no places'"),
-        (check.order, (ORDERED | {"places": 9.0},), "between 0 and 1"),
-        (check.order, (ORDERED | {"no places": 0.09},), "really replaced"),
-        (check.order, (ORDERED | {"no places": 0.1},), "put back before"),
     ],
 )
 def test_wrong_answers_about_self_attention_get_the_hint_that_fits(
@@ -527,19 +422,20 @@ def test_a_wrong_running_mean_gets_its_hint(answer, says):
     assert says in hint(check.running_mean, answer)
 
 
-def _pairs(histories, items, count=lambda counts, a, b: counts[a, b] + 1):
-    counts = torch.zeros(items, items)
-    for row in histories:
-        for before, after in itertools.pairwise(row):
-            counts[before, after] = count(counts, before, after)
-    return counts
+def _tables(shows, records=5):
+    tables = torch.zeros(5, 200, 200)
+    for played, call, answer in zip(
+        shows.played, shows.call, shows.answer, strict=True
+    ):
+        tables[call, played[:records], answer] += 1
+    return tables
 
 
 def test_right_answers_about_counting_and_score_pass():
     assert "Right" in check.ndcg_of_rank(
         lambda rank, k: 1 / math.log2(1 + rank) if rank <= k else 0
     )
-    assert "Right" in check.transitions(_pairs)
+    assert "Right" in check.tables_of_calls(_tables)
     assert "Right" in check.expected_hit(
         lambda above, tied, k: min(max((k - above) / tied, 0), 1)
     )
@@ -561,29 +457,115 @@ def test_right_answers_about_counting_and_score_pass():
             "counted from 1",
         ),
         (lambda rank, k: 1.0 if rank <= k else 0, "not 0.63"),
+        (lambda rank, k: 1 / math.log2(2 + rank) if rank <= k else 0, "begin at 0"),
+        (lambda rank, k: 1 / math.log2(1 + rank) if rank < k else 0, "not `<`"),
     ],
 )
 def test_a_wrong_ndcg_gets_its_hint(answer, hint):
-    with pytest.raises(AssertionError, match=hint):
-        check.ndcg_of_rank(answer)
+    told = check.ndcg_of_rank(answer)
+    assert told.startswith("Not yet: ")
+    assert re.search(hint, told)
 
 
 @pytest.mark.parametrize(
     ("answer", "hint"),
     [
-        (lambda rows, items: _pairs(rows, items).T, "the other way round"),
-        (
-            lambda rows, items: _pairs([[item for row in rows for item in row]], items),
-            "within one history",
-        ),
-        (lambda rows, items: _pairs(rows, items, lambda *_: 1), "count how often"),
-        (lambda rows, items: torch.zeros(3), "one row and one column"),
-        (lambda rows, items: torch.zeros(3, 3), "should be"),
+        (lambda shows: _tables(shows).transpose(1, 2), "the other way round"),
+        (lambda shows: _tables(shows).sum(0).expand(5, -1, -1), "the call only"),
+        (lambda shows: (_tables(shows) > 0).double(), "count how often"),
+        (lambda shows: _tables(shows, records=1), "each of the five records"),
+        (lambda shows: _tables(shows).sum(0), "for each of 5 calls"),
+        (lambda shows: _tables(shows).roll(1, 0), "not where they belong"),
+        (lambda shows: None, "did you forget `return`"),
     ],
 )
-def test_a_wrong_table_of_transitions_gets_its_hint(answer, hint):
-    with pytest.raises(AssertionError, match=hint):
-        check.transitions(answer)
+def test_a_wrong_table_of_calls_gets_its_hint(answer, hint):
+    told = check.tables_of_calls(answer)
+    assert told.startswith("Not yet: ")
+    assert re.search(hint, told)
+
+
+@pytest.mark.parametrize(
+    ("figures", "hint"),
+    [
+        ({"three maps": 0.57}, "no entry 'no value map'"),
+        ({"three maps": 0.57, "no value map": 0.9, "no maps": 0.58}, "take part in"),
+        ({"three maps": 0.57, "no value map": 0.1, "no maps": 0.58}, "still there"),
+        ({"three maps": 0.57, "no value map": 0.57, "no maps": 0.57}, "one model?"),
+    ],
+)
+def test_a_wrong_measurement_of_maps_gets_its_hint(figures, hint):
+    told = check.maps(figures)
+    assert told.startswith("Not yet: ")
+    assert hint in told
+
+
+def _peeks(model, items, first=1, all_of_them=True):
+    before = model(items)[0]
+    for t in range(first, items.shape[1]):
+        changed = items.clone()
+        changed[:, t] = (changed[:, t] + 1) % 7
+        if not torch.allclose(model(changed)[0][:, :t], before[:, :t]):
+            return True
+        if not all_of_them:
+            break
+    return False
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda model, items: True, "a peeping one"),
+        (lambda model, items: False, "event 5 passes"),
+        (lambda model, items: None, "did you forget `return`"),
+        (lambda model, items: _peeks(model, items, first=2), "very first event"),
+        (lambda model, items: _peeks(model, items[:, :5]), "passes"),
+    ],
+)
+def test_a_test_for_peeking_that_misses_something_is_told(answer, says):
+    assert says in hint(check.peeks, answer)
+    assert check.peeks(_peeks).startswith("Right: ")
+
+
+@pytest.mark.parametrize(
+    ("figures", "says"),
+    [
+        ({0.1: 0.5, 0.5: 0.2}, "no entry for noise 0.9"),
+        ({0.1: 0.5, 0.5: 0.2, 0.9: 1.2}, "cannot be"),
+        ({0.1: -0.5, 0.5: -0.2, 0.9: 0.0}, "minus chain"),
+        ({0.1: 0.5, 0.5: 0.0, 0.9: 0.2}, "mixed up"),
+    ],
+)
+def test_a_wrong_measurement_of_the_gaps_gets_its_hint(figures, says):
+    assert says in hint(check.gaps, figures)
+    assert check.gaps({0.1: 0.5, 0.5: 0.2, 0.9: 0.0}).startswith("Plausible: ")
+
+
+def test_figures_that_may_be_so_are_called_plausible():
+    maps = {"three maps": 0.57, "no value map": 0.58, "no maps": 0.585}
+    leak = {"training shuffled": 0.058, "log shuffled first": 0.072}
+    assert check.maps(maps).startswith("Plausible: ")
+    assert check.unstuck({2: 5, 4: 6}).startswith("Plausible: ")
+    assert check.leak(leak).startswith("Plausible: ")
+
+
+@pytest.mark.parametrize(
+    ("figures", "hint"),
+    [
+        ({"training shuffled": 0.058}, "no entry 'log shuffled first'"),
+        ({"training shuffled": 0.072, "log shuffled first": 0.058}, "must help"),
+        ({"training shuffled": 0.058, "log shuffled first": 0.058}, "must help"),
+        ({"training shuffled": 0.058, "log shuffled first": 0.9}, "can be expected"),
+        (
+            {"training shuffled": "none", "log shuffled first": 0.07},
+            "could not convert",
+        ),
+    ],
+)
+def test_a_wrong_measurement_of_the_leak_gets_its_hint(figures, hint):
+    told = check.leak(figures)
+    assert told.startswith("Not yet: ")
+    assert hint in told
 
 
 @pytest.mark.parametrize(
@@ -599,8 +581,9 @@ def test_a_wrong_table_of_transitions_gets_its_hint(answer, hint):
     ],
 )
 def test_a_wrong_expected_hit_gets_its_hint(answer, hint):
-    with pytest.raises(AssertionError, match=hint):
-        check.expected_hit(answer)
+    told = check.expected_hit(answer)
+    assert told.startswith("Not yet: ")
+    assert re.search(hint, told)
 
 
 def paired(first, second, resamples, seed):
@@ -674,120 +657,6 @@ def test_right_answers_about_the_scoreboard():
     ],
 )
 def test_a_wrong_answer_about_the_scoreboard_gets_its_hint(checker, answer, hint):
-    with pytest.raises(AssertionError, match=hint):
-        getattr(check, checker)(answer)
-
-
-# --- A first recommender, in four stages
-
-
-def _window(history, length):
-    newest = history[-(length + 1) :]
-    return newest[:-1], newest[1:]
-
-
-def _table(rows):
-    return torch.nn.utils.rnn.pad_sequence(
-        [torch.tensor(row) for row in rows], batch_first=True
-    )
-
-
-def _loss(scores, targets):
-    return torch.nn.functional.cross_entropy(scores, targets - 1, ignore_index=-1)
-
-
-@pytest.mark.parametrize(
-    ("checker", "answer"),
-    [
-        (check.window_of, _window),
-        (check.table_of, _table),
-        (check.loss_of, _loss),
-        (check.share_of_top_events, 0.3),
-    ],
-)
-def test_right_answers_of_the_tour_pass(checker, answer):
-    assert checker(answer).startswith("Right: ")
-
-
-@pytest.mark.parametrize(
-    ("checker", "answer", "says"),
-    [
-        (check.window_of, lambda history, length: None, "did you forget `return`"),
-        (
-            check.window_of,
-            lambda history, length: (history[:-1], history),
-            "3 inputs and 4 targets",
-        ),
-        (
-            check.window_of,
-            lambda history, length: (history[-length:],) * 2,
-            "the target is the event itself",
-        ),
-        (
-            check.window_of,
-            lambda history, length: (history[:-1], history[1:]),
-            "more than the model sees",
-        ),
-        (
-            check.window_of,
-            lambda history, length: (
-                history[:length][: len(history) - 1],
-                history[1 : length + 1],
-            ),
-            "these are the oldest",
-        ),
-        (
-            check.window_of,
-            lambda history, length: _window(history, length)[::-1],
-            "are swapped",
-        ),
-        (
-            check.window_of,
-            lambda history, length: _window(history, length - 1),
-            "take length + 1 events",
-        ),
-        (
-            check.window_of,
-            lambda history, length: ([1, 1, 1], [2, 2, 2]),
-            "not [4, 7, 2] and [7, 2, 9]",
-        ),
-        (check.table_of, lambda rows: torch.zeros(3, 5), "the longest of 3 items"),
-        (
-            check.table_of,
-            lambda rows: torch.tensor([[0, 4, 7], [2, 9, 5], [0, 0, 1]]),
-            "padded on the left",
-        ),
-        (check.table_of, lambda rows: _table(rows).float(), "dtype=torch.long"),
-        (check.table_of, lambda rows: _table(rows) + 1, "should be"),
-        (check.loss_of, lambda s, t: -s.log_softmax(-1), "one number"),
-        (check.loss_of, lambda s, t: (s.sum() * 0).log() * 0, "not a number"),
-        (check.loss_of, lambda s, t: 3 * _loss(s, t), "this is the sum"),
-        (check.loss_of, lambda s, t: -_loss(s, t), "sign is turned round"),
-        (check.loss_of, lambda s, t: 0.75 * _loss(s, t), "divided by all rows"),
-        (
-            check.loss_of,
-            lambda s, t: torch.nn.functional.cross_entropy(s, (t - 1) % 3),
-            "leave that row out",
-        ),
-        (
-            check.loss_of,
-            lambda s, t: torch.nn.functional.cross_entropy(s[t < 3], t[t < 3]),
-            "one column too far",
-        ),
-        (
-            check.loss_of,
-            lambda s, t: (
-                -s.softmax(-1)[t > 0].gather(1, t[t > 0, None] - 1).mean().log()
-            ),
-            "not the logarithm of the mean",
-        ),
-        (check.loss_of, lambda s, t: s.sum(), "loss 5.0000, not"),
-        (check.share_of_top_events, "30 %", "not as text"),
-        (check.share_of_top_events, 30.0, "looks like per cent"),
-        (check.share_of_top_events, -0.5, "no share"),
-        (check.share_of_top_events, 0.0, "hardly ever"),
-        (check.share_of_top_events, 1.0, "comparing a table with itself"),
-    ],
-)
-def test_wrong_answers_of_the_tour_get_the_hint_that_fits(checker, answer, says):
-    assert says in hint(checker, answer)
+    told = getattr(check, checker)(answer)
+    assert told.startswith("Not yet: ")
+    assert re.search(hint, told)

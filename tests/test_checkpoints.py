@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import rhythm_log
+from faults import small_disk
 from processes import killed, run, train
 from safetensors.torch import load_file
 
@@ -281,6 +282,16 @@ def test_a_full_disk_loses_nothing_that_was_saved(
     monkeypatch.undo()
     run = ac.fit(ac.Recommender(small, split), split, config, out=tmp_path, resume=True)
     assert len(run.epochs) == 3
+
+
+def test_a_checkpoint_that_finds_the_disk_full_is_no_error_of_pytorchs(tmp_path):
+    folder = files.RunFolder(tmp_path, {}, {}, writes=True)
+    folder.keep(1, {"weights": torch.zeros(10)})
+    with small_disk(5000), pytest.raises(OSError, match="cannot be written") as told:
+        folder.keep(2, {"weights": torch.zeros(100_000)})
+    assert len(str(told.value).splitlines()) == 1
+    kept = [path.name for path in (tmp_path / "checkpoints").iterdir()]
+    assert kept == ["step-000000001.pt"]
 
 
 def test_what_is_replaced_is_flushed_first(tmp_path, monkeypatch):

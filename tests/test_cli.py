@@ -461,7 +461,7 @@ def test_each_history_has_its_list(trained, capsys):
     model = ac.load(trained)
     expected = model.recommend(histories=[[500, 501], [507]], k=3)
     assert [one["items"] for one in found] == [one.items for one in expected]
-    assert "after 500 501:" in said(capsys, *both[:4], *both[5:])
+    assert "after 500 | 501:" in said(capsys, *both[:4], *both[5:])
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
@@ -493,8 +493,8 @@ def test_the_lists_of_all_users_are_written(trained, tmp_path, capsys, ending):
         (["train", "LOG", "--out", "x", "--width", "8", "--heads", "3"], "heads=3"),
         (["train", "LOG", "--out", "x", "--kinds", "a"], "must be COLUMN=KIND"),
         (
-            ["prepare", "LOG", "--out", "x", "--min-count", "2"],
-            "--min-count: a prepared",
+            ["prepare", "LOG", "--out", "x", "--user-table", "LOG"],
+            "--user-table: a prepared",
         ),
     ],
 )

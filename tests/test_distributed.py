@@ -253,7 +253,7 @@ def test_alone_a_group_changes_nothing():
 def torchrun(tmp_path):
     """Run `python -m attncore ...` in two processes."""
 
-    def command(*words):
+    def command(*words, program=("-m", "attncore")):
         line = [
             sys.executable,
             "-m",
@@ -264,7 +264,7 @@ def torchrun(tmp_path):
         ]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         return subprocess.run(
-            [*line, "-m", "attncore", *words],
+            [*line, *program, *words],
             capture_output=True,
             text=True,
             cwd=tmp_path,
@@ -385,3 +385,33 @@ def test_a_mistake_under_torchrun_is_said_once_in_one_line(torchrun, tmp_path, p
         0
     ]
     assert not re.search(r"DataError|RuntimeError|NotADirectory", done.stderr)
+
+
+# The disk fills up under the first process, which alone writes, at some file.
+FULL = """
+import errno, os, sys
+from attncore import __main__, files
+fails, kept = sys.argv[1], getattr(files.RunFolder, sys.argv[1])
+def full(self, *given, **how):
+    if os.environ["RANK"] == "0":
+        raise OSError(errno.ENOSPC, "No space left on device")
+    return kept(self, *given, **how)
+setattr(files.RunFolder, fails, full)
+__main__.main(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize("fails", ["keep", "save", "write_log"])
+def test_a_disk_that_is_full_under_torchrun_is_said_once_in_one_line(
+    torchrun, tmp_path, fails
+):
+    rhythm_log(users=41).events.to_csv(tmp_path / "log.csv", index=False)
+    (tmp_path / "full.py").write_text(FULL)
+    words = ["train", "log.csv", "--out", "run", "--device", "cpu", "--epochs", "2"]
+    done = torchrun(fails, *words, "--no-progress", program=("full.py",))
+    assert done.returncode
+    said = [line for line in done.stderr.splitlines() if line.startswith("attncore: ")]
+    assert len(said) == 1
+    assert "No space left" in said[0]
+    before = done.stderr.split("torch/distributed/")[0]  # torchrun's own report
+    assert not re.search(r"Traceback|RuntimeError|OSError", before)

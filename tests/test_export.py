@@ -27,6 +27,8 @@ MODELS = {  # between them they hold every choice that the graph depends on
         "transition": 3,
         "prior": 2,
         "neighbours": 3,
+        "memory_weight": 0.5,
+        "recurrent": True,
         "temperature": 0.1,
     },
     "target": {"score": "additive", "combine": "pooled"},

@@ -348,7 +348,7 @@ def test_a_table_that_is_absent_is_named_with_the_mend():
         match=r"item_features need a table of items; give the log one with items=",
     ):
         FeatureSet.fit(split, item=["kind"])
-    with pytest.raises(ac.DataError, match=r"users=$"):
+    with pytest.raises(ac.DataError, match=r"users= \(--user-table\)$"):
         FeatureSet.fit(split, user=["age"])
 
 

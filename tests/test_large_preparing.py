@@ -147,6 +147,43 @@ def test_any_log_is_prepared_as_it_is_read_in_any_number_of_shards(
     )
 
 
+@pytest.mark.parametrize("kind", ["numbers", "text", "quarters", "no time"])
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize("tie", [None, "place", "word", "item"])
+@pytest.mark.parametrize("min_count", [1, 4])
+def test_ties_are_broken_and_the_rare_left_out_as_in_memory(
+    tmp_path, monkeypatch, kind, ending, tie, min_count
+):
+    monkeypatch.setattr(preparing, "ROWS", 64)
+    table, rng = odd_log(kind), np.random.default_rng(5)
+    place = pd.Series(rng.integers(0, 9, len(table)) / 2)
+    table["place"] = place.mask(rng.random(len(table)) < 0.2)
+    table["word"] = [f"{chr(97 + n)}ü" for n in rng.integers(0, 5, len(table))]
+    path = written(table, tmp_path / f"log.{ending}")
+    books = pd.DataFrame({"item": table["item"].drop_duplicates(), "genre": "a"})
+    how = {"tie": tie, "min_count": min_count, "items": books}
+    log = ac.read_interactions(path, **how)
+    prepared = ac.prepare(path, tmp_path / "out", shards=3, **how)
+    assert_same(prepared, log, ac.leave_one_out(log))
+    notes = [one for one in log.summary.notes if not one.startswith("attributes")]
+    assert sorted(prepared.summary.notes) == sorted(notes)
+    if min_count > 1:
+        assert log.summary.dropped["below min_count=4"] > 10
+    if tie is not None and kind == "numbers":
+        plain = ac.read_interactions(path, min_count=min_count)
+        assert plain.events["item"].tolist() != log.events["item"].tolist()
+
+
+def test_a_tie_or_a_count_that_cannot_be_is_refused_in_the_same_words(tmp_path):
+    path = written(odd_log("numbers"), tmp_path / "log.csv")
+    for how in {"tie": "spot"}, {"min_count": 400}, {"min_count": 0}:
+        with pytest.raises(ac.DataError) as in_memory:
+            ac.read_interactions(path, **how)
+        with pytest.raises(ac.DataError) as prepared:
+            ac.prepare(path, tmp_path / "out", **how)
+        assert str(prepared.value) == str(in_memory.value)
+
+
 def test_parts_in_a_folder_other_columns_and_another_unit_are_read_alike(tmp_path):
     table = odd_log("numbers").rename(
         columns={"user": "who", "item": "what", "time": "when"}
@@ -236,6 +273,9 @@ LAYOUTS = [  # most files are read as they come
     {"separator": ";"},
     {"header": False, "user": "1", "item": "2", "time": "3"},
     {"in_order": True},
+    {"tie": "item"},
+    {"tie": "user", "min_count": 2},
+    {"min_count": 2},
     {"time_format": "%Y-%m-%d"},
     {"time_unit": "ms"},
 ]

@@ -10,6 +10,7 @@ from attncore.output import (
     Criterion,
     NegativeSampler,
     Output,
+    _rows_at_a_time,
     binary_cross_entropy,
     catalogue_scores,
     cross_entropy,
@@ -377,3 +378,34 @@ def test_with_a_temperature_scores_are_cosines():
         scores, F.cosine_similarity(state[:, None], items, dim=-1) / 0.1
     )
     assert Output(4, 9, "attended", 8, item_bias=False).scaled(state) is state
+
+
+class TestRowsAtATime:
+    GPU = torch.device("cuda:0")
+
+    @pytest.fixture
+    def card(self, monkeypatch):
+        def of(memory):
+            properties = type("Properties", (), {"total_memory": memory})
+            monkeypatch.setattr(
+                torch.cuda, "get_device_properties", lambda device: properties
+            )
+
+        return of
+
+    def test_a_cpu_works_on_what_its_cache_holds(self):
+        for rows, items in ((100, 10), (25_600, 1_682), (10_000, 1_000_000)):
+            assert _rows_at_a_time(rows, items, torch.device("cpu")) == 256
+
+    def test_a_gpu_makes_eight_chunks_however_many_rows_there_are(self, card):
+        card(80 << 30)
+        for rows in (8, 25_600, 100_001):
+            chunk = _rows_at_a_time(rows, 3_416, self.GPU)
+            assert -(-rows // chunk) == 8
+
+    def test_a_large_catalogue_takes_no_more_than_its_share_of_the_memory(self, card):
+        card(16 << 30)
+        chunk = _rows_at_a_time(100_000, 1_000_000, self.GPU)
+        assert 1 <= chunk * 1_000_000 * 16 <= (16 << 30) / 16
+        card(1 << 20)
+        assert _rows_at_a_time(100_000, 1_000_000, self.GPU) == 1

@@ -624,7 +624,7 @@ def test_who_or_what_is_unknown_is_passed_over_and_counted(trained, kind, caplog
     assert [one.unknown for one in found] == [0, 1, 0]
     assert [found[0], found[2]] == alone
     assert found[1].items == new.items
-    assert "1 of 3 users are unknown (777 …) and passed over" in caplog.text
+    assert "1 of 3 users is unknown (777) and passed over" in caplog.text
     (some,) = model.recommend(histories=[[101, 5, 102]], k=4)
     (same,) = model.recommend(histories=[[101, 102]], k=4)
     assert (some.items, some.unknown, same.unknown) == (same.items, 1, 0)

@@ -4,6 +4,7 @@ and every row is accounted for."""
 import csv
 import datetime
 import decimal
+import gc
 import gzip
 import io
 import json
@@ -23,7 +24,7 @@ from logs import fault, write
 
 from attncore.errors import DataError
 from attncore.interactions import Interactions, read_interactions
-from attncore.readers import EARLY
+from attncore.readers import EARLY, read_table
 from attncore.splits import leave_one_out, split_by_time
 
 WIDE = 2**63 - 1
@@ -487,9 +488,9 @@ def test_text_after_a_closing_quote_is_refused_unless_quotes_are_letters(
 
 
 def test_rows_that_quotes_join_are_counted_and_the_first_is_named(tmp_path):
-    text = f'user,item,time\nu1,a,{T}\nu1,"Heroes,{T}\nu2,Low",{T}\nu3,"x\ny",{T}\n'
+    text = f'user,item,time\nu1,a,{T}\nu1,"Heroes\nlive",{T}\nu3,"x\ny",{T}\n'
     log = read_interactions(write(tmp_path, text))
-    assert log.events["item"].tolist() == ["a", f"Heroes,{T}\nu2,Low", "x\ny"]
+    assert log.events["item"].tolist() == ["a", "Heroes\nlive", "x\ny"]
     told = "2 rows hold a line break in quotes (row 3; quoted=False, --no-quotes, if"
     assert f"; {told}" in str(log.summary)
     assert f"\n  {told}" in str(log)
@@ -823,3 +824,66 @@ def test_a_damaged_file_is_refused_in_one_line_or_every_row_of_it_is_accounted_f
     )
     assert not ours - whole  # no event that the file does not hold
     assert (whole - ours).total() == log.summary.dropped.get("duplicates", 0)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_reading_does_not_look_for_circles_in_the_cells_again_and_again(
+    tmp_path, ending
+):
+    rows = 30_000
+    line = (
+        '{{"user": {0}, "item": {0}, "time": {0}}}' if ending == "jsonl" else "{0},7,5"
+    )
+    lines = ["user,item,time"] * (ending == "csv") + [
+        line.format(n) for n in range(rows)
+    ]
+    path = write(tmp_path, "\n".join(lines), f"log.{ending}")
+    looks: list[str] = []
+    gc.callbacks.append(lambda phase, _: looks.append(phase))
+    try:
+        read_table(path, ())
+    finally:
+        gc.callbacks.pop()
+    assert looks.count("start") < 20  # one for every 700 rows before
+    assert gc.isenabled()
+    with pytest.raises(DataError):
+        read_table(write(tmp_path, 'a\n"', "log.csv"), ())
+    assert gc.isenabled()
+
+
+SWALLOWING = [
+    'u1\t"Heroes\t{0}\nu2\tQueen\t{0}\nu3\tLow"\t{0}\nu4\tPulp\t{0}\n',
+    'u1\t"Heroes\t{0}\r\nu2\tLow"\t{0}\r\nu4\tPulp\t{0}\r\n',
+    'u0\tBlur\t{0}\nu1\t"Heroes\t{0}\nu2\tLow"\t{0}\n',
+]
+KEPT = [
+    'u1\t"Heroes\nlive"\t{0}\nu4\tPulp\t{0}\n',
+    'u1\t"a\tb\nc\td"\t{0}\nu4\tPulp\t{0}\n',
+    'u1\t"1\n2\n3"\t{0}\nu4\tPulp\t{0}\n',
+    'u1\t"x\ny\tz\tw"\t{0}\nu4\tPulp\t{0}\n',  # no number in each line
+]
+
+
+@pytest.mark.parametrize("text", SWALLOWING)
+@pytest.mark.parametrize(("ending", "separator"), [("tsv", "\t"), ("csv", ",")])
+def test_an_opening_quote_does_not_swallow_whole_rows(
+    tmp_path, text, ending, separator
+):
+    text = ("user\titem\ttime\n" + text.format(T)).replace("\t", separator)
+    path = write(tmp_path, text, f"log.{ending}")
+    said = fault(path)
+    row = 2 + text.startswith(f"user{separator}item{separator}time\nu0")
+    lines = 3 if "Queen" in text else 2
+    assert f'row {row}: a quote " swallows {lines} lines that are rows' in said
+    log = read_interactions(path, quoted=False)
+    assert len(log) == text.count("\n") - 1
+    assert '"Heroes' in set(log.events["item"])
+
+
+@pytest.mark.parametrize("text", KEPT)
+def test_a_line_break_in_quotes_is_kept_where_no_whole_row_is_in_it(tmp_path, text):
+    path = write(tmp_path, "user\titem\ttime\n" + text.format(T), "log.tsv")
+    log = read_interactions(path)
+    assert len(log) == 2
+    assert "\n" in log.events["item"][0]
+    assert "holds a line break in quotes (row 2" in str(log.summary)

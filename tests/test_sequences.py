@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import attncore as ac
-from attncore.sequences import Histories, Vocabulary
+from attncore.errors import DataError
+from attncore.sequences import FEW, Histories, Vocabulary
 from attncore.splits import index_log
 
 
@@ -267,3 +268,32 @@ def test_what_was_seen_is_a_candidate_where_users_repeat_purchases(repeats):
     frame = pd.DataFrame(rows, columns=["user", "item", "time"])
     split = ac.leave_one_out(ac.Interactions.from_frame(frame, repeats=repeats))
     assert split.valid.exclude_seen is split.test.exclude_seen is (not repeats)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("anna lena 07", "Anna Lena 07"),
+        (" Anna Lena 07", "Anna Lena 07"),
+        ("Gru\u0308ne Tüte", "Grüne Tüte"),  # as macOS writes an umlaut
+        ("Grune Tüte", "Grüne Tüte"),
+        ("Tasse, 0.3 l", "Tasse, 0,3 l"),
+    ],
+)
+def test_an_unknown_id_is_told_beside_the_one_that_was_perhaps_meant(typed, meant):
+    ids = ["Anna Lena 07", "Grüne Tüte", "Tasse, 0,3 l", "Zoë"]
+    known = Vocabulary(np.array(sorted(ids), object))
+    with pytest.raises(DataError) as told:
+        known.encode([meant, typed])
+    line = f"unknown item {typed!r}: it is not among the log's 4 items; {meant!r} is"
+    assert str(told.value) == line
+    with pytest.raises(DataError, match=r"log's 4 items$"):
+        known.encode(["quite another thing"])
+
+
+def test_a_large_catalogue_is_not_searched_for_what_was_meant_letter_by_letter():
+    known = Vocabulary(np.array([f"item {n}" for n in range(FEW + 1)], object))
+    with pytest.raises(DataError, match=r"'item 17' is$"):
+        known.encode(["ITEM 17"])
+    with pytest.raises(DataError, match=r"items$"):
+        known.encode(["itm 17"])

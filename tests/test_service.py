@@ -83,6 +83,54 @@ def test_unknown_items_of_a_history_are_named_and_passed_over(run, web):
     assert (answer["items"], answer["unknown"]) == (wanted.items, ["new"])
 
 
+def test_what_a_user_did_a_second_ago_counts(run, web):
+    model = ac.load(run)
+    told = {"user": "u:3", "events": ["i,15", "gone", "i,9"], "k": 5}
+    answer = web.post("/recommend", json=told).json()
+    (wanted,) = model.recommend(users=["u:3"], events=[["i,15", "i,9"]], k=5)
+    (before,) = model.recommend(users=["u:3"], k=5)
+    assert answer["items"] == wanted.items != before.items
+    assert answer["unknown"] == ["gone"]
+    stranger = web.post("/recommend", json=told | {"user": "nobody"}).json()
+    (wanted,) = model.recommend(histories=[["i,15", "i,9"]], k=5)
+    assert (stranger["items"], stranger["by"]) == (wanted.items, "model")
+
+
+def test_a_baseline_is_served_like_a_model(run, tmp_path, monkeypatch):
+    chain = ac.baselines.MarkovChain(ac.load(run).split)
+    chain.save(tmp_path / "chain")
+    monkeypatch.setenv("ATTNCORE_RUN", str(tmp_path / "chain"))
+    told = {"user": "u:3", "events": ["i,15"], "k": 4}
+    with TestClient(service.app) as web:
+        answer = web.post("/recommend", json=told).json()
+    (wanted,) = chain.recommend(users=["u:3"], events=[["i,15"]], k=4)
+    assert answer["items"] == wanted.items
+
+
+def test_the_moment_of_asking_hides_what_came_after_it(run, web):
+    model = ac.load(run)
+    answer = web.post("/recommend", json={"user": "u:3", "time": 2, "k": 5}).json()
+    (wanted,) = model.recommend(users=["u:3"], time=2, k=5)
+    (later,) = model.recommend(users=["u:3"], k=5)
+    assert answer["items"] == wanted.items != later.items
+
+
+def test_without_a_run_it_does_not_start_and_says_so_in_one_line(tmp_path):
+    server = subprocess.run(
+        [
+            *(sys.executable, "-m", "uvicorn", "--app-dir", str(ROOT / "book")),
+            *("service:app", "--port", "0", "--log-level", "error"),
+        ],
+        env=os.environ | {"ATTNCORE_RUN": str(tmp_path / "none")},
+        capture_output=True,
+        timeout=120,
+        text=True,
+    )
+    assert server.returncode != 0
+    assert "is not a run folder" in server.stderr
+    assert "Traceback" not in server.stderr
+
+
 def test_health_says_what_is_served(run, web):
     told = web.get("/health").json()
     split = ac.load(run).split
@@ -97,8 +145,10 @@ def test_health_says_what_is_served(run, web):
         ('{"k": 0}', 422, "k: Input should be greater than or equal to 1"),
         ('{"k": 101}', 422, "k: Input should be less"),
         ('{"history": "i,3"}', 422, "history: Input should be a valid list"),
-        ('{"past": ["i,3"]}', 422, "past: Extra inputs"),
-        ("[1", 422, "JSON"),
+        ('{"past": ["i,3"]}', 422, "past: means nothing here; user, history, events"),
+        ("[1", 422, "the request: is no JSON"),
+        ('{"user": "u:1", "time": "soon"}', 400, "time='soon': give seconds"),
+        ('{"user": "u:1", "time": 1700000000000}', 400, "lies in the year"),
         ("", 422, "the request: Field required"),
         ('{"history": [[1]]}', 422, "history.0"),
     ],

@@ -512,7 +512,7 @@ def test_fresh_events_are_looked_at_and_can_be_erased(number, caplog):
     model = TOLD[number]
     frame = model.erasure(users=[100], events=[[505, 77, 502]], candidates=501)
     assert frame["item"].tolist()[-2:] == [505, 502]
-    assert "1 of 3 items are unknown (77 …)" in caplog.text
+    assert "1 of 3 items is unknown (77)" in caplog.text
     asked = {"candidates": [501]} if model.config.attention == "target" else {}
     seen = model.attention(users=[100, 77], events=[[505, 502], []], **asked)
     assert seen["item"].tolist()[-2:] == [505, 502]

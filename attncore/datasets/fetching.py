@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 from attncore.datasets.complete_journey import complete_journey
 from attncore.datasets.movielens import grouplens_1m, grouplens_100k, recbole_100k
 from attncore.datasets.planted import planted
-from attncore.errors import DataError, one_line
+from attncore.errors import DataError, expect, one_line
 from attncore.interactions import Interactions, ReadSummary
 from attncore.ranking.slates import Slates
 
@@ -120,6 +120,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Interactions:
     Raises:
         DataError: the name is unknown, or no source answered and nothing is cached.
     """
+    expect(name, str, "datasets.load", "the name of a data set")
     if name not in DATASETS:
         raise DataError(
             f"no data set '{name}'; the names are {', '.join(DATASETS)}, or give a file"

@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from attncore.errors import DataError, one_line
+from attncore.errors import DataError, expect_path, one_line
 from attncore.interactions import Interactions, ReadSummary
 from attncore.readers import one_line_errors
 from attncore.sequences import Histories, Joined, Vocabulary, plain_ids
@@ -159,6 +159,7 @@ class Prepared:
         Raises:
             DataError: it is no such folder, or a file of it is missing or damaged.
         """
+        expect_path(folder, "Prepared.open", "the path of a prepared folder")
         folder = Path(folder)
         try:
             about = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))

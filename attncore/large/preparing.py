@@ -14,7 +14,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from attncore.errors import DataError, one_line
+from attncore.errors import DataError, expect_path, one_line
 from attncore.files import UNFINISHED
 from attncore.interactions import ReadSummary
 from attncore.large.prepared import PARTS, Prepared, mapped
@@ -44,6 +44,7 @@ from attncore.readers import (
     present,
     read_known,
     require_one_era,
+    require_tie,
     roles_of,
     text_frames,
     told_shares,
@@ -51,6 +52,7 @@ from attncore.readers import (
 )
 from attncore.splits import protocol_of, require_shares
 
+TIE = "\x1ftie"  # a name that no column of a log has
 PLACES = 2**33  # rows that a sort key has room for, beside what is finer than seconds
 FILES = ("items.i32", "<i4"), ("times.i64", "<i8"), ("offsets.i64", "<i8")
 STRETCH = 2**16  # seconds: times are counted by such stretches to find where to cut
@@ -73,8 +75,10 @@ def prepare(
     name: str | None = None,
     repeats: bool = False,
     drop_duplicates: bool = True,
+    min_count: int = 1,
     time_format: str | None = None,
     time_unit: str = "s",
+    tie: str | None = None,
     in_order: bool = False,
     separator: str | None = None,
     header: bool = True,
@@ -92,10 +96,10 @@ def prepare(
         source: .csv or .tsv, plain or .gz, .parquet, or a folder of .parquet parts.
         out: a folder that does not exist yet; the disk beside it needs room for the log
             twice over.
-        user, item, time, items, name, repeats, drop_duplicates, time_format: as for
+        user, item, time, items, name, repeats, drop_duplicates: as for
             `read_interactions`.
-        time_unit, in_order, separator, header, quoted, kinds: as for
-            `read_interactions`.
+        min_count, time_format, time_unit, tie, in_order: as for `read_interactions`.
+        separator, header, quoted, kinds: as for `read_interactions`.
         split: "leave-one-out", or "time" with the shares `valid` and `test` of the
             events.
         valid, test: see `split_by_time`.
@@ -108,6 +112,8 @@ def prepare(
         DataError: the log is broken, the folder is there already, or DuckDB is not
             installed.
     """
+    expect_path(source, "prepare", "the path of a log")
+    expect_path(out, "prepare, out", "the path of a folder to write")
     source, out = Path(source), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: is there already; give another folder, or delete it")
@@ -115,7 +121,10 @@ def prepare(
         raise DataError(f"time_unit is '{time_unit}'; it is one of {', '.join(TICKS)}")
     if split not in ("leave-one-out", "time"):
         raise DataError(f"split is '{split}'; it is leave-one-out or time")
+    if min_count < 1:
+        raise DataError(f"min_count is {min_count}; it must be at least 1")
     require_shares(valid, test)
+    called = name or source.name.split(".")[0]
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=UNFINISHED) as place:
         scratch, fresh = Path(place), Path(place) / "prepared"
@@ -123,11 +132,14 @@ def prepare(
         columns = user, item, None if in_order else time
         how = (time_unit, drop_duplicates, shards, memory, threads, time_format)
         layout = Layout(separator, header, quoted)
-        with staged(source, columns, scratch, *how, layout) as log:
+        with staged(
+            source, columns, scratch, *how, layout, tie, min_count, called
+        ) as log:
             names = [f"shard-{number:05d}" for number in range(len(log.bounds))]
             found: Counter[str] = Counter()
             for number, shard in enumerate(names):
                 found += log.write_shard(number, fresh / shard)
+            found = found if log.counted is None else log.counted
             dropped = log.dropped
             if twice := found["duplicates"]:
                 dropped = dropped | {"duplicates": twice}
@@ -135,8 +147,9 @@ def prepare(
             again = 0 if repeats else found["again"]
             log.notes.extend(told_shares(kept, found["tied"], again))
             known = _known_items(log, items, item, kinds)
-        summary = ReadSummary(log.read, kept, dropped, log.notes)
-        called = name or source.name.split(".")[0]
+            if few := found["few"]:
+                dropped = dropped | {f"below min_count={min_count}": few}
+        summary = ReadSummary(log.read, kept - few, dropped, log.notes)
         protocol: dict[str, Any] = {"split": split}
         cuts = None
         if split == "time":
@@ -161,6 +174,19 @@ def prepare(
             "protocol": protocol_of(protocol, repeats),
             "shards": names,
             "summary": asdict(summary),
+            "reading": {
+                "user": user,
+                "item": item,
+                "time": time,
+                "in_order": in_order,
+                "time_unit": time_unit,
+                "time_format": time_format,
+                "tie": tie,
+                "separator": separator,
+                "header": header,
+                "quoted": quoted,
+                "repeats": repeats,
+            },
         }
         text = json.dumps(about, indent=1)
         (fresh / "prepared.json").write_text(text, encoding="utf-8")
@@ -173,7 +199,8 @@ class Log:
     """A log inside DuckDB, checked.
 
     Table `kept` has user, item, time in seconds, `finer`, what is finer than seconds,
-    and `place`, the order of rows of one second; table `catalogue` numbers the items.
+    `place`, the order of rows of one second, and `tie`, what breaks ties in time, NULL
+    where nothing does; table `catalogue` numbers the items.
 
     Attributes:
         database: the open connection.
@@ -182,10 +209,14 @@ class Log:
         notes: what reading had to say.
         item_type: "int64" or "str".
         items: ids of the catalogue, ascending.
+        described: ids that a table of items is held against: those of the catalogue,
+            and of items that were too rare for it.
         bounds: where shards begin, by user id; shard k has the users from bounds[k] on,
             before bounds[k + 1].
         has_time: whether there are times; else `time` numbers the rows.
         drop_duplicates: leave out all but the first event of one user, item and time.
+        counted: what `write_shard` counts, and how many events are of "few", where it
+            was counted before the rare were left out; else None.
     """
 
     database: Any
@@ -194,9 +225,11 @@ class Log:
     notes: list[str]
     item_type: str
     items: np.ndarray
+    described: np.ndarray
     bounds: list[Any]
     has_time: bool
     drop_duplicates: bool
+    counted: Counter[str] | None = None
 
     def write_shard(self, number: int, folder: Path) -> Counter[str]:
         """Write whole histories of a shard's users, ascending.
@@ -214,14 +247,11 @@ class Log:
             end = self.bounds[number + 1]
             within, given["high"] = f'{within} AND "user" < $high', end
         read = run(f"SELECT count(*) FROM kept WHERE {within}", given).fetchone()[0]
-        events = f'SELECT "user", item, time, finer, place FROM kept WHERE {within}'
+        events = f"SELECT * FROM kept WHERE {within}"
         if self.drop_duplicates:
-            events = (
-                f'SELECT "user", item, time, finer, min(place) AS place FROM ({events})'
-                ' GROUP BY "user", item, time, finer'
-            )
+            events = _first_of_each(events)
         run(
-            'CREATE TABLE shard AS SELECT "user", number, time, finer, place'
+            'CREATE TABLE shard AS SELECT "user", number, time, finer, tie, place'
             f" FROM ({events}) JOIN catalogue USING (item)",
             given,
         )
@@ -234,16 +264,35 @@ class Log:
         found = run(
             'SELECT number, time FROM shard ORDER BY "user", time, place'
         ).fetchnumpy()
-        groups = 'SELECT count(*) AS n FROM shard GROUP BY "user"'
-        tied, pairs = run(
-            f"SELECT (SELECT sum(n) FROM ({groups}, time, finer) WHERE n > 1),"
-            f" (SELECT count(*) FROM ({groups}, number))"
-        ).fetchone()
+        told = _told(self.database, "shard", "number")
         run("DROP TABLE shard")
         offsets = np.append(0, np.cumsum(lengths))
         _write(folder, "all", found["number"], found["time"], offsets)
-        kept = len(found["time"])
-        return Counter(duplicates=read - kept, tied=int(tied or 0), again=kept - pairs)
+        return told + Counter(duplicates=read - len(found["time"]))
+
+
+def _first_of_each(events: str) -> str:
+    """A query for the first of the events of one user, item and time."""
+    return (
+        'SELECT "user", item, time, finer, arg_min(tie, place) AS tie,'
+        f' min(place) AS place FROM ({events}) GROUP BY "user", item, time, finer'
+    )
+
+
+def _told(database: Any, table: str, item: str) -> Counter[str]:
+    """How many events are "tied" with another of their user, or are of a pair "again".
+
+    Args:
+        database: the open connection.
+        table: of events, without duplicates.
+        item: its column of items.
+    """
+    groups = f'SELECT count(*) AS n FROM {table} GROUP BY "user"'
+    tied, kept, pairs = database.execute(
+        f"SELECT (SELECT sum(n) FROM ({groups}, time, finer, tie) WHERE n > 1),"
+        f" (SELECT count(*) FROM {table}), (SELECT count(*) FROM ({groups}, {item}))"
+    ).fetchone()
+    return Counter(tied=int(tied or 0), again=kept - pairs)
 
 
 @contextlib.contextmanager
@@ -258,6 +307,9 @@ def staged(
     threads: int | None = None,
     time_format: str | None = None,
     layout: Layout | None = None,
+    tie: str | None = None,
+    min_count: int = 1,
+    name: str = "log",
 ) -> Iterator[Log]:
     """Read a log into DuckDB, on disk in `scratch`; arguments as for `prepare`.
 
@@ -285,9 +337,13 @@ def staged(
     try:
         if threads is not None:
             database.execute(f"SET threads = {int(threads)}")
-        chunks = _Chunks(source, columns, scratch, layout or Layout())
+        chunks = _Chunks(source, columns, scratch, layout or Layout(), tie)
         how = (time_format, TICKS[time_unit])
-        yield _log(database, chunks, how, drop_duplicates, shards)
+        log = _log(database, chunks, how, drop_duplicates)
+        if min_count > 1:
+            log = _without_few(log, min_count, name)
+        most = shards or max(8, -(-log.read // 5_000_000))
+        yield replace(log, bounds=_bounds(database, log.read, most))
     except duckdb.OutOfMemoryException as error:
         raise DataError(
             f"{source}: {memory} of memory are too few ({one_line(error)}); give more"
@@ -321,8 +377,10 @@ class _Chunks:
         columns: tuple[str, str, str | None],
         scratch: Path,
         layout: Layout,
+        tie: str | None = None,
     ) -> None:
         self.source, self.where = source, Source(str(source), layout=layout)
+        self.tie = tie
         self.written: dict[str, Counter[str]] = {}
         self.kept: Path | None = None
         kind, _ = file_kind(source, layout)
@@ -348,6 +406,8 @@ class _Chunks:
     def _name(self, frame: pd.DataFrame, columns: tuple[str, str, str | None]) -> None:
         check_names(frame, self.where)
         self.roles = roles_of(frame, *columns, self.where)
+        require_tie(frame, self.tie, self.where)
+        self.columns = self.roles | ({} if self.tie is None else {TIE: self.tie})
 
     def _keep(self, columns: tuple[str, str, str | None], kept: Path) -> None:
         fault: DataError | None = None
@@ -362,11 +422,11 @@ class _Chunks:
                     fault = error
                 if fault is not None:
                     continue
-                for column in self.roles.values():
-                    so_far = self.written.get(column, Counter())
-                    self.written[column] = so_far + written(frame[column])
+                for role, column in self.columns.items():
+                    so_far = self.written.get(role, Counter())
+                    self.written[role] = so_far + written(frame[column])
                 table = pa.table(
-                    {role: frame[column] for role, column in self.roles.items()}
+                    {role: frame[column] for role, column in self.columns.items()}
                     | {"row": frame.index.to_numpy()}
                 )
                 if writer is None:
@@ -380,21 +440,25 @@ class _Chunks:
         self.kept = kept
 
     def __iter__(self) -> Iterator[pd.DataFrame]:
-        """Frames of the columns in `roles`, with typed ids and times."""
+        """Frames of the columns in `roles`, typed, and with a column `TIE` if asked."""
+        names = dict.fromkeys(self.columns.values())
         if self.kept is None:
-            yield from parquet_frames(self.source, list(self.roles.values()), ROWS)
+            for frame in parquet_frames(self.source, list(names), ROWS):
+                kept = frame[list(self.roles.values())]
+                yield (
+                    kept if self.tie is None else kept.assign(**{TIE: frame[self.tie]})
+                )
             return
         with pa.OSFile(str(self.kept)) as file:
             for batch in pa.ipc.open_stream(file):
                 frame = batch.to_pandas()
-                texts = frame.drop(columns="row").set_axis(
-                    list(self.roles.values()), axis=1
-                )
-                yield texts.set_axis(pd.Index(frame["row"], name=None)).apply(
+                texts = frame.drop(columns="row")
+                texts = texts.set_axis(pd.Index(frame["row"], name=None))
+                yield texts.apply(
                     lambda values: as_number(
-                        values, decimals=False, column=self.written[values.name]
+                        values, values.name == TIE, self.written[values.name]
                     )
-                )
+                ).rename(columns=self.roles)
 
     def times(self) -> Counter[str] | None:
         """How the times of complete rows are written, where they are text."""
@@ -420,7 +484,6 @@ def _log(
     chunks: _Chunks,
     how: tuple[str | None, int],
     drop_duplicates: bool,
-    shards: int | None,
 ) -> Log:
     """Clean all chunks into the table `events`, and number its items."""
     where, has_time = chunks.where, "time" in chunks.roles
@@ -453,7 +516,8 @@ def _log(
             latest = max(latest, int(columns["time"].max()))
         is_finer = is_finer or bool(finer.any())
         # As bits, floats from 0 on keep their order.
-        columns = columns.assign(finer=finer.view(np.int64), place=place)
+        tie = kept[TIE] if TIE in kept else np.zeros(len(kept), np.int8)
+        columns = columns.assign(finer=finer.view(np.int64), place=place, tie=tie)
         database.register("chunk", pa.Table.from_pandas(columns, preserve_index=False))
         into = "INSERT INTO events" if events else "CREATE TABLE events AS"
         database.execute(f"{into} SELECT * FROM chunk")
@@ -474,27 +538,72 @@ def _log(
         raise DataError(
             f"{where.name}: {events:,} rows; prepare it in parts of at most {PLACES:,}"
         )
-    # What is finer than a second decides the order, then the row.
-    order = f"CAST(finer AS HUGEINT) * {PLACES} + place" if is_finer else "place"
+    # What is finer than a second decides the order, then `tie`, then the row.
+    order, kind = "place", "VIEW"
+    if chunks.tie is not None:
+        order = "row_number() OVER (ORDER BY finer, tie NULLS LAST, place)"
+        kind = "TABLE"  # sorted once
+    elif is_finer:
+        order = f"CAST(finer AS HUGEINT) * {PLACES} + place"
     database.execute(
-        f'CREATE VIEW kept AS SELECT "user", item, time, finer, {order} AS place FROM'
-        " events"
+        f'CREATE {kind} kept AS SELECT "user", item, time, finer, tie, {order} AS place'
+        " FROM events"
     )
-    database.execute(
-        "CREATE TABLE catalogue AS SELECT item, CAST(row_number() OVER (ORDER BY item)"
-        " AS INTEGER) AS number FROM (SELECT DISTINCT item FROM events)"
-    )
-    items = database.execute("SELECT item FROM catalogue ORDER BY number").fetchnumpy()
+    item_type = "int64" if whole_items else "str"
+    items = _catalogue(database, item_type)
     return Log(
         database,
         read,
         {reason: count for reason, count in dropped.items() if count},
         where.notes,
-        "int64" if whole_items else "str",
-        np.asarray(items["item"], np.int64 if whole_items else object),
-        _bounds(database, read, shards or max(8, -(-read // 5_000_000))),
+        item_type,
+        items,
+        items,
+        [],
         has_time,
         drop_duplicates and has_time,
+    )
+
+
+def _catalogue(database: Any, item_type: str) -> np.ndarray:
+    """Number the items of `kept` in a table `catalogue`; returns their ids."""
+    database.execute(
+        "CREATE OR REPLACE TABLE catalogue AS SELECT item, CAST(row_number() OVER"
+        " (ORDER BY item) AS INTEGER) AS number FROM (SELECT DISTINCT item FROM kept)"
+    )
+    items = database.execute("SELECT item FROM catalogue ORDER BY number").fetchnumpy()
+    return np.asarray(items["item"], np.int64 if item_type == "int64" else object)
+
+
+def _without_few(log: Log, min_count: int, name: str) -> Log:
+    """The log without users and items of fewer events, as by `Interactions.k_core`."""
+    run = log.database.execute
+    events = "SELECT * FROM kept"
+    events = _first_of_each(events) if log.drop_duplicates else events
+    run(f"CREATE TABLE core AS {events}")
+    before, once = (
+        run(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("kept", "core")
+    )
+    counted = _told(log.database, "core", "item") + Counter(duplicates=before - once)
+    rare = "{0} IN (SELECT {0} FROM core GROUP BY {0} HAVING count(*) < {1})"
+    few = " OR ".join(rare.format(key, min_count) for key in ('"user"', "item"))
+    left = once
+    while gone := run(f"DELETE FROM core WHERE {few}").fetchone()[0]:
+        left -= gone
+    if not left:
+        raise DataError(
+            f"{name}: no event is left with min_count={min_count}; use a smaller one"
+        )
+    kind = run(
+        "SELECT table_type FROM information_schema.tables WHERE table_name='kept'"
+    )
+    run(f"DROP {'VIEW' if kind.fetchone()[0] == 'VIEW' else 'TABLE'} kept")
+    run("ALTER TABLE core RENAME TO kept")
+    return replace(
+        log,
+        items=_catalogue(log.database, log.item_type),
+        drop_duplicates=False,
+        counted=counted + Counter(few=once - left),
     )
 
 
@@ -516,8 +625,9 @@ def _known_items(
     """What a table says about the items of the catalogue, by column."""
     if source is None:
         return {}
+    described = pd.Series(log.described, dtype=log.item_type)
+    table = read_known(source, "item", column, described, dict(kinds or {}), log.notes)
     ids = pd.Series(log.items, dtype=log.item_type)
-    table = read_known(source, "item", column, ids, dict(kinds or {}), log.notes)
     for taken in table.columns.intersection(["item", "count"]):
         raise DataError(
             f"the table of items has a column '{taken}', which is taken; rename it"

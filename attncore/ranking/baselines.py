@@ -20,7 +20,7 @@ from attncore.files import save_baseline
 from attncore.ranking import serving
 from attncore.ranking.asof import IndexedSlates
 from attncore.ranking.serving import Question
-from attncore.splits import Split
+from attncore.splits import Split, require_split
 
 
 class SlateBaseline:
@@ -35,9 +35,10 @@ class SlateBaseline:
     features = FeatureSet()  # it reads no attributes when it is asked
 
     def __init__(self, split: Split | None, options: Mapping[str, Any]) -> None:
-        if split is not None and split.slates is None:
-            raise DataError(f"{split.name}: has no slates; use attncore.baselines")
         if split is not None:
+            require_split(split, type(self).__name__)
+            if split.slates is None:
+                raise DataError(f"{split.name}: has no slates; use attncore.baselines")
             self.split = split
         self.options = dict(options)
         self.learned: Learned = {}  # the histories tell all that is counted

@@ -23,7 +23,7 @@ from attncore.config import Loss, RankerConfig, TrainingConfig
 from attncore.distributed import Group
 from attncore.embedding import FeatureEmbedding, ItemEmbedding, UserSide, feature_table
 from attncore.encoders import TargetAttention
-from attncore.errors import DataError
+from attncore.errors import DataError, expect
 from attncore.features import FIRST, FeatureSet
 from attncore.files import save_model, take_weights
 from attncore.layers import Dropout, evaluating, seeded
@@ -39,7 +39,7 @@ from attncore.ranking.batches import (
 )
 from attncore.ranking.encoders import MatchBias, MeanOfPast
 from attncore.ranking.serving import Question
-from attncore.splits import Split
+from attncore.splits import Split, require_split
 
 
 class Ranker(nn.Module):
@@ -77,6 +77,8 @@ class Ranker(nn.Module):
         features: FeatureSet | None = None,
     ) -> None:
         super().__init__()
+        expect(config, RankerConfig, "Ranker", "a RankerConfig first")
+        require_split(split, "Ranker")
         if split.slates is None:
             raise DataError(f"{split.name}: has no slates; use Recommender")
         self.config, self.split = config, split

@@ -407,7 +407,18 @@ def go_on(results: Results) -> str:
         )
         for run in results["runs"]
     ]
-    return f"{measured(results)}\n\n{markdown(head, rows)}"
+    gaps = [
+        (
+            str(one["quarter"]),
+            str(one["seeds"][0]),
+            f"{one['difference']:+.4f}",
+            "{:+.4f} to {:+.4f}".format(*one["interval"]),
+            f"{one['p_value']:.3f}",
+        )
+        for one in results["compared"]
+    ]
+    told = markdown(("quarter", "seeds", "going on - anew", "95 %", "p"), gaps)
+    return f"{measured(results)}\n\n{markdown(head, rows)}\n\n{told}"
 
 
 def load(results: Results) -> str:

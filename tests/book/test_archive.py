@@ -153,7 +153,7 @@ def test_it_holds_every_result_and_all_that_lies_beside_the_notebooks(packed):
         wanted = {str(path.relative_to(ROOT)) for path in ROOT.glob(pattern)}
         assert wanted
         assert wanted <= names
-    assert {"book/_static/attention.png", "book/rungs.py", "LICENSE"} <= names
+    assert {"book/radio.py", "book/rungs.py", "LICENSE"} <= names
     assert not [n for n in names if re.search(r"__pycache__|/pages\.py|egg-info", n)]
 
 

@@ -157,7 +157,17 @@ MEASURE = """() => {
         || e.closest('.citation, .headerlink, .footnote');
     const pressed = 'a[href], button, summary, select, input:not([type=radio]),'
         + ' fieldset label, label.pressed';
+    // Headings that the sign linking to them makes higher.
+    const high = (h) => h.getBoundingClientRect().height;
+    const loose = all('article :is(h1, h2, h3)').filter(h => {
+        const sign = h.querySelector('.headerlink'), whole = high(h);
+        sign?.style.setProperty('display', 'none', 'important');
+        const plain = high(h);
+        sign?.style.removeProperty('display');
+        return whole > plain + 4;
+    }).map(h => h.textContent);
     return {
+        loose,
         code: cut('article div.highlight pre'),
         tables: cut('article table', e => e.parentElement),
         formulas: cut('article mjx-container[display]'),
@@ -296,6 +306,11 @@ def test_nothing_is_cut_on_a_laptop(walked, what):
 @pytest.mark.parametrize("what", ["tables", "formulas"])
 def test_no_table_and_no_formula_is_cut_on_a_phone(walked, what):
     assert faults(walked, lambda f: f[390][what]) == {}
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_heading_has_an_empty_line_below_it(walked, width):
+    assert faults(walked, lambda f: f[width]["loose"]) == {}
 
 
 def test_every_page_fits_a_phone(walked):
@@ -606,7 +621,6 @@ QUERIES = {
     "two-tower": "13_contextual",
     "next-item": "14_sequential",
     "next item": "14_sequential",
-    "first recommender": "01_first_recommender",
     "Query, key, value": "02_query_key_value",
     "heat_map": "plotting",
     "leave_one_out": "splits",
