@@ -39,7 +39,11 @@
 
     function update(aloud) {
       const said = words();
-      svg.querySelectorAll(".l-says").forEach((line, n) => { line.textContent = cut(said[n], 62); });
+      svg.querySelectorAll(".l-says").forEach((line, n) => {
+        line.textContent = cut(said[n], 62);
+        line.removeAttribute("textLength");
+        if (said[n].length > 44) Object.entries({ textLength: 354, lengthAdjust: "spacingAndGlyphs" }).forEach(([k, v]) => line.setAttribute(k, v));
+      });
       rungs.forEach((rung, i) => {
         rung.classList.toggle("l-shown", i === state.shown);
         rung.setAttribute("aria-pressed", i === state.base);
