@@ -13,38 +13,43 @@ from sphinx.application import Sphinx
 
 # For each role: its letters in formulas ("k_" only with an index, "W_Q" with that one),
 # its names in code, and what the page calls it.
-INDEX = r"(?:_(?:[A-Z]+|map|\d))?"
+BEFORE = r"(?:(?:my|film|to|all|by)_)?"
+BEHIND = r"(?:_(?:[A-Za-z\d]{1,4}|map))?"
 ATTENTION = {
     "query": {
         "formula": ["q", "W_Q"],
-        "code": rf"(?:my_)?(?:query|queries){INDEX}",
+        "code": rf"{BEFORE}(?:query|queries){BEHIND}",
         "shown": "query q",
     },
     "key": {
         "formula": ["k_", "W_K"],
-        "code": rf"(?:my_)?keys?{INDEX}",
+        "code": rf"{BEFORE}keys?{BEHIND}",
         "shown": "key k",
     },
     "value": {
         "formula": ["v_", "W_V"],
-        "code": rf"(?:my_)?values?{INDEX}",
+        "code": rf"{BEFORE}values?{BEHIND}",
         "shown": "value v",
     },
     "score": {
         "formula": ["s_"],
-        "code": rf"(?:my_)?scores?{INDEX}",
+        "code": rf"{BEFORE}scores?{BEHIND}",
         "shown": "score s",
     },
     "weight": {
         "formula": ["w"],
-        "code": rf"(?:my_)?weights?{INDEX}",
+        "code": rf"{BEFORE}weights?{BEHIND}",
         "shown": "weight w",
     },
 }
 # In the output layer what was attended to asks, and every item of the catalogue is
 # looked at.
 OUTPUT = {
-    "query": {"formula": ["z"], "code": r"states?", "shown": "what asks, z"},
+    "query": {
+        "formula": ["z"],
+        "code": rf"{BEFORE}states?{BEHIND}",
+        "shown": "what asks, z",
+    },
     "key": {"formula": ["W_"], "code": r"item_vectors?", "shown": "items W"},
     "score": ATTENTION["score"],
     "weight": {

@@ -414,7 +414,7 @@ def test_the_map_of_the_stages_says_where_the_reader_is(html, visit):
 def test_the_same_symbol_has_one_colour_in_formula_code_and_legend(html, visit):
     for scheme in ("light", "dark"):
         page = visit(scheme=scheme)
-        settled(page, html / "book" / "04_attention_layer.html")
+        settled(page, html / "book" / "02_query_key_value.html")
         colours = {
             role: page.evaluate(
                 """role => {
