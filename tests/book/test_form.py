@@ -36,7 +36,8 @@ def html_of(path):
     outputs = [
         output.get("data", {}).get("text/html", "")
         for cell in nbformat.read(path, as_version=4).cells
-        if cell.cell_type == "code" and "remove-cell" not in cell.metadata.get("tags", [])
+        if cell.cell_type == "code"
+        and "remove-cell" not in cell.metadata.get("tags", [])
         for output in cell.outputs
     ]
     return "\n".join(outputs)
