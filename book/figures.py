@@ -31,7 +31,6 @@ from vector import SMALLEST, Picture, drawn, exported
 from attncore.plotting import heat_map, learning_curve, weights_bars
 
 __all__ = [
-    "attention_shapes",
     "bars",
     "beside",
     "best_of_parts",
@@ -48,7 +47,6 @@ __all__ = [
     "storage",
     "weight_bars",
     "weights",
-    "weights_of_heads",
 ]
 
 STYLE = Path(__file__).parent / "attncore.mplstyle"
@@ -623,59 +621,6 @@ def weights(
 
 
 @_figure
-def weights_of_heads(
-    tables: Mapping[str, Any],
-    queries: Sequence[str],
-    events: Sequence[str],
-    *,
-    title: str = "",
-    size: tuple[float, float] | None = None,
-    **labels: Any,
-) -> None:
-    """Draw tables of weights side by side, all on one scale, with one set of row names.
-
-    Args:
-        tables: weights (L, K) by title.
-        queries: L names.
-        events: K names.
-        title: above all.
-        size: inches.
-        **labels: `query_label` and `event_label` of `heat_map`.
-    """
-    most = max(float(_array(table).max()) for table in tables.values())
-    if _TOLD.get()[0]:
-        longest = 0.075 * max(map(len, [*queries, *events]))
-        each = (1.0 + longest + 0.42 * len(events), 1.2 + longest + 0.3 * len(queries))
-        with plt.style.context(STYLE):
-            _one_by_one(
-                [
-                    (
-                        partial(
-                            heat_map, table, queries, events, head, most=most, **labels
-                        ),
-                        each if size is None else (size[0] / len(tables), size[1]),
-                    )
-                    for head, table in tables.items()
-                ]
-            )
-        return
-    with plt.style.context(STYLE):
-        figure, axes = plt.subplots(
-            1, len(tables), figsize=size or (3.7 * len(tables), 3), squeeze=False
-        )
-        for ax, (name, table) in zip(axes[0], tables.items()):
-            first = ax is axes[0, 0]
-            rows = queries if first else [""] * len(queries)
-            heat_map(table, rows, events, name, ax=ax, most=most, **labels)
-            if not first:
-                ax.set_ylabel("")
-            if ax is not axes[0, -1]:
-                ax.images[0].colorbar.remove()  # one scale, one bar
-        figure.suptitle(title)
-        _show()
-
-
-@_figure
 def weight_bars(
     row: Any, events: Sequence[str], title: str = "", *, save: str = "", **labels: Any
 ) -> None:
@@ -702,39 +647,6 @@ def learning(epochs: Any, title: str = "") -> None:
             if not title:  # it would say the best epoch, as the broken line does
                 figure.axes[1].set_title("")
         _show()
-
-
-@_figure
-def attention_shapes(queries: int, events: int, width: int) -> None:
-    """Draw the tables of one attention cell by cell: L queries, K events, E numbers."""
-    tables = [  # name, rows, columns, colour, what stands before it
-        ("query\nL × E", queries, width, QUERY, ""),
-        ("keyᵀ\nE × K", width, events, KEY, "@"),
-        ("scores\nL × K", queries, events, COLOURS["pale"], "="),
-        ("weights\nL × K", queries, events, WEIGHT, "→"),
-        ("value\nK × E", events, width, VALUE, "@"),
-        ("attended\nL × E", queries, width, COLOURS["purple"], "="),
-    ]
-    with _page(None, 4.95, 4.6) as ax:
-        tall = max(queries, events, width) + 2.6  # of a row of tables
-        for y, row in ((tall, tables[:3]), (0.0, tables[3:])):
-            x = 0.0
-            for name, rows, across, colour, sign in row:
-                gap = 2.6 if sign == "→" else 1.6
-                x += gap
-                ax.text(x - gap / 2, y, sign, ha="center", va="center", fontsize=16)
-                if sign == "→":
-                    ax.text(x - gap / 2, y + 0.6, "softmax", ha="center")
-                for r, c in np.ndindex(rows, across):
-                    corner = (x + c, y + rows / 2 - r - 1)
-                    look = {"facecolor": colour, "edgecolor": PAPER, "linewidth": 1.5}
-                    ax.add_patch(plt.Rectangle(corner, 1, 1, **look))
-                low = y - max(one[1] for one in row) / 2 - 0.2
-                ax.text(x + across / 2, low, name, ha="center", va="top")
-                x += across
-        widest = 6.5 + max(2 * events + width, width + events + width)
-        ax.set(xlim=(0.2, widest), ylim=(-0.5 * tall - 0.6, 1.5 * tall), aspect="equal")
-        ax.axis("off")
 
 
 @_figure

@@ -6,14 +6,16 @@
   const onPage = () => document.querySelector("article.bd-article") !== null;
   const [LEFT, RIGHT] = [152, 312];
 
-  document.querySelectorAll('.widget[data-widget="ladder"]:not([data-ready])').forEach((root, place) => {
+  document.querySelectorAll('.widget[data-widget="ladder"]:not([data-ready])').forEach((root) => {
     root.dataset.ready = "";
+    const place = [...document.querySelectorAll('.widget[data-widget="ladder"]')].indexOf(root);
+    const address = place > 0 ? `ladder-${place + 1}` : "ladder"; // a page may have several
     const { rows, pairs, scale: [low, top], ...first } = JSON.parse(root.querySelector("script[type='application/json']").textContent);
     const svg = root.querySelector("svg");
     const rungs = [...svg.querySelectorAll(".l-rung")];
     const state = { shown: first.shown, base: first.base };
-    const known = (location.hash.match(/[#&]ladder=(\d+)\.(\d+)/) ?? []).slice(1).map(Number);
-    if (known.length === 2 && place === 0 && onPage() && known.every((i) => i < rows.length)) [state.shown, state.base] = known;
+    const known = (location.hash.match(new RegExp(`[#&]${address}=(\\d+)\\.(\\d+)`)) ?? []).slice(1).map(Number);
+    if (known.length === 2 && onPage() && known.every((i) => i < rows.length)) [state.shown, state.base] = known;
     const side = root.querySelector(".w-side");
     side.hidden = false;
     const how = side.appendChild(document.createElement("p"));
@@ -37,7 +39,11 @@
 
     function update(aloud) {
       const said = words();
-      svg.querySelectorAll(".l-says").forEach((line, n) => { line.textContent = cut(said[n], 62); });
+      svg.querySelectorAll(".l-says").forEach((line, n) => {
+        line.textContent = cut(said[n], 62);
+        line.removeAttribute("textLength");
+        if (said[n].length > 44) Object.entries({ textLength: 354, lengthAdjust: "spacingAndGlyphs" }).forEach(([k, v]) => line.setAttribute(k, v));
+      });
       rungs.forEach((rung, i) => {
         rung.classList.toggle("l-shown", i === state.shown);
         rung.setAttribute("aria-pressed", i === state.base);
@@ -58,7 +64,7 @@
       const choose = () => {
         state.base = i;
         update(true);
-        if (onPage()) history.replaceState(null, "", `#ladder=${state.shown}.${state.base}`);
+        if (onPage()) history.replaceState(null, "", `#${address}=${state.shown}.${state.base}`);
       };
       rung.addEventListener("pointerenter", (event) => { if (event.pointerType === "mouse") look(); });
       rung.addEventListener("focus", () => { state.shown = i; update(true); });

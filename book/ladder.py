@@ -14,6 +14,8 @@ import numpy as np
 from widget import Widget, cut
 
 ROW, LEFT, RIGHT = 28, 152, 312  # of a rung; of the scale, in units of the picture
+# What keeps a long line on the picture.
+LONG = ' textLength="354" lengthAdjust="spacingAndGlyphs"'
 Pair = tuple[float, float, float]  # a difference, and its interval
 
 
@@ -209,8 +211,8 @@ def _picture(
         )
         parts.append(f'<g class="{kinds}" data-rung="{i}">{inside}</g>')
     parts += [
-        f'<text class="l-says" x="2" y="{bottom + 40 + 20 * n}">'
-        f"{escape(cut(line, 62))}</text>"
+        f'<text class="l-says" x="2" y="{bottom + 40 + 20 * n}"'
+        f"{LONG if len(line) > 44 else ''}>{escape(cut(line, 62))}</text>"
         for n, line in enumerate(words)
     ]
     return "".join(parts)

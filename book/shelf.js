@@ -44,8 +44,9 @@
     const side = root.querySelector(".w-side");
     side.hidden = false;
     const bar = add(side, "div", { class: "w-steps", role: "group", "aria-label": "household" });
+    add(bar, "span", {}, "household");
     const doors = homes.map((_, n) => {
-      const button = add(bar, "button", { type: "button" }, `household ${n + 1}`);
+      const button = add(bar, "button", { type: "button", "aria-label": `household ${n + 1}` }, String(n + 1));
       button.addEventListener("click", () => { Object.assign(state, { home: n, chosen: 0 }); state.off.clear(); draw(); keep(); });
       return button;
     });
@@ -95,8 +96,12 @@
       const promotion = home.promotions[n];
       const { weights, chance, score } = weigh(home, promotion);
       const rows = [[NOTHING, "where else to look"], ...home.items.map((item) => [item.name, since(item)]), [home.rest, "together"]];
-      const highest = rows.map((_, i) => Math.max(...weights.map((row) => row[i])));
-      const awake = highest.indexOf(Math.max(...highest));
+      const highest = home.items.map((_, i) => Math.max(...weights.map((row) => row[i + 1])));
+      const awake = Math.max(...highest) >= 0.1 ? 1 + highest.indexOf(Math.max(...highest)) : 0;
+      const column = weights.map((row) => row[awake]);
+      const head = column.indexOf(Math.max(...column));
+      const told = awake === 0 ? `${promotion.name} wakes up none of these purchases.`
+        : `${promotion.name} wakes up ${rows[awake][0]}: ${column[head].toFixed(2)} of head ${head + 1}.`;
       svg.innerHTML = weights.map((_, h) => `<text class="w-head" x="${206 + 78 * h}" y="16">head ${h + 1}</text>`).join("") +
         rows.map(([called, more], i) => {
           const y = TOP + ROW * i;
@@ -106,7 +111,7 @@
           const box = i === 0 ? "" : `<g class="w-out"><rect x="0" y="${y - 1}" width="360" height="${ROW - 2}" fill="transparent"></rect>` +
             `<rect class="s-box" x="3" y="${y + 5}" width="17" height="17" rx="3"></rect>` +
             (state.off.has(i) ? "" : `<path class="s-tick" d="M7 ${y + 14}l4 4 6 -9"></path>`) + "</g>";
-          const kind = `s-row${i === awake ? " s-awake" : ""}${state.off.has(i) ? " s-off" : ""}`;
+          const kind = `s-row${i === awake && i > 0 ? " s-awake" : ""}${state.off.has(i) ? " s-off" : ""}`;
           const role = i === 0 ? "" : ` role="checkbox" tabindex="0" aria-checked="${!state.off.has(i)}" ` +
             `aria-label="${escaped(called)}, ${more}: weight ${weights.map((row) => row[i].toFixed(2)).join(" and ")}"`;
           return `<g class="${kind}" data-item="${i}"${role}>${box}<text class="s-name" x="28" y="${y + 12}">${escaped(cut(called, 25))}</text>` +
@@ -120,8 +125,8 @@
       });
       if (focused) svg.querySelector(`.s-row[data-item="${focused}"]`)?.focus();
       const before = state.off.size ? ` With all of the past it was ${(100 * promotion.chance).toFixed(1)}.` : " Untick a purchase to take it away.";
-      says.textContent = `${promotion.name} wakes up ${rows[awake][0]} most.${before}`;
-      svg.setAttribute("aria-label", `${promotion.name} wakes up ${rows[awake][0]} most.`);
+      says.textContent = told + before;
+      svg.setAttribute("aria-label", told);
       Object.assign(root.dataset, { weights: JSON.stringify(weights), score });
     }
 

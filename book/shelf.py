@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from attncore.ranking.slates import Slates
 
 ROW, TOP = 33, 26
+LEAST = 0.1  # weight of what is awake
 NOTHING = "nothing of the past"
 
 
@@ -76,14 +77,12 @@ def shelf(
         "lastBias": last.bias,
     }
     first = homes[0]
-    awake = _awake(first["promotions"][0]["weights"])
-    words = [NOTHING, *(one["name"] for one in first["items"]), first["rest"]]
-    told = f"{first['promotions'][0]['name']} wakes up {words[awake]} most."
+    told = _says(first["promotions"][0], first["items"])
     return Widget(
         "shelf",
         title,
         _picture(first),
-        (360, TOP + ROW * len(words) + 26),
+        (360, TOP + ROW * (len(first["items"]) + 2) + 26),
         told,
         {
             "homes": homes,
@@ -200,8 +199,22 @@ def _packed(table: Tensor) -> list[Any]:
 
 
 def _awake(weights: Sequence[Sequence[float]]) -> int:
-    """The row that gets most weight of any head."""
-    return int(np.argmax(np.max(weights, axis=0)))
+    """The shown purchase that gets most weight of any head; 0 if none gets a tenth."""
+    most = np.max(weights, axis=0)[1:-1]
+    return 1 + int(most.argmax()) if most.max() >= LEAST else 0
+
+
+def _says(one: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> str:
+    """What a promotion wakes up, in a sentence; shelf.js says the same."""
+    awake = _awake(one["weights"])
+    if awake == 0:
+        return f"{one['name']} wakes up none of these purchases."
+    column = [row[awake] for row in one["weights"]]
+    head = int(np.argmax(column))
+    return (
+        f"{one['name']} wakes up {items[awake - 1]['name']}: {column[head]:.2f} of head"
+        f" {head + 1}."
+    )
 
 
 def since(item: Mapping[str, Any]) -> str:
@@ -227,7 +240,7 @@ def _picture(home: Mapping[str, Any]) -> str:
     ]
     for i, (called, more) in enumerate(rows):
         y = TOP + ROW * i
-        kind = "s-row s-awake" if i == awake else "s-row"
+        kind = "s-row s-awake" if i == awake > 0 else "s-row"
         bars = "".join(
             f'<rect class="w-bar w-weight" x="{206 + 78 * h}" y="{y + 4}"'
             f' width="{40 * row[i]:.1f}" height="18"/>'

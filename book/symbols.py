@@ -49,7 +49,7 @@ OUTPUT = {
     "score": ATTENTION["score"],
     "weight": {
         "formula": ["p_"],
-        "code": r"probabilit(?:y|ies)|chances?",
+        "code": r"probability|probabilities|chances?",
         "shown": "chance p",
     },
 }

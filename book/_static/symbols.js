@@ -26,7 +26,11 @@
     });
   }
 
-  const WIDGETS = { query: ".w-query, .q", key: ".w-key, .k", value: ".w-value, .v", weight: ".w-weight, .w" };
+  /* In widgets and in drawings by hand (book/figures.py: picture) a role has its colour. */
+  const DRAWN = {
+    query: '.w-query, .q, [fill="var(--f-blue)"]', key: '.w-key, .k, [fill="var(--f-orange)"]',
+    value: '.w-value, .v, [fill="var(--f-green)"]', weight: '.w-weight, .w, [fill="var(--f-grey)"]',
+  };
   function start() {
     const legend = document.querySelector("nav.symbols");
     if (!legend) return;
@@ -39,7 +43,7 @@
     const roleOf = (target) => {
       const found = target.closest?.(".sym");
       if (found) return Object.keys(roles).find((role) => found.classList.contains(`sym-${role}`));
-      return Object.keys(roles).find((role) => WIDGETS[role] && target.closest?.(".widget") && target.matches(WIDGETS[role]));
+      return Object.keys(roles).find((role) => DRAWN[role] && target.closest?.(".widget, .drawn-box") && target.matches(DRAWN[role]));
     };
     buttons.forEach((button) => {
       button.disabled = false;

@@ -33,9 +33,6 @@ DRAWN = {
     "many weights": lambda: figures.weights(
         np.full((10, 9), 0.1), list("abcdefghij"), list("abcdefghi"), **TOLD
     ),
-    "heads": lambda: figures.weights_of_heads(
-        {"head 1": WEIGHTS, "head 2": WEIGHTS.T}, FILMS, FILMS, **TOLD
-    ),
     "weight bars": lambda: figures.weight_bars(WEIGHTS[0], FILMS, **TOLD),
     "learning": lambda: figures.learning(
         [{"epoch": n, "loss": 5 - n, "ndcg@10": n / 10} for n in (1, 2)], **TOLD
@@ -47,7 +44,6 @@ DRAWN = {
         **TOLD,
     ),
     "block": lambda: figures.block(**TOLD),
-    "shapes": lambda: figures.attention_shapes(2, 4, 3, **TOLD),
     "picture": lambda: figures.picture('<text x="0" y="12">x</text>', (90, 20), **TOLD),
 }
 
