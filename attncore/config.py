@@ -42,8 +42,6 @@ class RecommenderConfig:
             "position" or by position and "time"; "none" leaves that out.
         gated: of "self": each branch of a block is multiplied by a gate that its input
             opens and closes.
-        recurrent: of "self": an LSTM reads the history too, beside attention, and what
-            it says is added to the state.
         score: of "target": its score, "dot" or "additive".
         normalize: of "target": its weights are a softmax; False leaves them raw (Deep
             Interest Network).
@@ -101,7 +99,6 @@ class RecommenderConfig:
     combine: Combine = "attended"
     item_bias: bool = True
     gated: bool = False
-    recurrent: bool = False
     transition: int = 0
     prior: int = 0
     neighbours: int = 0
@@ -145,11 +142,7 @@ class RecommenderConfig:
                     f"{name}={getattr(self, name)}: needs one state for all candidates,"
                     " so not 'target'"
                 )
-        for name, off in (
-            ("relative", "none"),
-            ("gated", False),
-            ("recurrent", False),
-        ):
+        for name, off in (("relative", "none"), ("gated", False)):
             if getattr(self, name) != off and self.attention != "self":
                 raise ValueError(
                     f"{name}={getattr(self, name)!r}: needs attention='self', not"

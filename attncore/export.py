@@ -388,9 +388,6 @@ def _traced(model: Recommender, batch: Batch) -> Any:
         if isinstance(traced.encoder, LSTMAttention):
             lstm: Any = _OnnxLSTM(traced.encoder.lstm)
             traced.encoder.lstm = lstm
-        if traced.recurrence is not None:
-            second: Any = _OnnxLSTM(traced.recurrence.lstm)
-            traced.recurrence.lstm = second
         if traced.memory is not None:
             kept: Any = _OnnxMemory(traced.memory)
             traced.memory = kept

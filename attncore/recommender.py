@@ -31,7 +31,7 @@ from attncore.embedding import (
     UserSide,
     feature_table,
 )
-from attncore.encoders import Recurrence, SelfAttention, Transition, encoder_of
+from attncore.encoders import SelfAttention, Transition, encoder_of
 from attncore.errors import DataError
 from attncore.features import PROFILE, FeatureSet, encode_columns, label
 from attncore.files import save_model, take_weights
@@ -104,7 +104,6 @@ class Recommender(nn.Module):
         self.output = Output(width, items, *how)
         is_cold = c.cold and c.attention != "target"
         self.empty = nn.Parameter(torch.zeros(width)) if is_cold else None
-        self.recurrence = Recurrence(width, c.dropout) if c.recurrent else None
         self._let_attributes_speak_for_new_items()
 
     # The plain path.
@@ -119,8 +118,6 @@ class Recommender(nn.Module):
         state_BTD = self.output(attended_BTD, self.output.connected(context_BTD))
         if self.transition is not None:
             state_BTD = state_BTD + self.transition(batch.items_BT)
-        if self.recurrence is not None:
-            state_BTD = state_BTD + self.recurrence(context_BTD)
         if (user_BTD := self.user_side(batch)) is not None:
             state_BTD = state_BTD + user_BTD
         return self.output.scaled(state_BTD)
@@ -436,11 +433,9 @@ class Recommender(nn.Module):
         connected_BTD = self.output.connected(context_BTD)
         connected_BD = None if connected_BTD is None else connected_BTD[row_B, at_B]
         state_BD = self.output(attended_BD, connected_BD)
-        if self.transition is not None:
-            state_BD = state_BD + self.transition(batch.items_BT)[row_B, at_B]
-        if self.recurrence is not None:
-            state_BD = state_BD + self.recurrence(context_BTD)[row_B, at_B]
-        return state_BD
+        if self.transition is None:
+            return state_BD
+        return state_BD + self.transition(batch.items_BT)[row_B, at_B]
 
 
 # Target attention: the candidate is the query.

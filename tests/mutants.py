@@ -237,12 +237,6 @@ MUTANTS = [
             "(torch.ones(lags))",
             "test_a_transition_adds_what_each_of_the_newest_items_says_by_itself",
         ),
-        (
-            "the second reader reads both ways",
-            "nn.LSTM(width, width, batch_first=True)",
-            "nn.LSTM(width, width // 2, batch_first=True, bidirectional=True)",
-            "test_a_recurrence_reads_the_history_in_its_order",
-        ),
     ),
     *of(
         "output",
