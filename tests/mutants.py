@@ -637,6 +637,12 @@ MUTANTS = [
             "test_a_trained_position_is_not_in_its_own_counts",
         ),
         (
+            "what is popular is known a bucket too early",
+            "time_N, right=True) - 1",
+            "time_N, right=True)",
+            "test_what_was_popular_is_what_was_taken_before_and_fades",
+        ),
+        (
             "an item counts no less the farther it is back",
             "torch.maximum(from_F % self.window, b_at)",
             "torch.minimum(from_F % self.window, b_at)",
