@@ -83,6 +83,7 @@ class Windows:
     """
 
     chance: torch.Generator | None = None
+    most_parts = 4  # of a step; each costs some time, and saves padding
 
     def __init__(
         self,
@@ -194,7 +195,7 @@ class Windows:
 
     def parts(self, rows: np.ndarray) -> list[np.ndarray]:
         """Rows of one training step in parts that pad less."""
-        return parts_by(self.inputs[rows], rows, min(4, len(rows) // 4), self.device)
+        return parts_by(self.inputs[rows], rows, self.most_parts, self.device)
 
     def by_length(self, events: int) -> Iterator[np.ndarray]:
         """Groups of rows of like length, for inference.

@@ -318,6 +318,8 @@ class Recommender(nn.Module):
         """The newest training events of each user, or other windows of them."""
         rows, every = np.arange(len(split.train)), config.windows == "all"
         windows = self.windows(split.train, rows, targets=True, every=every)
+        if config.batch_size <= 8:
+            windows.most_parts = 2
         return Sampler(windows, config, group, split.sharded)
 
     def windows(
