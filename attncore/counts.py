@@ -220,13 +220,12 @@ class Prior:
     """What counts add to a batch's scores, for a loss that works on a few at once.
 
     Attributes:
-        scale_G: what the logits are multiplied by, learned, for each group.
-        group_N: the group of each position.
-        logits: gives those of some of the batch's positions, (n, V).
+        scale: what the logits are multiplied by, learned: one number, (), or one for
+            each position, (N, 1).
+        logits: gives those of some of the positions, (n, V).
     """
 
-    scale_G: Tensor
-    group_N: Tensor
+    scale: Tensor
     logits: Callable[[slice], Tensor]
 
 

@@ -135,7 +135,7 @@ def lean_cross_entropy(
     if bias_V is None:
         bias_V = catalogue_VD.new_zeros(len(catalogue_VD))
     given = (state_ND, catalogue_VD, bias_V, target_N, chunk, smoothing, priors)
-    return _LeanCrossEntropy.apply(*given, *(prior.scale_G for prior in priors))
+    return _LeanCrossEntropy.apply(*given, *(prior.scale for prior in priors))
 
 
 class _LeanCrossEntropy(torch.autograd.Function):
@@ -165,11 +165,10 @@ class _LeanCrossEntropy(torch.autograd.Function):
             rows = slice(start, start + chunk)
             target_n1 = target_N1[rows]
             scores_nV = (state[rows] @ catalogue.T).to(wide).add_(bias)
-            known = [
-                (prior.logits(rows).to(wide), prior.group_N[rows]) for prior in priors
-            ]
-            for (prior_nV, group_n), scale_G in zip(known, scales, strict=True):
-                scores_nV.addcmul_(prior_nV, scale_G.to(wide)[group_n, None])
+            priors_nV = [prior.logits(rows).to(wide) for prior in priors]
+            for prior_nV, scale in zip(priors_nV, scales, strict=True):
+                own = scale[rows] if scale.dim() else scale
+                scores_nV.addcmul_(prior_nV, own.to(wide))
             error_nV = scores_nV.softmax(-1)
             # The largest weight is exp(largest score) / total, so it tells the total
             # without one more exponential.
@@ -183,9 +182,12 @@ class _LeanCrossEntropy(torch.autograd.Function):
                 error_nV -= smoothing / scores_nV.shape[1]
             error_nV.scatter_(1, target_n1, smoothing - 1, reduce="add")
             grad_bias += error_nV.sum(0)
-            for (prior_nV, group_n), grad_G in zip(known, grad_scales, strict=True):
-                grad_n = (error_nV * prior_nV).sum(1).to(grad_G.dtype)
-                grad_G.index_add_(0, group_n, grad_n)
+            for prior_nV, grad_scale in zip(priors_nV, grad_scales, strict=True):
+                pulled_nV = error_nV * prior_nV
+                if grad_scale.dim():
+                    grad_scale[rows] = pulled_nV.sum(1, keepdim=True)
+                else:
+                    grad_scale += pulled_nV.sum()
             error_nV = error_nV.to(dtype)
             grad_state[rows] = error_nV @ catalogue
             grad_catalogue += error_nV.T @ state[rows]

@@ -419,11 +419,10 @@ class Recommender(nn.Module):
             def followed(rows: slice) -> Tensor:
                 return followers(newest_NS[rows], target_N[rows])[:, shown_N]
 
-            scale_G, group_N = followers.scale[None], torch.zeros_like(target_N)
+            scale: Tensor = followers.scale
             if self.recent is not None:
-                scale_G = followers.scale * self.recent.trust_G
-                _, group_N = self._pauses(batch, first)
-            found.append(Prior(scale_G, group_N, followed))
+                scale = scale * self.recent.trust_G[self._pauses(batch, first)[1], None]
+            found.append(Prior(scale, followed))
         if (recent := self.recent) is not None:
             assert batch.asked_BT is not None
             asked_N, group_N = self._pauses(batch, first)
@@ -433,7 +432,7 @@ class Recommender(nn.Module):
                 def popular(rows: slice, log_WV: Tensor = log_WV) -> Tensor:
                     return log_WV[bucket_N[rows]][:, shown_N]
 
-                found.append(Prior(scale_G, group_N, popular))
+                found.append(Prior(scale_G[group_N, None], popular))
         return found
 
     def _pauses(self, batch: Batch, first: int) -> tuple[Tensor, Tensor]:

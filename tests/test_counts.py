@@ -78,13 +78,12 @@ def test_the_loss_is_cross_entropy_of_scores_and_priors_and_trains_scales() -> N
     grads = torch.autograd.grad(lean, scales)
 
     states_ND = model.states(batch).flatten(0, 1)[batch.real_N]
-    trust_N1 = model.recent.trust_G[priors[1].group_N, None]
-    states_ND = states_ND * trust_N1
+    _, group_N = model._pauses(batch, 0)
+    states_ND = states_ND * model.recent.trust_G[group_N, None]
     scores_NV = states_ND @ model.item.catalogue().T + model.output.catalogue_bias()
     assert len(priors) == 1 + len(FADING)
     for prior in priors:
-        scale_N1 = prior.scale_G[prior.group_N, None]
-        scores_NV = scores_NV + scale_N1 * prior.logits(slice(None))
+        scores_NV = scores_NV + prior.scale * prior.logits(slice(None))
     how = {"reduction": "sum", "label_smoothing": 0.1}
     plain = torch.nn.functional.cross_entropy(scores_NV, target_N - 1, **how)
     torch.testing.assert_close(lean, plain)
