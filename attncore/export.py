@@ -7,7 +7,8 @@ call; T is at most the model's `length`):
 - `items`, int64 (B, T): item indices, oldest first, 0 where padded on the right. Index
   i + 1 is the i-th id of the list "items" in the file's metadata. Of longer histories
   give the newest `length` events; nobody's is all zeros.
-- `times`, int64 (B, T), Unix seconds: only of a model with `relative="time"`.
+- `times`, int64 (B, T), Unix seconds: only of a model with `relative="time"` or
+  `recent=True`.
 - `users`, int64 (B,): only of a model with user features: the user's place in
   `vocabulary.json` from 0; -1, unknown.
 - `event_NAME` (B, T) and `situation_NAME` (B, 1), with an axis more where a feature has
@@ -235,7 +236,7 @@ def _weights(folder: Path, config: dict[str, Any]) -> str:
 def graph_inputs(model: Recommender, batch: Batch) -> dict[str, Tensor]:
     """What the graph of a model takes of a batch, by name."""
     found = {"items": batch.items_BT}
-    if model.config.relative == "time":
+    if model.config.relative == "time" or model.config.recent:
         found["times"] = batch.times_BT
     if model.features.user:
         found["users"] = batch.users_B
@@ -427,9 +428,6 @@ def _traced(model: Recommender, batch: Batch) -> Any:
         if isinstance(traced.encoder, LSTMAttention):
             lstm: Any = _OnnxLSTM(traced.encoder.lstm)
             traced.encoder.lstm = lstm
-        if traced.recurrence is not None:
-            second: Any = _OnnxLSTM(traced.recurrence.lstm)
-            traced.recurrence.lstm = second
         if traced.memory is not None:
             kept: Any = _OnnxMemory(traced.memory)
             traced.memory = kept

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rivals import RIVALS, HistoryNeighbours, ItemNeighbours, rivals_of
 
 import attncore as ac
 from attncore.recipes import RECIPES
@@ -43,6 +44,8 @@ BASELINES: dict[str, Callable[[ac.Split, str], Any]] = {
         split, normalize=True
     ),
     "ease": lambda split, data: ac.baselines.EASE(split, PENALTY[data]),
+    "item-knn": lambda split, data: ItemNeighbours(split),
+    "v-sknn": lambda split, data: HistoryNeighbours(split),
 }
 
 # The recipe for the kind of log that each data set is.
@@ -104,10 +107,15 @@ def rows_of(data: str) -> dict[str, Configs]:
         "self": (ac.RecommenderConfig(attention="self"), ac.TrainingConfig()),
     }
     chosen = RECIPES[KIND[data]]
-    return (rows if data == "ml-100k" else {}) | {
-        data: FIRST[data],
-        KIND[data]: (chosen.recommender, chosen.training),
-    }
+    return (
+        (rows if data == "ml-100k" else {})
+        | {
+            data: FIRST[data],
+            KIND[data]: (chosen.recommender, chosen.training),
+            "sasrec": (RECIPES["sasrec"].recommender, RECIPES["sasrec"].training),
+        }
+        | rivals_of(data)
+    )
 
 
 # From the first edition's recipe back to plain SASRec: each line undoes one more
@@ -158,12 +166,12 @@ def load_log(data: str, logs: Path | None) -> ac.Interactions:
 
 
 def trained(
-    configs: Configs, split: ac.Split, seed: int, name: str
-) -> tuple[ac.Recommender, dict[str, Any]]:
+    configs: Configs, split: ac.Split, seed: int, name: str, recipe: str
+) -> tuple[ac.Recommender, dict[str, Any], ac.Report]:
     """A model, trained in `runs/quality` under that name unless it was trained there
-    before, and how it was made."""
+    before, how it was made, and what it reaches on validation."""
     training = replace(configs[1], seed=seed)
-    kind = ac.Recommender if split.slates is None else ac.Ranker
+    kind = RIVALS.get(recipe, ac.Recommender)
     model = kind(configs[0], split, seed=seed)
     run = ac.fit(model, split, training, out=RUNS / name, resume=True)
     config = {
@@ -171,9 +179,8 @@ def trained(
         "training": asdict(training),
         "best_epoch": run.best_epoch,
     }
-    return model, config | {
-        "seconds_trained": round(sum(epoch["seconds"] for epoch in run.epochs), 1)
-    }
+    seconds = round(sum(epoch["seconds"] for epoch in run.epochs), 1)
+    return model, config | {"seconds_trained": seconds}, run.valid
 
 
 def measure(
@@ -190,15 +197,12 @@ def measure(
     scorer: Any
     if configs is None:
         scorer = BASELINES[recipe](split, data)
+        valid = ac.evaluate(scorer, split.valid)
     else:
-        scorer, config = trained(
-            configs, split, seed, path_of(data, how, recipe, seed).stem
-        )
+        name = path_of(data, how, recipe, seed).stem
+        scorer, config, valid = trained(configs, split, seed, name, recipe)
     seconds = round(time.perf_counter() - started, 1)
-    reports = {
-        holdout.name: ac.evaluate(scorer, holdout)
-        for holdout in (split.valid, split.test)
-    }
+    reports = {"valid": valid, "test": ac.evaluate(scorer, split.test)}
     found = {
         name: {"metrics": report.metrics, "interval": report.interval}
         for name, report in reports.items()
