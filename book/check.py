@@ -782,8 +782,8 @@ def expected_hit(my_hit: Callable[[int, int, int], float]) -> str:
             f"{case}: the target does not win every tie"
         )
         assert not (tied > 1 and 0 < right < 1 and answer == 0), (
-            f"{case}: the target does not lose every tie, nor stands in the middle: each"
-            " of the tied places is as likely"
+            f"{case}: the target does not lose every tie, nor stands in the middle:"
+            " each of the tied places is as likely"
         )
         assert math.isclose(answer, right, abs_tol=1e-9), (
             f"{case}: {answer:.3f}, not {right:.3f}; k - above places are free"
