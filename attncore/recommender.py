@@ -152,13 +152,19 @@ class Recommender(nn.Module):
         if criterion.loss == "full":
             catalogue_VD = self.output.scaled(self.item.catalogue())
             priors = self._priors(batch, target_N)
-            if self.recent is not None:
-                _, group_N = self._pauses(batch, len(target_N) - len(batch.real_N))
-                state_ND = state_ND * self.recent.trust_G[group_N, None]
             if self.place_V is not None:
                 catalogue_VD = catalogue_VD[self.shown_N]
                 target_N = self.place_V[target_N - 1] + 1
                 bias_V = None if bias_V is None else bias_V[self.shown_N]
+            if self.recent is not None:
+                _, group_N = self._pauses(batch, len(target_N) - len(batch.real_N))
+                trust_N1 = self.recent.trust_G[group_N, None]
+                state_ND = state_ND * trust_N1
+                if (
+                    bias_V is not None
+                ):  # one more number of an item, trusted as the rest
+                    catalogue_VD = torch.cat([catalogue_VD, bias_V[:, None]], 1)
+                    state_ND, bias_V = torch.cat([state_ND, trust_N1], 1), None
             given = (state_ND, catalogue_VD, bias_V, target_N)
             smoothing = criterion.smoothing
             return lean_cross_entropy(*given, smoothing=smoothing, priors=priors)
@@ -199,8 +205,6 @@ class Recommender(nn.Module):
         if self.recent is not None:
             newest_B1 = newest_at(batch.times_BT, last_B, 1)
             trust_B1, popular_BV = self.recent(newest_B1[:, 0])
-            state_BD = state_BD * trust_B1
-            counted_BV = counted_BV * trust_B1 + popular_BV
 
         def score(places: slice | Tensor) -> Tensor:
             bias_N = None if bias_V is None else bias_V[places]
@@ -208,6 +212,8 @@ class Recommender(nn.Module):
             scores_BN = catalogue_scores(state_BD, items_ND, bias_N)
             if isinstance(counted_BV, Tensor):
                 scores_BN = scores_BN + counted_BV[:, places]
+            if self.recent is not None:
+                scores_BN = scores_BN * trust_B1 + popular_BV[:, places]
             return scores_BN
 
         return score

@@ -72,15 +72,16 @@ def test_the_loss_is_cross_entropy_of_scores_and_priors_and_trains_scales() -> N
     batch = model.windows(SPLIT.train, targets=True).batch(np.arange(5))
     target_N = batch.targets_BT.flatten()[batch.real_N]
     priors = model._priors(batch, target_N)
-    scales = model.followers.scale, *model.recent.parameters()
+    torch.nn.init.uniform_(model.output.bias)
+    scales = model.followers.scale, model.output.bias, *model.recent.parameters()
     criterion = Criterion("full", 1, 0, 0, torch.ones(len(SPLIT.items)), 0.1)
     lean = model.loss(batch, criterion)
     grads = torch.autograd.grad(lean, scales)
 
     states_ND = model.states(batch).flatten(0, 1)[batch.real_N]
     _, group_N = model._pauses(batch, 0)
-    states_ND = states_ND * model.recent.trust_G[group_N, None]
     scores_NV = states_ND @ model.item.catalogue().T + model.output.catalogue_bias()
+    scores_NV = scores_NV * model.recent.trust_G[group_N, None]
     assert len(priors) == 1 + len(FADING)
     for prior in priors:
         scores_NV = scores_NV + prior.scale * prior.logits(slice(None))
@@ -159,10 +160,9 @@ def test_the_pause_before_the_event_asked_for_chooses_the_scale() -> None:
         torch.nn.init.uniform_(parameter)
     trust, found = recent(torch.tensor([9, 9 - 2 * day]))
     torch.testing.assert_close(trust, recent.trust_G[[0, 2], None])
-    first, second = recent.log_FWV[:, -1]
-    scale = recent.scale_FG
-    torch.testing.assert_close(found[0], scale[0, 0] * first + scale[1, 0] * second)
-    torch.testing.assert_close(found[1], scale[0, 2] * first + scale[1, 2] * second)
+    for row, group in zip(found, (0, 2), strict=True):
+        logits_FV = recent.scale_FG[:, group, None] * recent.log_FWV[:, -1]
+        torch.testing.assert_close(row, logits_FV.sum(0))
 
 
 def test_a_trained_position_does_not_know_what_becomes_popular_with_it() -> None:
@@ -177,11 +177,9 @@ def test_a_trained_position_does_not_know_what_becomes_popular_with_it() -> None
     times = torch.from_numpy(SPLIT.train.times)
     known = [(times < begins[bucket]).sum() for bucket in bucket_N]
     assert max(known) < len(times)
-    (first, second) = (
-        prior.logits(slice(None)) for prior in model._priors(batch, asked_N)
-    )
-    torch.testing.assert_close(first, model.recent.log_FWV[0][bucket_N])
-    torch.testing.assert_close(second, model.recent.log_FWV[1][bucket_N])
+    priors = model._priors(batch, asked_N)
+    for prior, log_WV in zip(priors, model.recent.log_FWV, strict=True):
+        torch.testing.assert_close(prior.logits(slice(None)), log_WV[bucket_N])
 
 
 def test_who_asks_is_told_what_is_popular_as_training_ends(tmp_path: Path) -> None:
@@ -192,8 +190,9 @@ def test_who_asks_is_told_what_is_popular_as_training_ends(tmp_path: Path) -> No
     newest = torch.from_numpy(asked.times[asked.offsets[1:] - 1])
     torch.nn.init.uniform_(model.recent.trust_part_G)
     trust, popular = model.recent(newest)
-    bias = plain.output.catalogue_bias()
-    expected = (plain.score(asked) - bias) * trust + bias + popular
+    torch.nn.init.uniform_(model.output.bias)
+    plain.load_state_dict(model.state_dict(), strict=False)
+    expected = plain.score(asked) * trust + popular
     torch.testing.assert_close(model.score(asked), expected)
     model.save(tmp_path)
     torch.testing.assert_close(ac.load(tmp_path).score(asked), expected)

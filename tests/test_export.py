@@ -28,6 +28,7 @@ MODELS = {  # between them they hold every choice that the graph depends on
         "prior": 2,
         "neighbours": 3,
         "memory_weight": 0.5,
+        "recent": True,
         "temperature": 0.1,
     },
     "target": {"score": "additive", "combine": "pooled"},

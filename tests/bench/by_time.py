@@ -1,5 +1,5 @@
 """Who tells what is popular this week: `python tests/bench/by_time.py [--part valid]
-[--folds 8] [--only NAME ...] [--seeds 0 1 2]`.
+[--folds 16] [--only NAME ...] [--seeds 0 1 2]`.
 
 Cuts MovieLens-100K at rolling moments, trains the recipe for small logs up to each with
 what it needs to know of time (`recent=True`) and without, and asks who comes back after
@@ -25,6 +25,7 @@ from attncore.recipes import RECIPES
 
 RESULTS = Path(__file__).parent / "results"
 RUNS = Path(__file__).parents[2] / "runs" / "by_time"
+SHARE = 0.05  # of the log's events in each period
 SMALL = RECIPES["small"]
 TRAINED = {
     "recent": replace(SMALL.recommender, recent=True),
@@ -68,14 +69,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--part", choices=["valid", "test"], default="test")
-    parser.add_argument("--folds", type=int, default=8)
+    parser.add_argument("--folds", type=int, default=16)
     parser.add_argument("--only", nargs="+", choices=[*TRAINED, *COUNTED])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     args = parser.parse_args()
     log = ac.datasets.load("ml-100k")
     found: dict[str, list[list[np.ndarray]]] = {}
     for fold in range(args.folds):
-        split = ac.split_by_time(log, fold=fold, folds=args.folds)
+        split = ac.split_by_time(log, SHARE, SHARE, fold, args.folds)
         for name in args.only or [*TRAINED, *COUNTED]:
             seeds = args.seeds if name in TRAINED else [0]
             where = f"{fold}-of-{args.folds}"
