@@ -800,10 +800,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     words = list(sys.argv[1:] if argv is None else argv)
     with said_once(), any_text():
-        run(words)
+        _obey(words)
 
 
-def run(words: list[str]) -> None:
+def _obey(words: list[str]) -> None:
     """What `main` does, of a list of words."""
     try:
         if not words:

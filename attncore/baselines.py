@@ -26,7 +26,7 @@ from attncore.splits import Split, require_split
 
 Learned = Mapping[str, np.ndarray]  # arrays by name: a baseline's weights
 
-CELLS = 4_000_000  # scores worked on at a time: holds working memory near 150 MB
+CELLS = 2**20  # scores worked on at a time: holds working memory near 100 MB
 # lcm(1..10) = 2520 keeps every sum exact for logs up to a thousand million events.
 MAX_LAGS = 10
 

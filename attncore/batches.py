@@ -32,6 +32,7 @@ class Batch:
         real_N: the flat places b * T + t of the real events, row by row.
         targets_BT: the item after each position, int64; 0 where there is none. None
             when nothing is asked.
+        asked_BT: when that item was taken, int64; None when nothing is asked.
         attributes: encoded event attributes by name, (B, T) or (B, T, M).
         situation: encoded attributes of what is asked for by name: of each target, (B,
             T) or (B, T, M), or where nothing is asked, of the moment after the history,
@@ -44,6 +45,7 @@ class Batch:
     times_BT: Tensor
     real_N: Tensor
     targets_BT: Tensor | None = None
+    asked_BT: Tensor | None = None
     attributes: Mapping[str, Tensor] = field(default_factory=dict)
     situation: Mapping[str, Tensor] = field(default_factory=dict)
 
@@ -81,6 +83,7 @@ class Windows:
     """
 
     chance: torch.Generator | None = None
+    most_parts = 4  # of a step; each costs some time, and saves padding
 
     def __init__(
         self,
@@ -165,10 +168,15 @@ class Windows:
         before_B = trained_B.cumsum(0) - lengths_B
         real_N = row_N * width + torch.arange(count, device=self.home) - before_B[row_N]
         asked = rows_B[:, None]
-        targets_BT, asks_BT = None, torch.ones_like(asked, dtype=torch.bool)
+        targets_BT, asked_BT, asks_BT = (
+            None,
+            None,
+            torch.ones_like(asked, dtype=torch.bool),
+        )
         if self.targets:
             asked, asks_BT = (at_BT + 1).masked_fill(~keep_BT, 0), keep_BT
             targets_BT = _looked_up(self._items, asked, keep_BT).long()
+            asked_BT = _looked_up(self._times, asked, keep_BT)
         return Batch(
             _looked_up(self._items, at_BT, keep_BT).long(),
             lengths_B,
@@ -176,6 +184,7 @@ class Windows:
             _looked_up(self._times, at_BT, keep_BT),
             real_N,
             targets_BT,
+            asked_BT,
             {n: _looked_up(c, at_BT, keep_BT) for n, c in self._attributes.items()},
             {n: _looked_up(c, asked, asks_BT) for n, c in self._situation.items()},
         )
@@ -186,7 +195,7 @@ class Windows:
 
     def parts(self, rows: np.ndarray) -> list[np.ndarray]:
         """Rows of one training step in parts that pad less."""
-        return parts_by(self.inputs[rows], rows, min(4, len(rows) // 4), self.device)
+        return parts_by(self.inputs[rows], rows, self.most_parts, self.device)
 
     def by_length(self, events: int) -> Iterator[np.ndarray]:
         """Groups of rows of like length, for inference.

@@ -42,8 +42,6 @@ class RecommenderConfig:
             "position" or by position and "time"; "none" leaves that out.
         gated: of "self": each branch of a block is multiplied by a gate that its input
             opens and closes.
-        recurrent: of "self": an LSTM reads the history too, beside attention, and what
-            it says is added to the state.
         score: of "target": its score, "dot" or "additive".
         normalize: of "target": its weights are a softmax; False leaves them raw (Deep
             Interest Network).
@@ -57,6 +55,10 @@ class RecommenderConfig:
         prior: of how many of the newest items it is counted what followed them in
             training; the log of its share, times a learned scale, is added to the
             scores. 0 counts nothing. Not for "target", and for the full loss alone.
+        recent: how popular items were at each moment adds to the scores, and after a
+            pause the rest of them is trusted less, both as learned for pauses of that
+            length. Who asks does so as training ends: for logs that are split by time.
+            Not for "target", and for the full loss alone.
         neighbours: by how many of the newest items moments of the training histories
             are sought that are like this one; what came next there adds to the scores
             when the model is asked. 0 seeks none. Not for "target".
@@ -101,9 +103,9 @@ class RecommenderConfig:
     combine: Combine = "attended"
     item_bias: bool = True
     gated: bool = False
-    recurrent: bool = False
     transition: int = 0
     prior: int = 0
+    recent: bool = False
     neighbours: int = 0
     neighbour_weight: float = 0.5
     memory_weight: float = 0.0
@@ -139,17 +141,13 @@ class RecommenderConfig:
                 "cold=True: a window has no situation of its first event; leave"
                 " situation_features out"
             )
-        for name in ("transition", "prior", "neighbours", "memory_weight"):
+        for name in ("transition", "prior", "recent", "neighbours", "memory_weight"):
             if getattr(self, name) and self.attention == "target":
                 raise ValueError(
                     f"{name}={getattr(self, name)}: needs one state for all candidates,"
                     " so not 'target'"
                 )
-        for name, off in (
-            ("relative", "none"),
-            ("gated", False),
-            ("recurrent", False),
-        ):
+        for name, off in (("relative", "none"), ("gated", False)):
             if getattr(self, name) != off and self.attention != "self":
                 raise ValueError(
                     f"{name}={getattr(self, name)!r}: needs attention='self', not"

@@ -1,13 +1,13 @@
 """What a log says without learning, as logits beside the model's own.
 
-What followed the newest items, counted (`FollowerCounts`); and what came next at
-moments that are like this one, looked up: alike in their items (`Neighbours`), or in
-the states that the model itself makes of them (`Memory`).
+What followed the newest items, counted (`FollowerCounts`); what was popular just then
+(`RecentCounts`); and what came next at moments that are like this one, looked up: alike
+in their items (`Neighbours`), or in the states that the model makes of them (`Memory`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,9 @@ SMALL = 1e-4  # a share much smaller than this makes no difference
 DENSE = 2**26  # numbers up to which the counts also lie in one table
 DECAY, RARE = 0.75, 0.25
 NEAREST, SHARPNESS = 256, 0.05
+FADING, BUCKETS = (0.02, 0.1, 0.5), 2**10
+PAUSES = [3600, 86400, 7 * 86400, 30 * 86400]  # an hour, a day, a week, a month
+FAST = 10
 KEPT = 2**20  # events that are looked up, or few more
 AT_ONCE = 2**22  # likenesses that are held at a time
 COSINES = 2**25  # those of states
@@ -125,31 +128,106 @@ class FollowerCounts(nn.Module):
         return shares.index_add_(0, column_P, part_P).view(-1, self.items)
 
 
-@dataclass(frozen=True)
-class Prior:
-    """The prior of a batch's positions, for a loss that works on a few of them at once.
+class RecentCounts(nn.Module):
+    """What was popular just before a moment, and how far to trust all else, as logits.
 
-    Attributes:
-        followers: the counts.
-        newest_NS: the newest items at each position.
-        target_N: what follows there.
-        shown_N: places of the items that are scored; None for the whole catalogue.
+    What a service needs to tell what is popular this week. Events are counted in the
+    order of their times, in buckets; a count fades by the events that came after it, to
+    1 / e after 2 % of the log's events, in a second row after 10 %, in a third after
+    half of them. An item's share s of the counts adds scale · log(1 + s / .0001) to its
+    score, once for each row.
+
+    Who comes back after a week is told less by what they took last than who goes on. So
+    the length of the pause before an event, in five groups up to a month and more,
+    chooses the scales, and a number that every other score is multiplied by. Scales and
+    trust are learned, the counts are not.
+
+    A position that is trained sees the buckets before that of its target alone; who
+    asks sees all of the training part, as of its end.
+
+    Args:
+        histories: the training part, in item indices, with times, in memory.
+        items: size V of the catalogue.
+
+    Raises:
+        DataError: the histories are on disk.
     """
 
-    followers: FollowerCounts
-    newest_NS: Tensor
-    target_N: Tensor
-    shown_N: Tensor | None = None
+    begin_W: Tensor  # when each bucket begins
+    log_FWV: Tensor  # at F rates of fading, before each bucket and at the end
+    pause_G: Tensor
+
+    def __init__(self, histories: Histories, items: int) -> None:
+        super().__init__()
+        require_in_memory(histories, "recent=True")
+        order = np.argsort(histories.times, kind="stable")
+        times, item = histories.times[order], histories.items[order] - 1
+        many = max(1, min(BUCKETS, DENSE // (2 * len(FADING) * items)))
+        begins = times[np.arange(many) * len(times) // many] if len(times) else times
+        begins = np.unique(begins)
+        bucket = np.searchsorted(begins, times, side="right") - 1
+        counts = np.zeros((len(begins), items), np.float32)
+        np.add.at(counts, (bucket, item), 1)
+        log = np.zeros((len(FADING), len(begins) + 1, items), np.float32)
+        for faded, rate in zip(log, FADING, strict=True):
+            for number, count in enumerate(counts):
+                left = np.exp(-count.sum() / max(rate * len(times), 1))
+                faded[number + 1] = faded[number] * left + count
+            faded /= np.maximum(faded.sum(1, keepdims=True), 1)
+            np.log1p(faded / SMALL, out=faded)
+        self.end = int(times[-1]) if len(times) else 0
+        self.register_buffer("begin_W", torch.from_numpy(begins), persistent=False)
+        self.register_buffer("log_FWV", torch.from_numpy(log), persistent=False)
+        self.register_buffer("pause_G", torch.tensor(PAUSES), persistent=False)
+        groups = len(PAUSES) + 1
+        # Kept as a part, so that a step of the optimizer moves them farther: few events
+        # follow a long pause.
+        self.scale_part_FG = nn.Parameter(torch.full((len(FADING), groups), 0.1 / FAST))
+        self.trust_part_G = nn.Parameter(torch.full((groups,), 1 / FAST))
 
     @property
-    def scale(self) -> Tensor:
-        """What the logits are multiplied by."""
-        return self.followers.scale
+    def scale_FG(self) -> Tensor:
+        """What the logits of each rate are multiplied by after each kind of pause."""
+        return FAST * self.scale_part_FG
 
-    def logits(self, rows: slice) -> Tensor:
-        """The logits of some positions, without the scale."""
-        found_nV = self.followers(self.newest_NS[rows], self.target_N[rows])
-        return found_nV if self.shown_N is None else found_nV[:, self.shown_N]
+    @property
+    def trust_G(self) -> Tensor:
+        """What other scores are multiplied by after each kind of pause."""
+        return FAST * self.trust_part_G
+
+    def before(self, time_N: Tensor) -> Tensor:
+        """The row of `log_FWV` that was known at each time."""
+        found_N = torch.searchsorted(self.begin_W, time_N, right=True) - 1
+        return found_N.clamp_min(0)
+
+    def group(self, pause_N: Tensor) -> Tensor:
+        """Which kind each pause is, in seconds."""
+        return (pause_N[:, None] >= self.pause_G).sum(1)
+
+    def forward(self, newest_B: Tensor) -> tuple[Tensor, Tensor]:
+        """As training ends: the trust (B, 1), and what is added to scores, (B, V).
+
+        Args:
+            newest_B: when the newest event of each history was, in Unix seconds; 0 for
+                none.
+        """
+        group_B = self.group(self.end - newest_B)
+        logits_BV = self.scale_FG[:, group_B].T @ self.log_FWV[:, -1]
+        return self.trust_G[group_B, None], logits_BV
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What counts add to a batch's scores, for a loss that works on a few at once.
+
+    Attributes:
+        scale: what the logits are multiplied by, learned: one number, (), or one for
+            each position, (N, 1).
+        logits: gives those of some of the positions, (n, V).
+    """
+
+    scale: Tensor
+    logits: Callable[[slice], Tensor]
 
 
 def counted(
@@ -326,17 +404,22 @@ class Memory(nn.Module):
         return self.weight * (share_BV / SMALL).log1p()
 
 
+def require_in_memory(histories: Histories, option: str) -> None:
+    """Raise DataError where the histories that an option looks up are on disk."""
+    if isinstance(histories.items, np.memmap | Joined):
+        raise DataError(
+            f"{option}: looks histories up in memory, and a prepared log is on disk;"
+            " leave it out"
+        )
+
+
 def some_of(histories: Histories, events: int, option: str) -> np.ndarray:
     """Rows of histories, evenly spread, that have about so many events, or all.
 
     Raises:
         DataError: the histories are on disk.
     """
-    if isinstance(histories.items, np.memmap | Joined):
-        raise DataError(
-            f"{option}: looks histories up in memory, and a prepared log is on disk;"
-            " use 0"
-        )
+    require_in_memory(histories, option)
     return np.arange(0, len(histories), max(1, -(-len(histories.items) // events)))
 
 

@@ -163,32 +163,6 @@ class Transition(nn.Module):
         return sum((past_BTD[:, at : at + steps] * lag_D for at, lag_D in pairs), 0)
 
 
-class Recurrence(nn.Module):
-    """A second reader beside attention: an LSTM passes over the same history.
-
-    What it carries is made anew event by event, so it tells the order of what was
-    taken where attention tells what was taken. Both are added up in one state.
-
-    Args:
-        width: size D of the context vectors, of the LSTM's states and of the result.
-        dropout: share dropped from the context vectors and from the states.
-
-    Source: Hochreiter and Schmidhuber 1997.
-    """
-
-    def __init__(self, width: int, dropout: float) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(width, width, batch_first=True)
-        self.dropout = Dropout(dropout)
-        self.widen = nn.Linear(width, width)
-        xavier(self)
-
-    def forward(self, context_BTD: Tensor) -> Tensor:
-        """What is added to the state after each event, (B, T, D)."""
-        states_BTD, _ = self.lstm(self.dropout(context_BTD))
-        return self.widen(self.dropout(states_BTD))
-
-
 class LSTMAttention(nn.Module):
     """The classic recipe: an LSTM reads the history, its states attend to their past.
 

@@ -7,7 +7,8 @@ call; T is at most the model's `length`):
 - `items`, int64 (B, T): item indices, oldest first, 0 where padded on the right. Index
   i + 1 is the i-th id of the list "items" in the file's metadata. Of longer histories
   give the newest `length` events; nobody's is all zeros.
-- `times`, int64 (B, T), Unix seconds: only of a model with `relative="time"`.
+- `times`, int64 (B, T), Unix seconds: only of a model with `relative="time"` or
+  `recent=True`.
 - `users`, int64 (B,): only of a model with user features: the user's place in
   `vocabulary.json` from 0; -1, unknown.
 - `event_NAME` (B, T) and `situation_NAME` (B, 1), with an axis more where a feature has
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -32,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -47,7 +50,9 @@ from attncore.ranking.baselines import SlateBaseline
 from attncore.recommender import Recommender
 from attncore.runs import described, read_model
 from attncore.sequences import Histories
+from attncore.serving import Recommendation
 
+BY_MODEL = "the graph shows scores alone; ask the model itself, by ac.load"
 FILE = "model.onnx"  # where a run folder keeps its graph
 
 
@@ -122,8 +127,9 @@ def to_onnx(folder: str | Path, file: str | Path | None = None) -> Path:
 class OnnxRecommender(Recommender):
     """A run that is scored by its ONNX file in onnxruntime.
 
-    `recommend`, `score` and `erasure` are asked as ever. What looks at weights
-    (`similar_items`, `attention`, `with_items`) needs the model itself: see `load`.
+    `recommend`, `score` and `erasure` are asked as ever, and `with_items` exports anew.
+    What looks at weights (`similar_items`, `attention`) needs the model itself: see
+    `load`.
 
     Args:
         folder: a run folder.
@@ -134,6 +140,8 @@ class OnnxRecommender(Recommender):
         DataError: the run cannot be read or is a ranker's, the file is missing,
             damaged, or was exported from other weights, or onnxruntime is missing.
     """
+
+    kept: tempfile.TemporaryDirectory[str]  # of one that `with_items` made
 
     def __init__(
         self, folder: str | Path, file: str | Path | None = None, threads: int = 0
@@ -156,11 +164,41 @@ class OnnxRecommender(Recommender):
             raise DataError(
                 f"{file}: was not written by `python -m attncore export`"
             ) from None
-        if exported != weights:
+        self.folder, self.threads, self.exported = folder, threads, exported
+        self._check_weights(file, weights)
+
+    def _check_weights(self, file: Path, weights: str) -> None:
+        if self.exported != weights:
             raise DataError(
-                f"{file}: was exported from other weights than those in {folder};"
+                f"{file}: was exported from other weights than those in {self.folder};"
                 " export again"
             )
+
+    def with_items(self, table: pd.DataFrame) -> OnnxRecommender:
+        """As of the run's own model, which is extended and exported, in some seconds.
+
+        Raises:
+            DataError: as for `serving.with_items` and `to_onnx`, or the run folder was
+                replaced since.
+        """
+        whole = read_whole(self.folder, lambda *run: (read_model(*run), _weights(*run)))
+        model: Any = whole[0]
+        self._check_weights(self.folder, whole[1])
+        bigger = model.eval().with_items(table)
+        place = tempfile.TemporaryDirectory()
+        bigger.save(place.name)
+        to_onnx(place.name)
+        found = type(self)(place.name, threads=self.threads)
+        found.kept = place  # the run folder goes when it goes
+        return found
+
+    def similar_items(self, items: Any, k: int = 10) -> list[Recommendation]:
+        """Refused: the graph shows no vectors."""
+        raise DataError(f"{self.folder}: {BY_MODEL}")
+
+    def weights(self, *asked: Any, **how: Any) -> list[Any]:
+        """Refused: the graph shows no attention weights."""
+        raise DataError(f"{self.folder}: {BY_MODEL}")
 
     def _build(self) -> None:
         """Nothing: the graph holds the weights."""
@@ -198,7 +236,7 @@ def _weights(folder: Path, config: dict[str, Any]) -> str:
 def graph_inputs(model: Recommender, batch: Batch) -> dict[str, Tensor]:
     """What the graph of a model takes of a batch, by name."""
     found = {"items": batch.items_BT}
-    if model.config.relative == "time":
+    if model.config.relative == "time" or model.config.recent:
         found["times"] = batch.times_BT
     if model.features.user:
         found["users"] = batch.users_B
@@ -390,9 +428,6 @@ def _traced(model: Recommender, batch: Batch) -> Any:
         if isinstance(traced.encoder, LSTMAttention):
             lstm: Any = _OnnxLSTM(traced.encoder.lstm)
             traced.encoder.lstm = lstm
-        if traced.recurrence is not None:
-            second: Any = _OnnxLSTM(traced.recurrence.lstm)
-            traced.recurrence.lstm = second
         if traced.memory is not None:
             kept: Any = _OnnxMemory(traced.memory)
             traced.memory = kept

@@ -24,10 +24,10 @@ import pyarrow.csv as pacsv
 from attncore.errors import DataError
 from attncore.readers import (
     EARLY,
-    KINDS,
     TICKS,
     Layout,
     attribute,
+    check_kinds,
     clean,
     kinds_in,
     present,
@@ -355,19 +355,8 @@ def read_interactions(
         DataError: one line that names the file, row and column, and the mend.
     """
     kinds = dict(kinds or {})
-    for column, kind in kinds.items():
-        if kind not in KINDS:
-            raise DataError(
-                f"kinds: '{column}' is declared '{kind}'; it is one of"
-                f" {', '.join(KINDS)}"
-            )
     time = None if in_order else time
-    for role, name_of in {"user": user, "item": item, "time": time}.items():
-        if name_of in kinds:
-            raise DataError(
-                f"kinds: '{name_of}' is the column of {role}s and no attribute; leave"
-                " it out"
-            )
+    check_kinds(kinds, {"user": user, "item": item, "time": time})
     as_text = [column for column, kind in kinds.items() if kind != "number"]
     layout = Layout(separator, header, quoted)
     frame, where = read_table(source, (user, item, time, *as_text), layout)

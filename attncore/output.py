@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -132,7 +133,7 @@ def lean_cross_entropy(
     target_N: Tensor,
     chunk: int | None = None,
     smoothing: float = 0.0,
-    prior: Prior | None = None,
+    priors: Sequence[Prior] = (),
 ) -> Tensor:
     """`cross_entropy` in chunks of rows, so that only `chunk` × V scores exist.
 
@@ -146,15 +147,14 @@ def lean_cross_entropy(
         chunk: rows at a time; None chooses by device and catalogue.
         smoothing: share of the target's probability that is spread evenly over the
             catalogue.
-        prior: what is added to the scores, made a chunk at a time.
+        priors: what is added to the scores, made a chunk at a time.
     """
     if chunk is None:
         chunk = _rows_at_a_time(len(state_ND), len(catalogue_VD), state_ND.device)
     if bias_V is None:
         bias_V = catalogue_VD.new_zeros(len(catalogue_VD))
-    scale = bias_V.new_zeros(()) if prior is None else prior.scale
-    given = (state_ND, catalogue_VD, bias_V, scale, target_N, chunk, smoothing, prior)
-    return _LeanCrossEntropy.apply(*given)
+    given = (state_ND, catalogue_VD, bias_V, target_N, chunk, smoothing, priors)
+    return _LeanCrossEntropy.apply(*given, *(prior.scale for prior in priors))
 
 
 class _LeanCrossEntropy(torch.autograd.Function):
@@ -164,11 +164,11 @@ class _LeanCrossEntropy(torch.autograd.Function):
         state_ND: Tensor,
         catalogue_VD: Tensor,
         bias_V: Tensor,
-        scale: Tensor,
         target_N: Tensor,
         chunk: int,
         smoothing: float,
-        prior: Prior | None,
+        priors: Sequence[Prior],
+        *scales: Tensor,
     ) -> Tensor:
         dtype = (state_ND[:0] @ catalogue_VD[:0].T).dtype  # autocast's, where it is on
         wide = torch.promote_types(torch.float32, dtype)
@@ -178,15 +178,16 @@ class _LeanCrossEntropy(torch.autograd.Function):
         grad_state = torch.empty_like(state_ND)
         grad_catalogue = torch.zeros_like(catalogue_VD, dtype=wide)
         grad_bias = torch.zeros_like(bias)
-        grad_scale = torch.zeros_like(scale)
+        grad_scales = [torch.zeros_like(scale) for scale in scales]
         # The length of the argument: PyTorch 2.11 cannot compile that of a cast.
         for start in range(0, len(state_ND), chunk):
             rows = slice(start, start + chunk)
             target_n1 = target_N1[rows]
             scores_nV = (state[rows] @ catalogue.T).to(wide).add_(bias)
-            if prior is not None:
-                prior_nV = prior.logits(rows).to(wide)
-                scores_nV.addcmul_(prior_nV, scale.to(wide))
+            priors_nV = [prior.logits(rows).to(wide) for prior in priors]
+            for prior_nV, scale in zip(priors_nV, scales, strict=True):
+                own = scale[rows] if scale.dim() else scale
+                scores_nV.addcmul_(prior_nV, own.to(wide))
             error_nV = scores_nV.softmax(-1)
             # The largest weight is exp(largest score) / total, so it tells the total
             # without one more exponential.
@@ -200,19 +201,24 @@ class _LeanCrossEntropy(torch.autograd.Function):
                 error_nV -= smoothing / scores_nV.shape[1]
             error_nV.scatter_(1, target_n1, smoothing - 1, reduce="add")
             grad_bias += error_nV.sum(0)
-            if prior is not None:
-                grad_scale += (error_nV * prior_nV).sum()
+            for prior_nV, grad_scale in zip(priors_nV, grad_scales, strict=True):
+                pulled_nV = error_nV * prior_nV
+                if grad_scale.dim():
+                    grad_scale[rows] = pulled_nV.sum(1, keepdim=True)
+                else:
+                    grad_scale += pulled_nV.sum()
             error_nV = error_nV.to(dtype)
             grad_state[rows] = error_nV @ catalogue
             grad_catalogue += error_nV.T @ state[rows]
         grad_catalogue = grad_catalogue.to(catalogue_VD.dtype)
-        made = (grad_state, grad_catalogue, grad_bias.to(bias_V.dtype), grad_scale)
-        ctx.save_for_backward(*made)
+        made = (grad_state, grad_catalogue, grad_bias.to(bias_V.dtype))
+        ctx.save_for_backward(*made, *grad_scales)
         return loss
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return *(grad * made for made in ctx.saved_tensors), *(4 * [None])
+        grads = (*(grad * made for made in ctx.saved_tensors),)
+        return *grads[:3], *(4 * [None]), *grads[3:]
 
 
 class NegativeSampler(nn.Module):

@@ -576,6 +576,21 @@ def check_names(frame: pd.DataFrame, where: Source) -> None:
         raise DataError(f"{where.name}: two columns are called '{twice}'; {mend}")
 
 
+def check_kinds(kinds: Mapping[str, str], roles: Mapping[str, str | None]) -> None:
+    """Raise DataError for a kind that there is not, or one of a column in `roles`."""
+    for column, kind in kinds.items():
+        if kind not in KINDS:
+            raise DataError(
+                f"kinds: '{column}' is declared '{kind}'; it is one of"
+                f" {', '.join(KINDS)}"
+            )
+        if role := next((role for role in roles if roles[role] == column), None):
+            raise DataError(
+                f"kinds: '{column}' is the column of {role}s and no attribute; leave it"
+                " out"
+            )
+
+
 def roles_of(
     frame: pd.DataFrame, user: str, item: str, time: str | None, where: Source
 ) -> dict[str, str]:

@@ -65,7 +65,6 @@ RECIPES = {
             width=128,
             heads=4,
             gated=True,
-            recurrent=True,
             transition=5,
             prior=3,
             neighbour_weight=0.9,

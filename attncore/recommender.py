@@ -21,7 +21,14 @@ from torch import Tensor, nn
 from attncore import explaining, serving
 from attncore.batches import Batch, Sampler, Windows
 from attncore.config import Loss, RecommenderConfig, TrainingConfig
-from attncore.counts import FollowerCounts, Memory, Neighbours, Prior, newest_at
+from attncore.counts import (
+    FollowerCounts,
+    Memory,
+    Neighbours,
+    Prior,
+    RecentCounts,
+    newest_at,
+)
 from attncore.distributed import Group
 from attncore.embedding import (
     EventEmbedding,
@@ -31,7 +38,7 @@ from attncore.embedding import (
     UserSide,
     feature_table,
 )
-from attncore.encoders import Recurrence, SelfAttention, Transition, encoder_of
+from attncore.encoders import SelfAttention, Transition, encoder_of
 from attncore.errors import DataError, expect
 from attncore.features import PROFILE, FeatureSet, encode_columns, label
 from attncore.files import save_model, take_weights
@@ -98,6 +105,7 @@ class Recommender(nn.Module):
         self.transition = Transition(items, width, lags) if lags else None
         history, lags = self.split.train, c.prior
         self.followers = FollowerCounts(history, items, lags) if lags else None
+        self.recent = RecentCounts(history, items) if c.recent else None
         alike = c.neighbours, c.neighbour_weight
         self.neighbours = Neighbours(history, items, *alike) if c.neighbours else None
         weight = c.memory_weight
@@ -106,7 +114,6 @@ class Recommender(nn.Module):
         self.output = Output(width, items, *how)
         is_cold = c.cold and c.attention != "target"
         self.empty = nn.Parameter(torch.zeros(width)) if is_cold else None
-        self.recurrence = Recurrence(width, c.dropout) if c.recurrent else None
         self._let_attributes_speak_for_new_items()
 
     # The plain path.
@@ -121,8 +128,6 @@ class Recommender(nn.Module):
         state_BTD = self.output(attended_BTD, self.output.connected(context_BTD))
         if self.transition is not None:
             state_BTD = state_BTD + self.transition(batch.items_BT)
-        if self.recurrence is not None:
-            state_BTD = state_BTD + self.recurrence(context_BTD)
         if (user_BTD := self.user_side(batch)) is not None:
             state_BTD = state_BTD + user_BTD
         return self.output.scaled(state_BTD)
@@ -146,14 +151,23 @@ class Recommender(nn.Module):
         bias_V = self.output.catalogue_bias()
         if criterion.loss == "full":
             catalogue_VD = self.output.scaled(self.item.catalogue())
-            prior = None if self.followers is None else self._prior(batch, target_N)
+            priors = self._priors(batch, target_N)
             if self.place_V is not None:
                 catalogue_VD = catalogue_VD[self.shown_N]
                 target_N = self.place_V[target_N - 1] + 1
                 bias_V = None if bias_V is None else bias_V[self.shown_N]
+            if self.recent is not None:
+                _, group_N = self._pauses(batch, len(target_N) - len(batch.real_N))
+                trust_N1 = self.recent.trust_G[group_N, None]
+                state_ND = state_ND * trust_N1
+                if (
+                    bias_V is not None
+                ):  # one more number of an item, trusted as the rest
+                    catalogue_VD = torch.cat([catalogue_VD, bias_V[:, None]], 1)
+                    state_ND, bias_V = torch.cat([state_ND, trust_N1], 1), None
             given = (state_ND, catalogue_VD, bias_V, target_N)
             smoothing = criterion.smoothing
-            return lean_cross_entropy(*given, smoothing=smoothing, prior=prior)
+            return lean_cross_entropy(*given, smoothing=smoothing, priors=priors)
         negatives_M = criterion.draw()
         positive_N = (state_ND * self.output.scaled(self.item(target_N))).sum(-1)
         negative_NM = state_ND @ self.output.scaled(self.item(negatives_M)).T
@@ -188,6 +202,9 @@ class Recommender(nn.Module):
             counted_BV = counted_BV + self.neighbours(newest_BK)
         if self.memory is not None:
             counted_BV = counted_BV + self.memory(state_BD).masked_fill(is_new_B1, 0)
+        if self.recent is not None:
+            newest_B1 = newest_at(batch.times_BT, last_B, 1)
+            trust_B1, popular_BV = self.recent(newest_B1[:, 0])
 
         def score(places: slice | Tensor) -> Tensor:
             bias_N = None if bias_V is None else bias_V[places]
@@ -195,6 +212,8 @@ class Recommender(nn.Module):
             scores_BN = catalogue_scores(state_BD, items_ND, bias_N)
             if isinstance(counted_BV, Tensor):
                 scores_BN = scores_BN + counted_BV[:, places]
+            if self.recent is not None:
+                scores_BN = scores_BN * trust_B1 + popular_BV[:, places]
             return scores_BN
 
         return score
@@ -290,12 +309,13 @@ class Recommender(nn.Module):
         if config.loss == "combined":
             why = f"is for slates, and {self.split.name} has none; use 'bce'"
             raise ValueError(f"loss='combined': {why}")
-        prior, memory = self.config.prior, self.config.memory_weight
-        if prior and config.loss not in ("auto", "full"):
-            raise ValueError(
-                f"prior={prior}: needs the full loss, not {config.loss!r}; use 0"
-            )
-        for name, value in (("prior", prior), ("memory_weight", memory)):
+        for name in ("prior", "recent", "memory_weight"):
+            value = getattr(self.config, name)
+            sampled = name != "memory_weight" and config.loss not in ("auto", "full")
+            if value and sampled:
+                raise ValueError(
+                    f"{name}={value}: needs the full loss, not {config.loss!r}; use 0"
+                )
             if value and self.split.sharded:
                 raise ValueError(
                     f"{name}={value}: each process would count its own users alone;"
@@ -306,6 +326,8 @@ class Recommender(nn.Module):
         """The newest training events of each user, or other windows of them."""
         rows, every = np.arange(len(split.train)), config.windows == "all"
         windows = self.windows(split.train, rows, targets=True, every=every)
+        if config.batch_size <= 8:
+            windows.most_parts = 2
         return Sampler(windows, config, group, split.sharded)
 
     def windows(
@@ -393,14 +415,43 @@ class Recommender(nn.Module):
         unseen_M = self.place_V[negatives_M - 1] < 0
         return negative_NM.masked_fill(unseen_M, -torch.inf)
 
-    def _prior(self, batch: Batch, target_N: Tensor) -> Prior:
-        """What follows the newest items at each position that is trained."""
-        assert self.followers is not None
-        newest_BTS = self.followers.newest(batch.items_BT)
-        newest_NS = newest_BTS.flatten(0, 1)[batch.real_N]
-        unknown = len(target_N) - len(newest_NS)  # first events: nothing came before
-        newest_NS = F.pad(newest_NS, (0, 0, 0, unknown))
-        return Prior(self.followers, newest_NS, target_N, self.shown_N)
+    def _priors(self, batch: Batch, target_N: Tensor) -> list[Prior]:
+        """What the counts add at each position that is trained."""
+        found, shown_N = [], slice(None) if self.shown_N is None else self.shown_N
+        first = len(target_N) - len(batch.real_N)  # events of a `cold` model
+        if (followers := self.followers) is not None:
+            newest_BTS = followers.newest(batch.items_BT)
+            newest_NS = newest_BTS.flatten(0, 1)[batch.real_N]
+            newest_NS = F.pad(newest_NS, (0, 0, 0, first))  # nothing came before
+
+            def followed(rows: slice) -> Tensor:
+                return followers(newest_NS[rows], target_N[rows])[:, shown_N]
+
+            scale: Tensor = followers.scale
+            if self.recent is not None:
+                scale = scale * self.recent.trust_G[self._pauses(batch, first)[1], None]
+            found.append(Prior(scale, followed))
+        if (recent := self.recent) is not None:
+            assert batch.asked_BT is not None
+            asked_N, group_N = self._pauses(batch, first)
+            bucket_N = recent.before(asked_N)
+            for scale_G, log_WV in zip(recent.scale_FG, recent.log_FWV, strict=True):
+
+                def popular(rows: slice, log_WV: Tensor = log_WV) -> Tensor:
+                    return log_WV[bucket_N[rows]][:, shown_N]
+
+                found.append(Prior(scale_G[group_N, None], popular))
+        return found
+
+    def _pauses(self, batch: Batch, first: int) -> tuple[Tensor, Tensor]:
+        """When each trained position is asked, and what kind of pause came before."""
+        assert batch.asked_BT is not None
+        assert self.recent is not None
+        asked_N = batch.asked_BT.flatten()[batch.real_N]
+        asked_N = torch.cat([asked_N, batch.times_BT[:first, 0]])
+        newest_N = batch.times_BT.flatten()[batch.real_N]
+        newest_N = F.pad(newest_N, (0, first))  # nobody's is long ago
+        return asked_N, self.recent.group(asked_N - newest_N)
 
     @torch.no_grad()
     def _moments(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -438,11 +489,9 @@ class Recommender(nn.Module):
         connected_BTD = self.output.connected(context_BTD)
         connected_BD = None if connected_BTD is None else connected_BTD[row_B, at_B]
         state_BD = self.output(attended_BD, connected_BD)
-        if self.transition is not None:
-            state_BD = state_BD + self.transition(batch.items_BT)[row_B, at_B]
-        if self.recurrence is not None:
-            state_BD = state_BD + self.recurrence(context_BTD)[row_B, at_B]
-        return state_BD
+        if self.transition is None:
+            return state_BD
+        return state_BD + self.transition(batch.items_BT)[row_B, at_B]
 
 
 # Target attention: the candidate is the query.

@@ -444,6 +444,10 @@ def additive(
     assert not _same(answer, outside.tanh()), (
         "tanh acts on the hidden units, before they are summed up with v"
     )
+    apart = ((query @ A).tanh() @ v)[:, None] + ((key @ B).tanh() @ v)[None]
+    assert not _same(answer, apart), (
+        "add before the tanh: one hidden unit sees query and key together"
+    )
     assert not _same(answer, right.softmax(-1)), (
         "these are weights already: the softmax comes after the scores"
     )
@@ -659,7 +663,10 @@ def ndcg_of_rank(my_ndcg: Callable[[int, int], float]) -> str:
     """`my_ndcg(rank, k)`: NDCG@k when the one right item stands at `rank`, counted from
     1."""
     for rank, k in ((1, 10), (2, 10), (3, 10), (10, 10), (11, 10), (2, 1)):
-        answer = float(my_ndcg(rank, k))
+        try:
+            answer = float(my_ndcg(rank, k))
+        except ZeroDivisionError:
+            answer = math.inf
         right = 1 / math.log2(1 + rank) if rank <= k else 0.0
         if rank > k:
             assert answer == 0, (
@@ -734,8 +741,8 @@ def leak(my_figures: Mapping[str, float]) -> str:
     honest, careless = (float(my_figures[name]) for name in names)
     for name, figure in zip(names, (honest, careless), strict=True):
         assert 0.03 < figure < 0.107, (
-            f"{name}: {figure:.3f}, but no less than popularity (.034) and no more than"
-            " the chain in its true order (.107) can be expected"
+            f"{name}: {figure:.3f}, but less than popularity (.034) or more than the"
+            " chain in its true order (.107) cannot be expected, even with the leak"
         )
     assert careless > honest + 0.005, (
         f"{careless:.3f} after the leak and {honest:.3f} without: answers that have"
@@ -775,7 +782,8 @@ def expected_hit(my_hit: Callable[[int, int, int], float]) -> str:
             f"{case}: the target does not win every tie"
         )
         assert not (tied > 1 and 0 < right < 1 and answer == 0), (
-            f"{case}: the target does not lose every tie"
+            f"{case}: the target does not lose every tie, nor stands in the middle:"
+            " each of the tied places is as likely"
         )
         assert math.isclose(answer, right, abs_tol=1e-9), (
             f"{case}: {answer:.3f}, not {right:.3f}; k - above places are free"
@@ -865,7 +873,16 @@ def running_mean(my_running_mean: Callable[[Tensor], Tensor]) -> str:
     """`my_running_mean(context)`: row t is the mean of the rows 0 to t, (T, D)."""
     context = torch.tensor([[2.0, 0], [4, 3], [0, 3], [2, 6]])
     right = torch.stack([context[: t + 1].mean(0) for t in range(4)])
-    answer = _ask(my_running_mean, context)
+    try:
+        answer = _ask(my_running_mean, context)
+    except RuntimeError as error:
+        if "must match the size" not in str(error):
+            raise
+        answer = torch.empty(0)
+    assert answer.numel(), (
+        "(4, 2) cannot be divided by (4,): one number a row needs a second axis,"
+        " [:, None]"
+    )
     assert answer.shape != (2,), (
         "one mean for the whole history: there must be one after every event"
     )

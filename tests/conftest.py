@@ -50,6 +50,7 @@ SLOW_TESTS = {
     "test_the_page_of_the_command_line_has_the_options_as_they_are",
     "test_the_training_that_is_killed_is_a_real_one",
     "test_training_learns_the_rhythm_and_repeats_to_the_bit",
+    "test_two_hundred_thousand_items_are_evaluated_within_a_gibibyte",
     "test_two_workers_serve_the_file_by_its_name",
     "test_what_has_an_onnx_form_answers_alike_and_the_rest_says_so",
 }

@@ -237,12 +237,6 @@ MUTANTS = [
             "(torch.ones(lags))",
             "test_a_transition_adds_what_each_of_the_newest_items_says_by_itself",
         ),
-        (
-            "the second reader reads both ways",
-            "nn.LSTM(width, width, batch_first=True)",
-            "nn.LSTM(width, width // 2, batch_first=True, bidirectional=True)",
-            "test_a_recurrence_reads_the_history_in_its_order",
-        ),
     ),
     *of(
         "output",
@@ -641,6 +635,12 @@ MUTANTS = [
             "- int(target_N is not None)",
             "",
             "test_a_trained_position_is_not_in_its_own_counts",
+        ),
+        (
+            "what is popular is known a bucket too early",
+            "time_N, right=True) - 1",
+            "time_N, right=True)",
+            "test_what_was_popular_is_what_was_taken_before_and_fades",
         ),
         (
             "an item counts no less the farther it is back",

@@ -308,6 +308,13 @@ def test_right_answers_about_the_layer_pass(checker, answer):
             "before they are",
         ),
         (check.additive, lambda *a: _pairwise(*a).softmax(-1), "weights already"),
+        (
+            check.additive,
+            lambda q, k, A, B, v: (
+                ((q @ A).tanh() @ v)[:, None] + ((k @ B).tanh() @ v)[None]
+            ),
+            "before the tanh",
+        ),
         (check.additive, lambda *a: _pairwise(*a) + 1, "should be"),
         (check.disguise, lambda q, k: q.T @ k, "shape (E, E)"),
         (check.disguise, lambda q, k: k, "keys need it too"),
@@ -416,6 +423,7 @@ def test_a_right_running_mean_passes():
         (lambda c: torch.cat([torch.zeros(1, 2), _running(c)[:-1]]), "one behind"),
         (lambda c: c.mean(0).expand(4, 2), "the future is in it"),
         (lambda c: _running(c) + 1, "should be"),
+        (lambda c: c.cumsum(0) / torch.arange(1, len(c) + 1), "a second axis"),
     ],
 )
 def test_a_wrong_running_mean_gets_its_hint(answer, says):
@@ -458,6 +466,7 @@ def test_right_answers_about_counting_and_score_pass():
         ),
         (lambda rank, k: 1.0 if rank <= k else 0, "not 0.63"),
         (lambda rank, k: 1 / math.log2(2 + rank) if rank <= k else 0, "begin at 0"),
+        (lambda rank, k: 1 / math.log2(rank) if rank <= k else 0, "counted from 1"),
         (lambda rank, k: 1 / math.log2(1 + rank) if rank < k else 0, "not `<`"),
     ],
 )
@@ -555,7 +564,7 @@ def test_figures_that_may_be_so_are_called_plausible():
         ({"training shuffled": 0.058}, "no entry 'log shuffled first'"),
         ({"training shuffled": 0.072, "log shuffled first": 0.058}, "must help"),
         ({"training shuffled": 0.058, "log shuffled first": 0.058}, "must help"),
-        ({"training shuffled": 0.058, "log shuffled first": 0.9}, "can be expected"),
+        ({"training shuffled": 0.058, "log shuffled first": 0.9}, "cannot be expected"),
         (
             {"training shuffled": "none", "log shuffled first": 0.07},
             "could not convert",
@@ -574,6 +583,10 @@ def test_a_wrong_measurement_of_the_leak_gets_its_hint(figures, hint):
         (lambda above, tied, k: float(above < k), "does not win every tie"),
         (lambda above, tied, k: float(above + tied <= k), "does not lose every tie"),
         (lambda above, tied, k: (k - above) / tied, "cut it off"),
+        (
+            lambda above, tied, k: float(above + (tied + 1) / 2 <= k),
+            "nor stands in the middle",
+        ),
         (
             lambda above, tied, k: min(max((k - above) / (tied + 1), 0), 1),
             "places are free",

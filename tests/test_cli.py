@@ -1,8 +1,10 @@
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -622,3 +624,34 @@ def test_the_page_of_the_command_line_has_the_options_as_they_are():
     for config in (ac.TrainingConfig, ac.RecommenderConfig):
         for setting in dataclasses.fields(config):
             assert f"`--{setting.name.replace('_', '-')}" in options.page()
+
+
+PEAK = """
+import resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
+"""
+
+
+def test_two_hundred_thousand_items_are_evaluated_within_a_gibibyte(tmp_path):
+    items, users = 200_000, 150
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "user": np.arange(items) % users,
+            "item": rng.permutation(items),
+            "time": np.arange(items),
+        }
+    )
+    split = ac.leave_one_out(ac.Interactions.from_frame(frame))
+    config = ac.RecommenderConfig(width=32, blocks=1, length=20)
+    ac.Recommender(config, split).save(tmp_path / "run")
+    command = [sys.executable, "-m", "attncore", "evaluate", str(tmp_path / "run")]
+    peak = subprocess.run(
+        [sys.executable, "-c", PEAK, *command],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert 300 < int(peak.stdout) < 1000  # MiB

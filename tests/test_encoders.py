@@ -6,13 +6,7 @@ import torch
 from torch import nn
 
 import attncore as ac
-from attncore.encoders import (
-    LSTMAttention,
-    MeanPooling,
-    Recurrence,
-    Transition,
-    xavier,
-)
+from attncore.encoders import LSTMAttention, MeanPooling, Transition, xavier
 
 CLASSIC = ac.RecommenderConfig(width=8, hidden=6, blocks=2, dropout=0.5)
 CONTEXT = torch.randn(2, 5, 8)
@@ -63,19 +57,6 @@ def test_the_lstm_begins_with_xavier():
     encoder = LSTMAttention(CLASSIC)
     assert (encoder.lstm.bias_ih_l0 == 0).all()
     assert encoder.widen.weight.abs().max() <= math.sqrt(6 / (12 + 8))
-
-
-def test_a_recurrence_reads_the_history_in_its_order():
-    recurrence = Recurrence(width=4, dropout=0.5).eval()
-    context = torch.randn(2, 5, 4)
-    found = recurrence(context)
-    states, _ = recurrence.lstm(context)
-    torch.testing.assert_close(found, recurrence.widen(states))
-    later = context.clone()
-    later[:, 3:] = 0
-    torch.testing.assert_close(recurrence(later)[:, :3], found[:, :3])
-    turned = recurrence(context[:, [1, 0, 2, 3, 4]])
-    assert (turned - found)[:, 4].abs().max() > 1e-4
 
 
 def test_a_transition_adds_what_each_of_the_newest_items_says_by_itself():

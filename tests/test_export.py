@@ -28,7 +28,7 @@ MODELS = {  # between them they hold every choice that the graph depends on
         "prior": 2,
         "neighbours": 3,
         "memory_weight": 0.5,
-        "recurrent": True,
+        "recent": True,
         "temperature": 0.1,
     },
     "target": {"score": "additive", "combine": "pooled"},
@@ -345,3 +345,41 @@ def test_the_command_says_where_the_file_is(run, tmp_path, capsys):
     torch.testing.assert_close(
         onnx.score(empty), ac.load(run).score(empty), atol=1e-5, rtol=1e-5
     )
+
+
+def test_new_items_join_an_exported_run_as_they_join_its_model(split, tmp_path):
+    folder = tmp_path / "run"
+    saved(folder, split, "self", item_features=("genre", "title"))
+    export.to_onnx(folder)
+    served = export.OnnxRecommender(folder, threads=1)
+    new = pd.DataFrame({"item": [900, 901], "genre": [("a",), ("c",)], "title": "New"})
+    bigger, model = served.with_items(new), ac.load(folder).with_items(new)
+    asked = {"histories": [[500, 501], [900]], "k": 13}
+    for ours, theirs in zip(
+        bigger.recommend(**asked), model.recommend(**asked), strict=True
+    ):
+        assert set(ours.items) == set(theirs.items)
+        assert sorted(ours.scores) == pytest.approx(sorted(theirs.scores), abs=1e-4)
+    assert {900, 901} <= set(bigger.split.items.ids)
+    assert len(served.split.items) == 12  # this one stays as it is
+    more = bigger.with_items(new.assign(item=[902, 903]))
+    assert more.recommend(histories=[[]], only=[901, 903], k=2)[0].items != []
+    assert len(more.split.items) == 16
+    ac.Recommender(served.config, split, seed=9).save(folder)
+    with pytest.raises(ac.DataError, match="was exported from other weights"):
+        served.with_items(new)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda one: one.similar_items([500], k=2),
+        lambda one: one.attention(histories=[[500, 501]]),
+    ],
+)
+def test_what_an_exported_run_cannot_show_is_said_in_one_line(split, tmp_path, ask):
+    folder = tmp_path / "run"
+    saved(folder, split)
+    export.to_onnx(folder)
+    with pytest.raises(ac.DataError, match=r"scores alone; ask the model itself"):
+        ask(export.OnnxRecommender(folder))

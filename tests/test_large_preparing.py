@@ -176,7 +176,13 @@ def test_ties_are_broken_and_the_rare_left_out_as_in_memory(
 
 def test_a_tie_or_a_count_that_cannot_be_is_refused_in_the_same_words(tmp_path):
     path = written(odd_log("numbers"), tmp_path / "log.csv")
-    for how in {"tie": "spot"}, {"min_count": 400}, {"min_count": 0}:
+    for how in (
+        {"tie": "spot"},
+        {"min_count": 400},
+        {"min_count": 0},
+        {"kinds": {"item": "words"}},
+        {"kinds": {"genre": "colour"}},
+    ):
         with pytest.raises(ac.DataError) as in_memory:
             ac.read_interactions(path, **how)
         with pytest.raises(ac.DataError) as prepared:

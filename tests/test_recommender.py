@@ -529,10 +529,6 @@ def test_the_newest_states_are_those_of_all_positions(split, attention, options)
     check_newest(config, split)
 
 
-def test_the_newest_states_with_a_recurrence_are_those_of_all_positions(split):
-    check_newest(ac.RecommenderConfig(width=16, length=8, recurrent=True), split)
-
-
 @pytest.mark.parametrize("attention", ["self", "lstm", "mean"])
 def test_the_newest_states_with_a_transition_are_those_of_all_positions(
     split, attention
@@ -651,10 +647,6 @@ def test_a_gate_multiplies_each_branch(split):
         (
             {"attention": "mean", "gated": True},
             "gated=True: needs attention='self', not 'mean'",
-        ),
-        (
-            {"attention": "lstm", "recurrent": True},
-            "recurrent=True: needs attention='self', not 'lstm'",
         ),
         (
             {"attention": "target", "memory_weight": 0.5},

@@ -12,6 +12,7 @@ import numpy as np
 import own_log
 import pytest
 import quality
+from conftest import rhythm_log
 
 import attncore as ac
 
@@ -127,8 +128,44 @@ def test_a_kept_run_is_what_would_be_run_now(path):
     assert run["kind"] == ("ablation" if run["recipe"] in steps else "row")
 
 
+@pytest.mark.parametrize("data", quality.KIND)
+def test_an_ablation_of_the_second_edition_changes_one_choice(data):
+    whole = quality.rows_of(data)[quality.KIND[data]]
+    for name, changes in quality.WITHOUT[data].items():
+        recommender, training = quality.ablations_of(data)[name]
+        told = asdict(recommender) | asdict(training)
+        before = asdict(whole[0]) | asdict(whole[1])
+        assert {field for field in told if told[field] != before[field]} == set(changes)
+    assert len(quality.WITHOUT[data]) <= 6
+
+
+def test_what_only_adds_when_asked_is_taken_from_the_trained_model(monkeypatch):
+    """No training: the recipe's own weights are asked without their neighbours."""
+    split = ac.leave_one_out(rhythm_log())
+    small = replace(quality.rows_of("ml-100k")["small"][0], width=8, length=8)
+    whole = small, ac.TrainingConfig(epochs=1, progress=False)
+    model, names = ac.Recommender(small, split, seed=1).eval(), []
+
+    def trained(configs, split, seed, name, recipe):
+        names.append((configs, name))
+        return model, {}, None
+
+    monkeypatch.setattr(quality, "trained", trained)
+    monkeypatch.setattr(quality, "rows_of", lambda data: {"small": whole})
+    configs = quality.changed(whole, {"neighbours": 0})
+    asked = "ml-100k", "leave-one-out", "without-neighbours", 1, split, configs
+    run = quality.measure(*asked)
+    assert names == [(whole, "ml-100k-small-1")]
+    plain = ac.Recommender(configs[0], split)
+    plain.load_state_dict(model.state_dict())
+    expected = ac.evaluate(plain.eval(), split.test)
+    assert run["test"]["metrics"] == expected.metrics
+    assert run["test"]["metrics"] != ac.evaluate(model, split.test).metrics
+
+
 def test_an_ablation_undoes_one_choice_after_another_down_to_plain_sasrec():
-    steps = list(quality.ablations_of("ml-100k").values())
+    all_of_them = quality.ablations_of("ml-100k")
+    steps = [all_of_them[name] for name, _ in quality.UNDONE["ml-100k"]]
     assert len(steps) == 6
     recommender, training = steps[-1]
     assert (recommender.gated, recommender.transition, recommender.relative) == (

@@ -35,6 +35,7 @@ from attncore.readers import (
     RefusedError,
     Source,
     as_number,
+    check_kinds,
     check_names,
     clean,
     file_kind,
@@ -124,6 +125,7 @@ def prepare(
     if min_count < 1:
         raise DataError(f"min_count is {min_count}; it must be at least 1")
     require_shares(valid, test)
+    check_kinds(kinds or {}, {"user": user, "item": item, "time": time})
     called = name or source.name.split(".")[0]
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=UNFINISHED) as place:

@@ -76,9 +76,7 @@ def trained(
     if recipe == "lstm-last-state":
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model.encoder = LastState(
-                config.width, config.hidden, config.blocks, config.dropout
-            )
+            model.encoder = LastState(config)
     # Of a run that is finished, this restores the end.
     run = ac.fit(model, split, training, RUNS / f"{recipe}-{seed}", resume=True)
     about = {

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rivals import RIVALS, HistoryNeighbours, ItemNeighbours, rivals_of
 
 import attncore as ac
 from attncore.recipes import RECIPES
@@ -43,6 +44,8 @@ BASELINES: dict[str, Callable[[ac.Split, str], Any]] = {
         split, normalize=True
     ),
     "ease": lambda split, data: ac.baselines.EASE(split, PENALTY[data]),
+    "item-knn": lambda split, data: ItemNeighbours(split),
+    "v-sknn": lambda split, data: HistoryNeighbours(split),
 }
 
 # The recipe for the kind of log that each data set is.
@@ -103,11 +106,14 @@ def rows_of(data: str) -> dict[str, Configs]:
         ),
         "self": (ac.RecommenderConfig(attention="self"), ac.TrainingConfig()),
     }
-    chosen = RECIPES[KIND[data]]
-    return (rows if data == "ml-100k" else {}) | {
-        data: FIRST[data],
-        KIND[data]: (chosen.recommender, chosen.training),
-    }
+    chosen, plain = RECIPES[KIND[data]], RECIPES["sasrec"]
+    if data != "ml-100k":  # there it has been "self" from the beginning
+        rows = {"sasrec": (plain.recommender, plain.training)}
+    return (
+        rows
+        | {data: FIRST[data], KIND[data]: (chosen.recommender, chosen.training)}
+        | rivals_of(data)
+    )
 
 
 # From the first edition's recipe back to plain SASRec: each line undoes one more
@@ -124,24 +130,53 @@ UNDONE: dict[str, list[tuple[str, dict[str, Any]]]] = {
 }
 
 
+# What each part of the second edition's recipes is worth: each line changes one choice.
+# What only adds when the model is asked is left out of the recipe's own trained model.
+WITHOUT: dict[str, dict[str, dict[str, Any]]] = {
+    "ml-100k": {
+        "without-neighbours": {"neighbours": 0},
+        "without-prior": {"prior": 0},
+        "without-transition": {"transition": 0},
+        "without-gates": {"gated": False},
+        "without-relative": {"relative": "none", "positions": "learned"},
+        "with-newest-windows": {"windows": "last"},
+    },
+    "ml-1m": {
+        "without-neighbours": {"neighbours": 0},
+        "without-memory": {"memory_weight": 0.0},
+        "without-both": {"neighbours": 0, "memory_weight": 0.0},
+        "without-prior": {"prior": 0},
+        "without-transition": {"transition": 0},
+        "with-random-windows": {"windows": "random", "epochs": 15, "batch_size": 32},
+    },
+    "beauty": {
+        "without-neighbours": {"neighbours": 0},
+        "without-temperature": {"temperature": 0.0},
+        "without-relative": {"relative": "none", "positions": "learned"},
+        "with-transition": {"transition": 3},
+        "with-full-loss": {"loss": "full", "epochs": 20},
+    },
+}
+ASKED = {"neighbours", "memory_weight"}
+
+
+def changed(configs: Configs, changes: dict[str, Any]) -> Configs:
+    """The configurations with some fields changed, of either."""
+    recommender, training = configs
+    own = {name: to for name, to in changes.items() if hasattr(recommender, name)}
+    rest = {name: to for name, to in changes.items() if name not in own}
+    return replace(recommender, **own), replace(training, **rest)
+
+
 def ablations_of(data: str) -> dict[str, Configs]:
-    """From the first edition's recipe back to plain SASRec: each differs from the one
-    before it in one choice."""
-    steps, (recommender, training) = {}, FIRST[data]
+    """The second edition's recipe with one choice changed; and from the first edition's
+    back to plain SASRec, each of which differs from the one before in one choice."""
+    steps, configs = {}, rows_of(data)[KIND[data]]
+    for name, changes in WITHOUT[data].items():
+        steps[name] = changed(configs, changes)
+    configs = FIRST[data]
     for name, changes in UNDONE.get(data, []):
-        of_model = {
-            field: value
-            for field, value in changes.items()
-            if hasattr(recommender, field)
-        }
-        of_training = {
-            field: value for field, value in changes.items() if field not in of_model
-        }
-        recommender, training = (
-            replace(recommender, **of_model),
-            replace(training, **of_training),
-        )
-        steps[name] = (recommender, training)
+        steps[name] = configs = changed(configs, changes)
     return steps
 
 
@@ -158,12 +193,12 @@ def load_log(data: str, logs: Path | None) -> ac.Interactions:
 
 
 def trained(
-    configs: Configs, split: ac.Split, seed: int, name: str
-) -> tuple[ac.Recommender, dict[str, Any]]:
+    configs: Configs, split: ac.Split, seed: int, name: str, recipe: str
+) -> tuple[ac.Recommender, dict[str, Any], ac.Report]:
     """A model, trained in `runs/quality` under that name unless it was trained there
-    before, and how it was made."""
+    before, how it was made, and what it reaches on validation."""
     training = replace(configs[1], seed=seed)
-    kind = ac.Recommender if split.slates is None else ac.Ranker
+    kind = RIVALS.get(recipe, ac.Recommender)
     model = kind(configs[0], split, seed=seed)
     run = ac.fit(model, split, training, out=RUNS / name, resume=True)
     config = {
@@ -171,9 +206,8 @@ def trained(
         "training": asdict(training),
         "best_epoch": run.best_epoch,
     }
-    return model, config | {
-        "seconds_trained": round(sum(epoch["seconds"] for epoch in run.epochs), 1)
-    }
+    seconds = round(sum(epoch["seconds"] for epoch in run.epochs), 1)
+    return model, config | {"seconds_trained": seconds}, run.valid
 
 
 def measure(
@@ -190,15 +224,23 @@ def measure(
     scorer: Any
     if configs is None:
         scorer = BASELINES[recipe](split, data)
+        valid = ac.evaluate(scorer, split.valid)
     else:
-        scorer, config = trained(
-            configs, split, seed, path_of(data, how, recipe, seed).stem
-        )
+        name = path_of(data, how, recipe, seed).stem
+        whole = rows_of(data)[KIND[data]]
+        if set(WITHOUT[data].get(recipe, {"": 0})) <= ASKED:
+            name = path_of(data, how, KIND[data], seed).stem
+            scorer, config, _ = trained(whole, split, seed, name, recipe)
+            weights = scorer.state_dict()
+            scorer = ac.Recommender(configs[0], split)
+            scorer.load_state_dict(weights)
+            scorer.eval()
+            config["recommender"] = asdict(configs[0])
+            valid = ac.evaluate(scorer, split.valid)
+        else:
+            scorer, config, valid = trained(configs, split, seed, name, recipe)
     seconds = round(time.perf_counter() - started, 1)
-    reports = {
-        holdout.name: ac.evaluate(scorer, holdout)
-        for holdout in (split.valid, split.test)
-    }
+    reports = {"valid": valid, "test": ac.evaluate(scorer, split.test)}
     found = {
         name: {"metrics": report.metrics, "interval": report.interval}
         for name, report in reports.items()

@@ -190,5 +190,15 @@ class TestEveryNotebook:
                 or cell.cell_type == "markdown"
             )
 
+    def test_every_solution_is_told_that_it_is_right(self, path):
+        for cell in cells(path, "code"):
+            if re.search(r"^(?:print\()?check\.\w+\(", cell.source, re.M):
+                told = "".join(
+                    "".join(o.get("text", "") or o.data.get("text/plain", ""))
+                    for o in cell.outputs
+                )
+                assert re.search(r"(Right|Plausible): ", told), cell.source
+                assert "Not yet" not in told
+
     def test_holds_no_widget_state(self, path):
         assert "widgets" not in json.loads(path.read_text(encoding="utf-8"))["metadata"]
