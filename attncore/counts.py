@@ -22,7 +22,7 @@ SMALL = 1e-4  # a share much smaller than this makes no difference
 DENSE = 2**26  # numbers up to which the counts also lie in one table
 DECAY, RARE = 0.75, 0.25
 NEAREST, SHARPNESS = 256, 0.05
-FADING, BUCKETS = (0.02, 0.1, 0.5), 2**10
+FADING, BUCKETS = (0.02, 0.1), 2**10
 PAUSES = [3600, 86400, 7 * 86400, 30 * 86400]  # an hour, a day, a week, a month
 FAST = 10
 KEPT = 2**20  # events that are looked up, or few more
@@ -133,9 +133,8 @@ class RecentCounts(nn.Module):
 
     What a service needs to tell what is popular this week. Events are counted in the
     order of their times, in buckets; a count fades by the events that came after it, to
-    1 / e after 2 % of the log's events, in a second row after 10 %, in a third after
-    half of them. An item's share s of the counts adds scale · log(1 + s / .0001) to its
-    score, once for each row.
+    1 / e after 2 % of the log's events, and in a second row after 10 %. An item's share
+    s of the counts adds scale · log(1 + s / .0001) to its score, once for each row.
 
     Who comes back after a week is told less by what they took last than who goes on. So
     the length of the pause before an event, in five groups up to a month and more,
