@@ -368,10 +368,8 @@ def test_the_menus_open_and_lead_on(html, visit, width, button):
         page.locator("nav.bd-links a:visible", has_text="Serving").click()
         page.wait_for_url("**/book/18_serving.html")
     else:
-        page.locator(
-            "dialog[open] nav.page-toc a", has_text="Loop, matrix product"
-        ).click()
-        page.wait_for_url("**/02_query_key_value.html#loop-matrix-product-function")
+        page.locator("dialog[open] nav.page-toc a", has_text="Look inside").click()
+        page.wait_for_url("**/02_query_key_value.html#look-inside")
     assert page.wrong == []
 
 
