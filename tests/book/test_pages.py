@@ -706,17 +706,6 @@ def luminance(colour):
     return 0.2126 * r + 0.7152 * g + 0.0722 * b
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_figures_are_large_and_opaque_in_both_modes(html, visit, scheme):
-    page = visit(scheme=scheme)
-    settled(page, html / "book" / "03_softmax_and_weights.html")
-    image = page.locator(".cell_output img").first
-    assert image.evaluate("image => image.naturalWidth") > 400
-    if scheme == "dark":
-        under = image.evaluate("image => getComputedStyle(image).backgroundColor")
-        assert under == "rgb(255, 255, 255)"
-
-
 def test_arrow_keys_scroll_code_and_turn_no_page(html, visit):
     page = visit(width=360)
     settled(page, html / "book" / "02_query_key_value.html")
