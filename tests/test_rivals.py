@@ -1,18 +1,13 @@
 """The rivals that `tests/bench/quality.py` measures."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from conftest import rhythm_log
+from rivals import RIVALS, HistoryNeighbours, ItemNeighbours, taken
 
 import attncore as ac
 from attncore.sequences import Histories
-
-sys.path.insert(0, str(Path(__file__).parent / "bench"))
-from rivals import RIVALS, HistoryNeighbours, ItemNeighbours, taken
 
 SPLIT = ac.leave_one_out(rhythm_log())
 ITEMS = len(SPLIT.items)

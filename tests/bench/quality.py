@@ -193,7 +193,7 @@ def load_log(data: str, logs: Path | None) -> ac.Interactions:
 
 
 def trained(
-    configs: Configs, split: ac.Split, seed: int, name: str, recipe: str
+    configs: Configs, split: ac.Split, seed: int, name: str, recipe: str = ""
 ) -> tuple[ac.Recommender, dict[str, Any], ac.Report]:
     """A model, trained in `runs/quality` under that name unless it was trained there
     before, how it was made, and what it reaches on validation."""
