@@ -31,9 +31,8 @@ def bibliography():
             re.search(r"author = \{(.*)\},\n", body)[1].split(" and ")[0].split(",")[0]
         )
         plain = re.sub(r"\{\\.(\w)\}|[{}]", r"\1", author).split()[-1]
-        found.setdefault((plain, re.search(r"year = \{(\d+)\}", body)[1]), []).append(
-            key
-        )
+        if year := re.search(r"year = \{(\d+)\}", body):  # one article has no date
+            found.setdefault((plain, year[1]), []).append(key)
     return found
 
 
