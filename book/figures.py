@@ -622,18 +622,13 @@ def weights(
 
 @_figure
 def weight_bars(
-    row: Any, events: Sequence[str], title: str = "", *, save: str = "", **labels: Any
+    row: Any, events: Sequence[str], title: str = "", **labels: Any
 ) -> None:
-    """Show `attncore.plotting.weights_bars`: one row of weights (K,).
-
-    `save` names a file that is written if it is not there yet.
-    """
+    """Show `attncore.plotting.weights_bars`: one row of weights (K,)."""
     with plt.style.context(STYLE):
         ax = weights_bars(row, events, title, **labels)
         if _TOLD.get()[0]:
             ax.figure.set_size_inches(4.95, max(2.5, 1.1 + 0.26 * len(events)))
-        if save and not Path(save).exists():
-            ax.get_figure(root=True).savefig(save, dpi=130)
         _show()
 
 

@@ -44,6 +44,8 @@ def test_nonsense_is_answered_in_words(check, nonsense):
     told = check(*[NONSENSE[nonsense]] * len(needed))
     assert told.startswith("Not yet: ")
     assert len(told) > 20
+    if nonsense == "None":
+        assert told == "Not yet: the answer is None. Is it written, and does it return?"
 
 
 def test_an_error_of_the_learner_is_named():

@@ -151,14 +151,6 @@ def test_panels_stand_side_by_side_on_one_scale(shown):
     assert [ax.get_legend() is None for ax in shown[1].axes] == [False, True]
 
 
-def test_a_picture_for_another_place_is_written_once(shown, tmp_path):
-    path = tmp_path / "bars.png"
-    figures.weight_bars([0.4, 0.6], ["old", "new"], "title", save=str(path))
-    first = path.read_bytes()
-    figures.weight_bars([0.1, 0.9], ["old", "new"], "title", save=str(path))
-    assert path.read_bytes() == first
-
-
 def test_the_style_ends_with_the_figure(shown):
     before = dict(matplotlib.rcParams)
     figures.spans({"a": (1, 3)}, mark={"here": 2})
