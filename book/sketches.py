@@ -62,13 +62,6 @@ def _arrow(x1: float, y1: float, x2: float, y2: float, colour: str = WEIGHT) -> 
     )
 
 
-def _box(x: float, y: float, width: float, height: float, colour: str) -> str:
-    return (
-        f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="6" fill="none"'
-        f' stroke="{colour}" stroke-width="1.5"/>'
-    )
-
-
 def two_faces(**told: str) -> None:
     """One record, its key and its value; the call, its query; and their score."""
     names = ("jazz", "soul", "Velvet", "Copper")
